@@ -1,0 +1,142 @@
+//! Logical directories: the caller's own grouping of files, never a physical path.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A normalised logical directory such as `/invoices/2026`. Used for quotas and queries; it never reaches a disk.
+///
+/// `a`, `/a/`, `//a`, `./a`, `/x/../a` and `/../a` are all `/a`; blank is `/`; a backslash is an ordinary character.
+/// At most 1,024 bytes and 32 levels. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LogicalDir(Arc<str>);
+
+impl LogicalDir {
+    /// Longest directory, in bytes, after it was normalised.
+    pub const BYTES_MAX: usize = 1_024;
+    /// Deepest directory, in levels, after it was normalised.
+    pub const DEPTH_MAX: usize = 32;
+
+    /// The root, `/`.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("/".into())
+    }
+
+    /// Normalises `text`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond 1,024 bytes or 32 levels.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut levels: Vec<&str> = Vec::new();
+        for level in text.trim().split('/') {
+            match level {
+                "" | "." => {}
+                ".." => {
+                    levels.pop();
+                }
+                name => levels.push(name),
+            }
+        }
+        if levels.len() > Self::DEPTH_MAX {
+            return Err(Error::TooLarge {
+                what: "directory depth",
+                size: levels.len() as u64,
+                limit: Self::DEPTH_MAX as u64,
+            });
+        }
+        let path = format!("/{}", levels.join("/"));
+        if path.len() > Self::BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "directory",
+                size: path.len() as u64,
+                limit: Self::BYTES_MAX as u64,
+            });
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// The normalised text; begins with `/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is `/`.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        &*self.0 == "/"
+    }
+}
+
+impl Default for LogicalDir {
+    fn default() -> Self {
+        Self::root()
+    }
+}
+
+impl fmt::Display for LogicalDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for LogicalDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogicalDir({:?})", &*self.0)
+    }
+}
+
+impl FromStr for LogicalDir {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for LogicalDir {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<LogicalDir> for String {
+    fn from(dir: LogicalDir) -> String {
+        String::from(&*dir.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a", "/a")]
+    #[case("/a/", "/a")]
+    #[case("//a", "/a")]
+    #[case("./a", "/a")]
+    #[case("/x/../a", "/a")]
+    #[case("/../a", "/a")]
+    #[case("", "/")]
+    #[case("   ", "/")]
+    #[case("/", "/")]
+    #[case("a\\b", "/a\\b")]
+    fn b53_spellings_of_one_directory_are_one(#[case] text: &str, #[case] normal: &str) {
+        assert_eq!(LogicalDir::parse(text).unwrap().as_str(), normal);
+    }
+
+    #[test]
+    fn the_bounds_are_refused_by_name() {
+        let deep = vec!["d"; 33].join("/");
+        assert!(LogicalDir::parse(&deep).unwrap_err().to_string().contains("directory depth"));
+        let long = "d".repeat(1_024);
+        assert!(LogicalDir::parse(&long).unwrap_err().to_string().contains("directory"));
+        assert!(LogicalDir::parse(&"d".repeat(1_023)).is_ok());
+    }
+}

@@ -1,0 +1,49 @@
+//! The words of Locus: identifiers, models, errors and the seams (traits) at which its crates meet. No I/O.
+//!
+//! Start with [`FileKey`] and [`TenantId`] (who and what), [`FileInfo`] and [`Lease`] (a file and the right to
+//! process it), [`Error`] (what can go wrong and what to do next), then the seams: [`StorageVolume`] (a place for
+//! bytes), [`MetadataStore`] and [`Upkeep`] (what a pool and a sweeper need of a store), [`Clock`] and [`Entropy`].
+
+mod blob;
+mod clock;
+mod content;
+mod directory;
+mod entropy;
+mod error;
+mod file;
+mod ids;
+mod lease;
+mod properties;
+mod quota;
+mod retry;
+mod status;
+mod store;
+mod tenant;
+mod time;
+mod upkeep;
+mod volume;
+
+pub use blob::{BlobPath, Extension, StoragePath};
+pub use clock::{Clock, SystemClock};
+pub use content::{Checksum, Content, Hasher};
+pub use directory::LogicalDir;
+pub use entropy::{Entropy, SystemEntropy};
+pub use error::{BoxError, Error, ErrorKind, Outcome, Result};
+pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
+pub use ids::{FileKey, IdWord, TenantId, VolumeId, WatcherId};
+pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
+pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
+pub use quota::{DirectoryQuota, Limit, Scope, Usage};
+pub use retry::RetryPolicy;
+pub use status::{FileStatus, Move};
+pub use store::{
+    FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, Leased, MetadataStore, NewContent, NewFile,
+    Remember, Reservation, Reserved, StoreCounts, TenantCounts,
+};
+pub use tenant::{Tenant, TenantAccess, TenantStatus};
+pub use time::{StoreTime, Timestamp};
+pub use upkeep::{CleanupStatistics, Knowledge, Reapable, Upkeep};
+pub use volume::{
+    Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, StorageVolume, StoredBlob, Tidy, TidyReport,
+    VolumeStatus,
+};

@@ -1,0 +1,137 @@
+//! The states of a file and the one table of legal moves between them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a file is in its life. The numbers are those of the original design and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum FileStatus {
+    /// Waits for a worker, perhaps until a retry is due.
+    Pending = 0,
+    /// Leased to a worker.
+    Processing = 1,
+    /// Processed; its bytes are about to be removed.
+    Completed = 2,
+    /// Stays in the model for readers of the original; here a retryable failure is `Pending` with a due time.
+    Failed = 3,
+    /// Failed for the last time; never leased again unless it is reset.
+    PermanentlyFailed = 4,
+    /// Moved out of the queue, kept for inspection.
+    DeadLettered = 5,
+    /// Deleted by its owner; its bytes are about to be removed.
+    Deleted = 6,
+}
+
+/// What can happen to a file after it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// A worker is given the file.
+    Lease,
+    /// The worker gives it back unprocessed.
+    Release,
+    /// The lease ran out, or its process died.
+    TimeOut,
+    /// The worker failed and the file is tried again.
+    Retry,
+    /// The file failed for the last time.
+    GiveUp,
+    /// The worker is done.
+    Complete,
+    /// An operator makes the file pending again with fresh counts.
+    Reset,
+    /// The owner deletes the file.
+    Delete,
+}
+
+impl FileStatus {
+    /// The state after `happened`, or `None` when that cannot happen in this state.
+    ///
+    /// This is the only table of legal moves; the store decides and replays through it.
+    #[must_use]
+    pub const fn after(self, happened: Move) -> Option<Self> {
+        use FileStatus::{Completed, Deleted, Pending, PermanentlyFailed, Processing};
+        Some(match (self, happened) {
+            (Pending, Move::Lease) => Processing,
+            (Processing, Move::Release | Move::TimeOut) | (Processing | Pending, Move::Retry) => Pending,
+            (Processing | Pending, Move::GiveUp) => PermanentlyFailed,
+            (Processing | Pending | PermanentlyFailed, Move::Complete) => Completed,
+            (Pending | PermanentlyFailed, Move::Reset) => Pending,
+            (Pending | Processing | PermanentlyFailed, Move::Delete) => Deleted,
+            _ => return None,
+        })
+    }
+
+    /// Whether a file in this state counts against quotas (until its bytes are reaped).
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        !matches!(self, FileStatus::DeadLettered)
+    }
+
+    /// Whether the bytes of a file in this state are waiting to be removed.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, FileStatus::Completed | FileStatus::Deleted)
+    }
+}
+
+impl fmt::Display for FileStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            FileStatus::Pending => "pending",
+            FileStatus::Processing => "processing",
+            FileStatus::Completed => "completed",
+            FileStatus::Failed => "failed",
+            FileStatus::PermanentlyFailed => "permanently failed",
+            FileStatus::DeadLettered => "dead-lettered",
+            FileStatus::Deleted => "deleted",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_happens_to_a_file_that_is_over() {
+        for over in [FileStatus::Completed, FileStatus::Deleted, FileStatus::DeadLettered] {
+            for happened in [
+                Move::Lease,
+                Move::Release,
+                Move::TimeOut,
+                Move::Retry,
+                Move::GiveUp,
+                Move::Complete,
+                Move::Reset,
+                Move::Delete,
+            ] {
+                assert_eq!(over.after(happened), None, "{over} {happened:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_pending_file_is_leased() {
+        assert_eq!(FileStatus::Pending.after(Move::Lease), Some(FileStatus::Processing));
+        assert_eq!(FileStatus::Processing.after(Move::Lease), None);
+        assert_eq!(FileStatus::PermanentlyFailed.after(Move::Lease), None);
+    }
+
+    #[test]
+    fn the_numbers_of_the_original_are_kept() {
+        assert_eq!(
+            [
+                FileStatus::Pending,
+                FileStatus::Processing,
+                FileStatus::Completed,
+                FileStatus::Failed,
+                FileStatus::PermanentlyFailed
+            ]
+            .map(|s| s as u8),
+            [0, 1, 2, 3, 4]
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! The store seam: what a pool and a scheduler need of the keeper of records.
+
+use std::{
+    fmt::{self, Debug},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, Properties,
+    Result, Scope, StoragePath, TenantId, Timestamp, Usage, VolumeId,
+    properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
+};
+
+/// Longest idempotency key, in bytes. Only a keyed hash of it is kept.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 4_096;
+
+/// Names a write, so that the same write made again returns the first key instead of a second file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The caller's name for the write; unique per tenant. At most 4,096 bytes.
+    pub value: Arc<str>,
+    /// How long it is remembered.
+    pub remember: Remember,
+}
+
+impl IdempotencyKey {
+    /// A key that is remembered until the record is gone and 24 h more.
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self { value: value.into(), remember: Remember::default() }
+    }
+
+    /// A key that is remembered until it is told to be forgotten.
+    pub fn until_forgotten(value: impl Into<Arc<str>>) -> Self {
+        Self { value: value.into(), remember: Remember::UntilForgotten }
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for IdempotencyKey {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+/// How long an idempotency key is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Remember {
+    /// Until the file's record is gone, and then 24 h of store time.
+    #[default]
+    Day,
+    /// Until [`MetadataStore::forget`].
+    UntilForgotten,
+}
+
+/// Room for one file in every quota that applies, and the file's key. Dropping it gives the room back.
+///
+/// As long as it lives, a blob under its key counts as a write in flight: no sweep touches it.
+#[must_use = "dropping a reservation gives its room back"]
+pub struct Reservation {
+    key: FileKey,
+    give_back: Option<Box<dyn FnOnce(FileKey) + Send + Sync>>,
+}
+
+impl Reservation {
+    /// A reservation for `key`; `give_back` runs once, when the reservation is dropped.
+    pub fn new(key: FileKey, give_back: impl FnOnce(FileKey) + Send + Sync + 'static) -> Self {
+        Self { key, give_back: Some(Box::new(give_back)) }
+    }
+
+    /// The key the file will have.
+    #[must_use]
+    pub const fn key(&self) -> FileKey {
+        self.key
+    }
+}
+
+impl Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.give_back.take() {
+            give_back(self.key);
+        }
+    }
+}
+
+/// The answer to [`MetadataStore::reserve`].
+#[derive(Debug)]
+pub enum Reserved {
+    /// There is room: write the content, then [`accept`](MetadataStore::accept).
+    Room(Reservation),
+    /// A write with this idempotency key was accepted before, and this is its file.
+    Known(FileKey),
+}
+
+/// Where the content of a new file is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NewContent {
+    /// Already on a volume.
+    Stored {
+        /// Which.
+        volume: VolumeId,
+        /// Whether bytes and name are known to survive power loss.
+        synced: bool,
+    },
+}
+
+/// A file to be accepted.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The first path component of its bytes on volumes.
+    pub owner: StoragePath,
+    /// The caller's own grouping.
+    pub directory: LogicalDir,
+    /// The name the caller gave it, at most 1,024 bytes.
+    pub original_name: Option<String>,
+    /// The caller's own key-value pairs, at most 1,024 bytes together.
+    pub properties: Properties,
+    /// Length of the content, in bytes.
+    pub size: u64,
+    /// BLAKE3 of the content.
+    pub checksum: Checksum,
+    /// Where the content is.
+    pub content: NewContent,
+    /// Names the write.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+impl NewFile {
+    /// Refuses names and properties over their bounds.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] names what is too long.
+    pub fn check_names(
+        original_name: Option<&str>,
+        properties: &Properties,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Result<()> {
+        check_size("original name", original_name.map_or(0, str::len), ORIGINAL_NAME_BYTES_MAX)?;
+        check_size("properties", properties_bytes(properties), PROPERTIES_BYTES_MAX)?;
+        let key = idempotency.map_or(0, |key| key.value.len());
+        check_size("idempotency key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
+        if idempotency.is_some() && key == 0 {
+            return Err(Error::InvalidArgument { name: "idempotency key", why: "is empty" });
+        }
+        Ok(())
+    }
+}
+
+/// A file that was just leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The right to process it.
+    pub lease: Lease,
+    /// The file.
+    pub record: FileRecord,
+}
+
+/// What became of a file whose worker failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailOutcome {
+    /// It comes back at this time.
+    Retry {
+        /// When it is due, by today's wall clock.
+        available_at: Timestamp,
+    },
+    /// It failed for the last time.
+    GivenUp,
+    /// The lease had ended before; nothing was changed.
+    NoEffect,
+}
+
+/// How many files a tenant has, by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TenantCounts {
+    /// Waiting, delayed ones among them.
+    pub pending: u64,
+    /// Of the pending ones, those that wait for a due time.
+    pub delayed: u64,
+    /// Leased.
+    pub processing: u64,
+    /// Completed, bytes not yet removed.
+    pub completed: u64,
+    /// Failed for the last time.
+    pub permanently_failed: u64,
+    /// Deleted, bytes not yet removed.
+    pub deleted: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl TenantCounts {
+    /// All files that count against quotas.
+    #[must_use]
+    pub const fn files(&self) -> u64 {
+        self.pending + self.processing + self.completed + self.permanently_failed + self.deleted
+    }
+}
+
+/// How many files a store has, tenant by tenant.
+pub type StoreCounts = std::collections::BTreeMap<TenantId, TenantCounts>;
+
+/// The keeper of records. Each method is atomic: it happens wholly or not at all, and `Ok` means as much as the
+/// store's durability promises.
+///
+/// Unless a method says otherwise, dropping its future before it returns leaves the change either wholly made or not
+/// made at all, and a lease that nobody received is released.
+#[async_trait]
+pub trait MetadataStore: Debug + Send + Sync {
+    /// Takes room for one file in every quota that applies, or finds the file that `idempotency` names.
+    ///
+    /// # Errors
+    /// [`Error::TenantQuotaExceeded`], [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`].
+    async fn reserve(
+        &self,
+        tenant: &TenantId,
+        directory: &LogicalDir,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Result<Reserved>;
+
+    /// Turns reserved rooms and written contents into pending files, all or none. The keys come in the same order;
+    /// where a file's idempotency key was accepted meanwhile, the earlier key is returned and the content that came
+    /// with this one belongs to nobody.
+    async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>>;
+
+    /// Bytes of a content that the store itself holds ([`Place::Store`](crate::Place::Store)).
+    async fn content(&self, record: &FileRecord, range: Range<u64>) -> Result<Bytes>;
+
+    /// Leases up to `max` files of a tenant in accept order; fewer, or none, when fewer are ready.
+    async fn lease(&self, tenant: &TenantId, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>>;
+
+    /// Leases up to `max` files of one tenant, chosen fairly among those that have some and that `eligible` lets
+    /// through. A tenant that it holds back is looked at again after [`tenant_changed`](Self::tenant_changed).
+    async fn lease_any(
+        &self,
+        max: usize,
+        options: &LeaseOptions,
+        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+    ) -> Result<Vec<Leased>>;
+
+    /// Leases this very file.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`], [`Error::AlreadyProcessing`], [`Error::NotDue`], [`Error::WrongStatus`],
+    /// [`Error::VolumeUnavailable`].
+    async fn lease_key(&self, tenant: &TenantId, key: &FileKey, options: &LeaseOptions) -> Result<Leased>;
+
+    /// Gives a lease its time again, counted from now: `ttl`, or the time it was taken for.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    async fn renew(&self, lease: &Lease, ttl: Option<Duration>) -> Result<Lease>;
+
+    /// Gives the file back at once; the attempt does not count.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    async fn release(&self, lease: &Lease) -> Result<()>;
+
+    /// Completes all of these or none.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] for the first that cannot be completed.
+    async fn complete(&self, leases: &[Lease]) -> Result<()>;
+
+    /// Counts a failure: the file comes back later or is given up. `error` is cut at 1,024 bytes.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    async fn fail(&self, lease: &Lease, error: &str) -> Result<FailOutcome>;
+
+    /// Makes a delayed or given-up file pending now, with fresh counts.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`], [`Error::AlreadyProcessing`], [`Error::WrongStatus`].
+    async fn reset(&self, tenant: &TenantId, key: &FileKey) -> Result<()>;
+
+    /// Deletes a file; with `force` also one that is leased. Deleting a file that is being removed already succeeds.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`], [`Error::AlreadyProcessing`].
+    async fn delete(&self, tenant: &TenantId, key: &FileKey, force: bool) -> Result<()>;
+
+    /// The record of a file; `None` for an unknown key and for another tenant's.
+    async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>>;
+
+    /// The state behind a lease: `None` when its record is gone.
+    async fn status(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileStatus>> {
+        Ok(self.get(tenant, key).await?.map(|record| record.info.status))
+    }
+
+    /// Returns when the tenant may have a file to lease: one was confirmed, fell due, ran out, or its volume came
+    /// back. May return early; call [`lease`](Self::lease) to know.
+    async fn ready(&self, tenant: &TenantId) -> Result<()>;
+
+    /// Returns when any tenant may have a file to lease.
+    async fn ready_any(&self) -> Result<()>;
+
+    /// A barrier: returns when everything confirmed so far is durable.
+    async fn sync(&self) -> Result<()>;
+
+    /// Whether files on this volume may be leased.
+    fn volume_available(&self, volume: &VolumeId, available: bool);
+
+    /// How many files rest on a volume, those waiting to be removed included.
+    fn files_on(&self, volume: &VolumeId) -> u64;
+
+    /// A tenant's status changed: those who wait for its files look again.
+    fn tenant_changed(&self, tenant: &TenantId);
+
+    /// Forgets an idempotency key. `false` when it was not known.
+    async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool>;
+
+    /// Sets a limit, which then wins over the settings. [`Limit::Inherit`] resets it to what the settings say.
+    async fn set_limit(&self, scope: Scope, limit: Limit) -> Result<()>;
+
+    /// Count and limit in force of a scope.
+    fn usage(&self, scope: &Scope) -> Usage;
+
+    /// Counts by tenant and state.
+    fn counts(&self) -> StoreCounts;
+}

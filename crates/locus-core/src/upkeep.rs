@@ -1,0 +1,100 @@
+//! The upkeep seam: what a sweeper needs of the keeper of records.
+
+use std::{fmt::Debug, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{BlobPath, FileKey, Result, StoragePath, TenantId, VolumeId};
+
+/// A file that is over, durably, and whose bytes may be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reapable {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Which file.
+    pub key: FileKey,
+    /// The volume its bytes rest on.
+    pub volume: VolumeId,
+    /// Where there.
+    pub blob: BlobPath,
+    /// How many bytes.
+    pub size: u64,
+}
+
+/// What a store knows about a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// A record names it.
+    Recorded,
+    /// A write under way will name it.
+    InFlight,
+    /// Nothing names it and nothing will.
+    Unknown,
+}
+
+/// The keeper of records, as a sweeper sees it. Every method is one bounded step.
+#[async_trait]
+pub trait Upkeep: Debug + Send + Sync {
+    /// Hands out up to `max` files that are durably over and whose volume is available. Each is handed out once; give
+    /// it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
+    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>>;
+
+    /// The bytes of these are gone, durably: their records go too.
+    async fn reaped(&self, files: &[Reapable]) -> Result<()>;
+
+    /// These could not be removed now; they are handed out again later.
+    fn not_reaped(&self, files: Vec<Reapable>);
+
+    /// Returns when [`reapable`](Self::reapable) may have something. May return early.
+    async fn reapable_ready(&self);
+
+    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably.
+    async fn settled(&self) -> Result<()>;
+
+    /// Writes up to `max` overdue leases back: pending, or given up after too many deliveries. Says how many.
+    async fn expire(&self, max: usize) -> Result<usize>;
+
+    /// Returns at the next moment at which [`expire`](Self::expire) may have something to do.
+    async fn expirable(&self);
+
+    /// What is known about the blob at `owner` and `key` on `volume`.
+    fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge;
+
+    /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed
+    /// on the strength of a missing record.
+    fn is_trustworthy(&self) -> bool;
+}
+
+/// What sweeps did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CleanupStatistics {
+    /// Completed and deleted files whose bytes were removed.
+    pub completed_removed: u64,
+    /// Leases that had run out and were written back.
+    pub timed_out_reset: u64,
+    /// Blobs without a record that were removed.
+    pub orphans_removed: u64,
+    /// Staging of killed writes that was removed.
+    pub staging_removed: u64,
+    /// Bytes freed by all of these.
+    pub space_freed: u64,
+    /// Failures that were met and passed by; they are tried again. Counted, and each told in the log.
+    pub errors: u64,
+    /// Time spent.
+    pub duration: Duration,
+}
+
+impl CleanupStatistics {
+    /// Adds what another sweep did.
+    pub fn add(&mut self, other: &Self) {
+        self.completed_removed += other.completed_removed;
+        self.timed_out_reset += other.timed_out_reset;
+        self.orphans_removed += other.orphans_removed;
+        self.staging_removed += other.staging_removed;
+        self.space_freed += other.space_freed;
+        self.errors += other.errors;
+        self.duration += other.duration;
+    }
+}

@@ -1,0 +1,185 @@
+//! The volume seam: a place for bytes.
+
+use std::{
+    borrow::Cow,
+    fmt::Debug,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{BlobPath, Checksum, Content, Result, StoragePath, VolumeId};
+
+/// What `Ok` promises of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It survives power loss.
+    #[default]
+    Durable,
+    /// It is in the kernel: it survives the death of the process. Power loss loses at most `max_unsynced` from the
+    /// end.
+    Buffered,
+}
+
+/// A place for bytes: a local disk, a network mount, an object store, a decorator over others.
+///
+/// Blobs are written once and never overwritten. An implementation must be `Debug + Send + Sync`, must not panic on
+/// what a disk can do, and passes the volume suite of `locus-testkit`.
+#[async_trait]
+pub trait StorageVolume: Debug + Send + Sync {
+    /// Its name.
+    fn id(&self) -> &VolumeId;
+
+    /// Where it is mounted, when that is a path of this machine.
+    fn mount_path(&self) -> Option<&Path>;
+
+    /// The path of a blob, when it has one on this machine. Says nothing about whether the blob exists.
+    fn local_path(&self, at: &BlobPath) -> Option<PathBuf>;
+
+    /// What was last measured. Never blocks.
+    fn status(&self) -> VolumeStatus;
+
+    /// Measures now, checks the identity of what is mounted, and leaves nothing behind.
+    async fn probe(&self) -> Result<VolumeStatus>;
+
+    /// Stores `content`, wholly or not at all: it becomes visible under its name only when all of it is there.
+    /// `Durable`: bytes and name survive power loss once this returns. Never overwrites.
+    ///
+    /// # Errors
+    /// On any error nothing is visible under the name; what could not be removed is left to [`tidy`](Self::tidy).
+    /// [`Error::Source`](crate::Error::Source) means that the content could not be read, everything else that the
+    /// volume failed and another volume may be tried after the content was rewound.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves either nothing, or staging that [`tidy`](Self::tidy) removes, or the whole blob.
+    async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob>;
+
+    /// Opens a blob. `expected` is the range that will be read first; the start of it is brought along.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with kind `NotFound` when the blob is certainly absent.
+    async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader>;
+
+    /// Removes a blob. Absent is success (`false`). The removal is durable after [`sync_names`](Self::sync_names).
+    async fn delete(&self, at: &BlobPath) -> Result<bool>;
+
+    /// Makes all content and names so far durable.
+    async fn sync(&self) -> Result<()>;
+
+    /// Makes all removals so far durable.
+    async fn sync_names(&self) -> Result<()>;
+
+    /// The blobs of one owner, or of all, `limit` at a time, in an order that does not change while they rest there.
+    /// Memory is bounded by `limit`.
+    async fn list(
+        &self,
+        under: Option<&StoragePath>,
+        from: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<BlobPage>;
+
+    /// Removes what is not a blob and not needed.
+    async fn tidy(&self, what: Tidy) -> Result<TidyReport>;
+
+    /// Lets go of what the volume holds (locks, handles). Later calls fail with
+    /// [`Error::VolumeUnavailable`](crate::Error::VolumeUnavailable).
+    async fn close(&self) -> Result<()>;
+}
+
+/// What a volume last measured about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeStatus {
+    /// Size of the file system, in bytes.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub available: u64,
+    /// Whether it can be used.
+    pub is_healthy: bool,
+    /// Whether it can only be read.
+    pub read_only: bool,
+    /// Why it cannot be used or written.
+    pub why: Option<Cow<'static, str>>,
+}
+
+impl VolumeStatus {
+    /// Whether new content may be written.
+    #[must_use]
+    pub const fn takes_writes(&self) -> bool {
+        self.is_healthy && !self.read_only
+    }
+}
+
+/// Content that was stored on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Its length, in bytes.
+    pub length: u64,
+    /// BLAKE3 of it.
+    pub checksum: Checksum,
+}
+
+/// An open blob: stays readable from this handle even when its name is removed.
+#[async_trait]
+pub trait Blob: Debug + Send + Sync {
+    /// Reads up to `len` bytes at `offset`; fewer only at the end.
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes>;
+}
+
+/// What [`StorageVolume::open`] gives: the length, the first bytes, and a handle for the rest.
+#[derive(Debug, Clone)]
+pub struct BlobReader {
+    /// Length of the whole blob, in bytes.
+    pub length: u64,
+    /// Where `head` begins.
+    pub head_offset: u64,
+    /// The bytes that came along with the opening.
+    pub head: Bytes,
+    /// Reads the rest.
+    pub blob: Arc<dyn Blob>,
+}
+
+/// Where a listing goes on. Opaque outside the volume that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor(pub String);
+
+/// One page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct BlobPage {
+    /// Blobs found.
+    pub blobs: Vec<ListedBlob>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A blob found by a listing.
+#[derive(Debug, Clone)]
+pub struct ListedBlob {
+    /// Its address.
+    pub path: BlobPath,
+    /// Its length, in bytes.
+    pub length: u64,
+}
+
+/// What [`StorageVolume::tidy`] removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tidy {
+    /// Staging of writes that no longer run.
+    StaleStaging,
+}
+
+/// What [`StorageVolume::tidy`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TidyReport {
+    /// Files removed.
+    pub removed: u64,
+    /// Their length together, in bytes.
+    pub bytes: u64,
+    /// Files that could not be removed; they are tried again next time.
+    pub failed: u64,
+}

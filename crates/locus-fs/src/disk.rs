@@ -1,0 +1,123 @@
+//! The disk seam. All disk work whose durability matters goes through here, so that a simulated disk can crash, tear
+//! and fail it.
+//!
+//! The calls are those of POSIX, blocking, with its promises and no more: a write is durable after `sync_data`, a name
+//! after `sync_dir` of the directory that holds it.
+
+use std::{ffi::OsString, fmt::Debug, io, path::Path, sync::Arc};
+
+/// A disk, or something that behaves as badly as one.
+pub trait Disk: Debug + Send + Sync {
+    /// Whether calls may block the thread (a real disk), so that async code must leave its thread for them. A disk in
+    /// memory says `false`, and everything then happens on the caller's thread, in order.
+    fn blocks(&self) -> bool;
+
+    /// Creates a file that must not exist, readable and writable, mode 0600 (`O_CREAT | O_EXCL | O_RDWR`).
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing regular file without following a link at its end; never blocks on a FIFO.
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates one directory, mode 0700. Its parent must exist.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames, replacing an existing file (`rename(2)`).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames unless `to` exists, which is [`io::ErrorKind::AlreadyExists`] (`renameat2(2)` with `RENAME_NOREPLACE`).
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file (`unlink(2)`).
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory (`rmdir(2)`).
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// What a directory holds, in no order, without `.` and `..`.
+    fn read_dir(&self, path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>>;
+
+    /// What is known about a path, links not followed (`lstat(2)`).
+    fn metadata(&self, path: &Path) -> io::Result<Meta>;
+
+    /// Makes the names in a directory durable (`fsync(2)` of the directory).
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Size and free room of the file system that holds `path` (`statvfs(3)`).
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Takes an exclusive lock on the file at `path`, which is created when absent, for as long as the answer lives.
+    /// Never waits: a lock that somebody else holds, in this process or another, is [`io::ErrorKind::WouldBlock`].
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+}
+
+/// An open file. Calls take `&self` and positions, so that one handle serves many threads.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads at `offset` until `buf` is full or the file ends; says how many bytes (`pread(2)`, repeated).
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset` (`pwrite(2)`, repeated).
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the content, and the length where it changed, durable (`fdatasync(2)`). After an error nobody knows what
+    /// is on the disk: never call it again for the same bytes.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts the file, or extends it with zeros (`ftruncate(2)`).
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the next reads come from the device instead of the page cache, as far as the system allows
+    /// (`posix_fadvise(2)` with `POSIX_FADV_DONTNEED`): pages that failed to be written back look clean.
+    fn drop_cache(&self) -> io::Result<()>;
+}
+
+/// A held lock; dropping it, or the end of the process, lets go.
+pub trait DiskLock: Debug + Send + Sync {
+    /// The file that is locked, to note who holds it.
+    fn file(&self) -> &dyn DiskFile;
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its name, without the directory.
+    pub name: OsString,
+    /// What it is, links not followed.
+    pub kind: EntryKind,
+}
+
+/// What a path leads to, links not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A link, FIFO, socket or device: nothing of Locus's.
+    Other,
+}
+
+/// What is known about a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its length, in bytes.
+    pub len: u64,
+}
+
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What an unprivileged writer may still use.
+    pub available: u64,
+}
