@@ -30,7 +30,7 @@ pub use directory::LogicalDir;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{BoxError, Error, ErrorKind, Outcome, Result};
 pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
-pub use ids::{FileKey, IdWord, TenantId, VolumeId, WatcherId};
+pub use ids::{FileKey, IdWord, StoreId, TenantId, VolumeId, WatcherId};
 pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
 pub use quota::{DirectoryQuota, Limit, Scope, Usage};

@@ -1,1 +1,14 @@
-//! Placeholder.
+//! Tools for testing Locus and implementations of its seams: a simulated disk, a manual clock, seeded randomness, and
+//! the suites that every implementation of a seam must pass.
+
+pub mod disk_suite;
+mod entropy;
+mod manual_clock;
+mod sim_disk;
+mod stepper;
+pub mod volume_suite;
+
+pub use entropy::SeededEntropy;
+pub use manual_clock::ManualClock;
+pub use sim_disk::SimDisk;
+pub use stepper::Stepper;

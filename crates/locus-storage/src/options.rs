@@ -1,0 +1,64 @@
+//! What the engine can be told.
+
+use std::time::Duration;
+
+use locus_core::{DirectoryQuota, Durability, RetryPolicy};
+
+/// Settings of an [`EmbeddedStore`](crate::EmbeddedStore). Plain data; [`Default`] gives what each field says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    /// What `Ok` promises. Default [`Durability::Durable`].
+    pub durability: Durability,
+    /// What `Ok` of a completion promises; `None` (the default) is as `durability`.
+    pub complete_durability: Option<Durability>,
+    /// When failed files come back.
+    pub retry_policy: RetryPolicy,
+    /// How long a lease lasts when it does not say. Default 30 min.
+    pub visibility_timeout: Duration,
+    /// After this many deliveries a file that times out is given up; `None` (the default) is the larger of 10 and
+    /// twice `retry_policy.max_retries`.
+    pub max_deliveries: Option<u32>,
+    /// Largest segment of the journal, in bytes. Default 64 MiB, at least 1 MiB. A fresh store begins with 1 MiB ones
+    /// and doubles.
+    pub segment_size: u64,
+    /// Longest time that anything written stays unsynced. Default 1 s.
+    pub max_unsynced: Duration,
+    /// Most log bytes that stay unsynced. Default 64 MiB; beyond them callers wait.
+    pub max_unsynced_bytes: u64,
+    /// Most bytes of records that wait in memory to be written. Default 8 MiB; beyond them callers wait.
+    pub pending_bytes_max: u64,
+    /// Most that store time advances over a restart. Default 1 day.
+    pub downtime_max: Duration,
+    /// Most idempotency keys remembered. Default 10,000,000.
+    pub idempotency_max: u64,
+    /// A checkpoint is due when the log since the last one is longer than this and than that checkpoint. Default 32 MiB.
+    pub checkpoint_bytes: u64,
+    /// Most files of the store as a whole; `None` (the default) is no limit.
+    pub global_quota: Option<u64>,
+    /// Most files of a tenant without a limit of its own; `None` (the default) is no limit.
+    pub tenant_quota: Option<u64>,
+    /// Limits of exact directories, as `tenant/directory`.
+    pub directory_quotas: Vec<DirectoryQuota>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Durable,
+            complete_durability: None,
+            retry_policy: RetryPolicy::default(),
+            visibility_timeout: Duration::from_secs(30 * 60),
+            max_deliveries: None,
+            segment_size: 64 << 20,
+            max_unsynced: Duration::from_secs(1),
+            max_unsynced_bytes: 64 << 20,
+            pending_bytes_max: 8 << 20,
+            downtime_max: Duration::from_secs(24 * 60 * 60),
+            idempotency_max: 10_000_000,
+            checkpoint_bytes: 32 << 20,
+            global_quota: None,
+            tenant_quota: None,
+            directory_quotas: Vec::new(),
+        }
+    }
+}
