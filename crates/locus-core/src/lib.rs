@@ -40,7 +40,7 @@ pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, Leased, MetadataStore, NewContent, NewFile,
     Remember, Reservation, Reserved, StoreCounts, TenantCounts,
 };
-pub use tenant::{Tenant, TenantAccess, TenantStatus};
+pub use tenant::{Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};
 pub use upkeep::{CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use volume::{

@@ -1,10 +1,14 @@
 //! Tenants: isolated owners of files.
 
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Properties, Result, StoragePath, TenantId, Timestamp};
+use crate::{Error, Properties, Result, StoragePath, TenantId, Timestamp};
 
 /// Whether a tenant may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,7 +87,93 @@ impl Tenant {
         if self.status.allows(access) {
             Ok(())
         } else {
-            Err(crate::Error::TenantDisabled { tenant: self.id.clone(), status: self.status })
+            Err(Error::TenantDisabled { tenant: self.id.clone(), status: self.status })
         }
     }
+}
+
+/// Names a tenant in calls. Cheap to clone.
+///
+/// It says who, never what is allowed: every call asks the [`TenantManager`], so a change of status is in force at
+/// once for contexts obtained before it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TenantContext {
+    id: TenantId,
+    storage_path: StoragePath,
+}
+
+impl TenantContext {
+    /// A context for a tenant whose files lie under `storage_path` on every volume.
+    #[must_use]
+    pub const fn new(id: TenantId, storage_path: StoragePath) -> Self {
+        Self { id, storage_path }
+    }
+
+    /// The tenant's name.
+    #[must_use]
+    pub const fn id(&self) -> &TenantId {
+        &self.id
+    }
+
+    /// The first path component of its files on every volume.
+    #[must_use]
+    pub const fn storage_path(&self) -> &StoragePath {
+        &self.storage_path
+    }
+}
+
+impl From<&Tenant> for TenantContext {
+    fn from(tenant: &Tenant) -> Self {
+        Self::new(tenant.id.clone(), tenant.storage_path.clone())
+    }
+}
+
+impl fmt::Display for TenantContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.id, f)
+    }
+}
+
+/// The tenant seam: the keeper of tenants, asked at every call whether a tenant may work.
+///
+/// Changes are durable when their method returns, and in force for every call that begins afterwards.
+#[async_trait]
+pub trait TenantManager: Debug + Send + Sync {
+    /// Creates an enabled tenant. Of two that create one tenant, one wins; a failed create leaves nothing.
+    ///
+    /// # Errors
+    /// [`Error::TenantExists`]; [`Error::TooLarge`] for properties over their bound.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the tenant is either wholly there or not at all.
+    async fn create(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>>;
+
+    /// The tenant, when there is one of this name.
+    async fn try_get(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>>;
+
+    /// The tenant.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`].
+    async fn get(&self, id: &TenantId) -> Result<Arc<Tenant>> {
+        self.try_get(id).await?.ok_or_else(|| Error::TenantNotFound { tenant: id.clone() })
+    }
+
+    /// All tenants, in order of their names.
+    async fn list(&self) -> Result<Vec<Arc<Tenant>>>;
+
+    /// Sets a tenant's status. The status it has already is no change.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]. After any error the status is what it was.
+    async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>>;
+
+    /// The tenant, when its present status allows `access`. Answers from memory and never blocks.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`], [`Error::TenantDisabled`].
+    fn check(&self, id: &TenantId, access: TenantAccess) -> Result<Arc<Tenant>>;
+
+    /// Whether there is a tenant of this name, whatever its status. Answers from memory and never blocks.
+    fn is_known(&self, id: &TenantId) -> bool;
 }
