@@ -10,5 +10,4 @@ pub mod volume_suite;
 
 pub use entropy::SeededEntropy;
 pub use manual_clock::ManualClock;
-pub use sim_disk::SimDisk;
-pub use stepper::Stepper;
+pub use stepper::{Stepper, TaskId};
