@@ -42,6 +42,25 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes the names in a directory durable (`fsync(2)` of the directory).
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes all content and names below a directory durable. The default goes from file to file; a real disk has one
+    /// call for it (`syncfs(2)`).
+    fn sync_all(&self, dir: &Path) -> io::Result<()> {
+        for entry in self.read_dir(dir)? {
+            let entry = entry?;
+            let path = dir.join(&entry.name);
+            let synced = match entry.kind {
+                EntryKind::File => self.open(&path, true).and_then(|file| file.sync_data()),
+                EntryKind::Dir => self.sync_all(&path),
+                EntryKind::Other => Ok(()),
+            };
+            match synced {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
+                other => other?,
+            }
+        }
+        self.sync_dir(dir)
+    }
+
     /// Size and free room of the file system that holds `path` (`statvfs(3)`).
     fn space(&self, path: &Path) -> io::Result<Space>;
 

@@ -1,0 +1,72 @@
+//! The lock by which one process owns a directory.
+
+use std::{io, path::Path};
+
+use locus_core::{Error, Result};
+
+use crate::disk::{Disk, DiskLock};
+
+/// Longest text about a holder that is read back, in bytes.
+const HOLDER_BYTES_MAX: usize = 256;
+
+/// The right to a directory, held until it is dropped or the process ends. The file `LOCK` in it carries the lock and
+/// says who holds it; it is never removed, because a lock on a removed file locks nobody out.
+#[must_use = "the directory is locked only as long as this lives"]
+#[derive(Debug)]
+pub struct DirLock {
+    _lock: Box<dyn DiskLock>,
+}
+
+impl DirLock {
+    /// Locks `dir`, which must exist, in the name of `who` (see [`me`](Self::me)). Never waits.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyOpen`] names who has it; [`Error::Io`].
+    pub fn acquire(disk: &dyn Disk, dir: &Path, who: &str) -> Result<Self> {
+        let lock = lock(disk, dir, &dir.join("LOCK"), 0)?;
+        sign(&*lock, 0, who).map_err(Error::io("write", dir.join("LOCK")))?;
+        Ok(Self { _lock: lock })
+    }
+
+    /// This process by its number and its machine: `process 4711 on host`.
+    #[must_use]
+    pub fn me() -> String {
+        format!("process {} on {}", std::process::id(), host())
+    }
+}
+
+/// Locks `file` for `dir`; the name of the holder is found at `offset` in it.
+pub(crate) fn lock(disk: &dyn Disk, dir: &Path, file: &Path, offset: u64) -> Result<Box<dyn DiskLock>> {
+    disk.lock(file).map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            Error::AlreadyOpen { path: dir.to_owned(), holder: holder(disk, file, offset) }
+        } else {
+            Error::io("lock", file)(error)
+        }
+    })
+}
+
+/// Writes who holds the lock behind `offset`, and nothing else there.
+pub(crate) fn sign(lock: &dyn DiskLock, offset: u64, who: &str) -> io::Result<()> {
+    let who = &who.as_bytes()[..who.len().min(HOLDER_BYTES_MAX)];
+    lock.file().set_len(offset)?;
+    lock.file().write_at(who, offset)
+}
+
+/// What the file says about its holder; empty when it says nothing. Any bytes may stand there.
+fn holder(disk: &dyn Disk, file: &Path, offset: u64) -> String {
+    let mut text = [0; HOLDER_BYTES_MAX];
+    let read = disk.open(file, false).and_then(|file| file.read_at(&mut text, offset));
+    let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
+#[cfg(unix)]
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn host() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| String::from("this machine"))
+}
