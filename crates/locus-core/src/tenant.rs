@@ -165,7 +165,8 @@ pub trait TenantManager: Debug + Send + Sync {
     /// Sets a tenant's status. The status it has already is no change.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`]. After any error the status is what it was.
+    /// [`Error::TenantNotFound`]. After any error the status in force is what it was; where a disk failed to say
+    /// whether the change is on it, reopening decides.
     async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>>;
 
     /// The tenant, when its present status allows `access`. Answers from memory and never blocks.
