@@ -12,6 +12,7 @@ mod entropy;
 mod error;
 mod file;
 mod ids;
+mod join;
 mod lease;
 mod properties;
 mod quota;
@@ -31,6 +32,7 @@ pub use entropy::{Entropy, SystemEntropy};
 pub use error::{BoxError, Error, ErrorKind, Outcome, Result};
 pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
 pub use ids::{FileKey, IdWord, StoreId, TenantId, VolumeId, WatcherId};
+pub use join::join_bounded;
 pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
 pub use quota::{DirectoryQuota, Limit, Scope, Usage};
@@ -45,5 +47,5 @@ pub use time::{StoreTime, Timestamp};
 pub use upkeep::{CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, StorageVolume, StoredBlob, Tidy, TidyReport,
-    VolumeStatus,
+    VolumeSet, VolumeStatus,
 };

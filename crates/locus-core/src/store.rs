@@ -296,6 +296,21 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// The record of a file; `None` for an unknown key and for another tenant's.
     async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>>;
 
+    /// The record of a leased file, for the holder of its lease, whatever the tenant's status. A keeper that knows
+    /// tokens compares them; without that, the delivery's number is what tells leases apart.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] when the file is not leased, or not by this lease.
+    async fn leased(&self, lease: &Lease) -> Result<FileRecord> {
+        let record = self.get(&lease.tenant, &lease.key).await?;
+        let status = record.as_ref().map(|record| record.info.status);
+        record
+            .filter(|record| {
+                record.info.status == FileStatus::Processing && record.info.attempts == lease.attempt
+            })
+            .ok_or(Error::LeaseLost { key: lease.key, expected: None, actual: lease.token, status })
+    }
+
     /// The state behind a lease: `None` when its record is gone.
     async fn status(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileStatus>> {
         Ok(self.get(tenant, key).await?.map(|record| record.info.status))

@@ -183,3 +183,12 @@ pub struct TidyReport {
     /// Files that could not be removed; they are tried again next time.
     pub failed: u64,
 }
+
+/// The volumes that are mounted now.
+pub trait VolumeSet: Debug + Send + Sync {
+    /// The volume of this name.
+    fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>>;
+
+    /// All of them, in the order of their names.
+    fn all(&self) -> Vec<Arc<dyn StorageVolume>>;
+}
