@@ -1,0 +1,439 @@
+//! The inside of an open volume: what its calls share, and everything they do that may block.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use locus_core::{
+    BlobPath, BlobReader, Clock, Entropy, Error, Result, StoreId, TidyReport, VolumeId, VolumeStatus,
+};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tracing::{error, warn};
+
+use crate::{
+    disk::{Disk, DiskFile, DiskLock, EntryKind, Space},
+    door::off_thread,
+    local::{
+        blob::{self, OpenBlob},
+        dirs::Dirs,
+        gauge::{Gauge, Trouble},
+        in_flight::InFlight,
+        layout::{self, Layout},
+        marker::Marker,
+        unsynced::{Batch, Unsynced},
+    },
+    replace::parent_of,
+};
+
+/// Most bytes that are read or written in one hop, and that come along with the opening of a blob.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Most calls that read the disk at the same time.
+const READS_MAX: usize = 64;
+
+/// Most calls that change the disk at the same time.
+const WRITES_MAX: usize = 64;
+
+/// Most leftovers that are remembered by name. The rest is found by whoever looks for blobs without a record.
+const RESIDUE_MAX: usize = 1_024;
+
+pub(crate) struct Core {
+    pub(crate) id: VolumeId,
+    pub(crate) layout: Layout,
+    pub(crate) store: StoreId,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) gauge: Gauge,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) dirs: Dirs,
+    pub(crate) unsynced: Unsynced,
+    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    pub(crate) gates: Gates,
+    /// Blobs whose write failed after they had their name, and that could not be removed.
+    pub(crate) residue: Mutex<BTreeSet<PathBuf>>,
+    pub(crate) leftovers: Mutex<u64>,
+}
+
+/// Bounds of what happens at the same time.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    /// Whoever comes while a sync runs waits for it, then finds what was left to do in one batch.
+    pub(crate) sync: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            sync: Arc::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+/// The hops.
+impl Core {
+    pub(crate) async fn read_hop<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        self.hop(&self.gates.reads, work).await
+    }
+
+    pub(crate) async fn write_hop<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        self.hop(&self.gates.writes, work).await
+    }
+
+    /// The permit goes along with the work, which may outlive the future that asked for it.
+    async fn hop<T: Send + 'static>(
+        self: &Arc<Self>,
+        gate: &Arc<Semaphore>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        let permit = Arc::clone(gate).acquire_owned().await;
+        let core = Arc::clone(self);
+        off_thread(&*self.disk, move || {
+            let _permit = permit;
+            work(&core)
+        })
+        .await
+    }
+
+    /// Waits until nothing changes the disk.
+    pub(crate) async fn quiet(&self) {
+        let all = u32::try_from(WRITES_MAX).unwrap_or(u32::MAX);
+        drop(self.gates.writes.acquire_many(all).await);
+    }
+}
+
+/// Whether, and why not.
+impl Core {
+    pub(crate) fn unavailable(&self, why: impl Into<Cow<'static, str>>) -> Error {
+        Error::VolumeUnavailable { volume: Some(self.id.clone()), why: why.into() }
+    }
+
+    pub(crate) fn may_be_used(&self) -> Result<()> {
+        self.gauge.closed().map_or(Ok(()), |why| Err(self.unavailable(why)))
+    }
+
+    pub(crate) fn may_write(&self) -> Result<()> {
+        let status = self.gauge.status();
+        if status.takes_writes() {
+            return Ok(());
+        }
+        Err(self.unavailable(status.why.unwrap_or("takes no writes".into())))
+    }
+
+    fn may_sync(&self) -> Result<()> {
+        self.may_be_used()?;
+        self.gauge.poisoned().map_or(Ok(()), |why| Err(self.unavailable(why)))
+    }
+
+    /// Whether this volume is what is mounted here. Asked before "absent" is believed.
+    pub(crate) fn check_identity(&self) -> Result<()> {
+        let checked = self.read_marker();
+        if let Err(failed) = &checked {
+            let why = match failed {
+                Error::VolumeUnavailable { why, .. } => why.clone(),
+                other => format!("cannot be identified: {other}").into(),
+            };
+            self.gauge.found(Some(Trouble::Gone(why)));
+        }
+        checked
+    }
+
+    fn read_marker(&self) -> Result<()> {
+        let path = self.layout.marker();
+        let file = match self.disk.open(&path, false) {
+            Err(error) if is_absent(&error) => {
+                let why = format!("is not mounted: there is no marker {}", path.display());
+                return Err(self.unavailable(why));
+            }
+            other => other.map_err(Error::io("open", &path))?,
+        };
+        self.check_marker(&Marker::read(&*file, &path)?)
+    }
+
+    pub(crate) fn check_marker(&self, found: &Marker) -> Result<()> {
+        let place = self.layout.mount.display();
+        if found.store != self.store {
+            let why = format!(
+                "belongs to another store: {place} is marked for {}, this is {}",
+                found.store, self.store
+            );
+            return Err(self.unavailable(why));
+        }
+        if found.volume != self.id {
+            return Err(self.unavailable(format!("is not at {place}: that is volume {}", found.volume)));
+        }
+        Ok(())
+    }
+}
+
+/// Failures.
+impl Core {
+    /// The error of a failed operation; a full disk gets its own. `required`: bytes that the write needs in all.
+    pub(crate) fn failed(&self, op: &'static str, path: &Path, required: u64, error: io::Error) -> Error {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let available = self.measure().map_or(0, |space| space.available);
+            return Error::InsufficientStorage { required, available };
+        }
+        Error::io(op, path)(error)
+    }
+
+    /// A sync failed: nobody knows what is on the disk, so nothing more is entrusted to it.
+    pub(crate) fn poison(&self, path: &Path, error: io::Error) -> Error {
+        if self.gauge.poison() {
+            error!(volume = %self.id, path = %path.display(), %error, "sync failed; no more writes until reopened");
+        }
+        Error::io("sync", path)(error)
+    }
+
+    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.disk.sync_dir(dir).map_err(|error| self.poison(dir, error))
+    }
+
+    /// Something could not be removed; `tidy` tries again. Told once, then counted.
+    pub(crate) fn left_behind(&self, path: &Path, error: &io::Error) {
+        let mut leftovers = self.leftovers.lock();
+        *leftovers = leftovers.saturating_add(1);
+        if *leftovers == 1 {
+            warn!(volume = %self.id, path = %path.display(), %error, "residue of a write could not be removed");
+        }
+    }
+
+    /// Removes a blob whose write failed when it had its name already.
+    pub(crate) fn unpublish(&self, path: &Path) {
+        match self.disk.remove_file(path) {
+            Err(error) if !is_absent(&error) => {
+                self.left_behind(path, &error);
+                let mut residue = self.residue.lock();
+                if residue.len() < RESIDUE_MAX {
+                    residue.insert(path.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Room.
+impl Core {
+    pub(crate) fn measure(&self) -> io::Result<Space> {
+        let space = self.disk.space(&self.layout.mount)?;
+        self.gauge.measured(space, self.clock.monotonic());
+        Ok(space)
+    }
+
+    /// Failing to measure does not fail the call that came by; the next probe tells.
+    pub(crate) fn measure_when_old(&self) {
+        if self.gauge.is_old(self.clock.monotonic()) {
+            let _ = self.measure();
+        }
+    }
+}
+
+/// The calls.
+impl Core {
+    pub(crate) fn probe(&self) -> Result<VolumeStatus> {
+        self.may_be_used()?;
+        self.check_identity()?;
+        let mount = &self.layout.mount;
+        self.measure().map_err(|error| {
+            self.gauge.found(Some(Trouble::Gone(format!("cannot be measured: {error}").into())));
+            Error::io("measure", mount)(error)
+        })?;
+        self.gauge.found(self.try_to_write());
+        Ok(self.gauge.status())
+    }
+
+    /// Makes and removes a file in the staging directory. What a crash leaves of it is stale staging.
+    fn try_to_write(&self) -> Option<Trouble> {
+        let name = format!("probe-{:016x}", self.entropy.next_u64());
+        let path = self.layout.staging(&name);
+        let _claim = self.in_flight.claim(&name)?;
+        let tried = self.create_staged(&path).and_then(|file| {
+            let written = file.write_at(b"?", 0);
+            self.disk.remove_file(&path).and(written)
+        });
+        match tried {
+            Ok(()) => None,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                None
+            }
+            Err(error) => Some(Trouble::ReadOnly(format!("cannot be written: {error}").into())),
+        }
+    }
+
+    /// Makes a file in the staging directory, and that directory when somebody removed it.
+    pub(crate) fn create_staged(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match self.disk.create_new(path) {
+            Err(error) if is_absent(&error) => {
+                match self.disk.create_dir(&self.layout.staging_dir()) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other?,
+                }
+                self.disk.create_new(path)
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn open(self: &Arc<Self>, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
+        self.may_be_used()?;
+        let path = self.layout.blob(at);
+        let file = match self.disk.open(&path, false) {
+            Err(error) if is_absent(&error) => {
+                self.check_identity()?;
+                return Err(Error::io("open", path)(error));
+            }
+            other => other.map_err(Error::io("open", &path))?,
+        };
+        let length = file.len().map_err(Error::io("read", &path))?;
+        let head_end = expected.start.saturating_add(CHUNK_BYTES as u64).min(expected.end).min(length);
+        let head = if head_end > expected.start {
+            blob::read(&*file, expected.start..head_end).map_err(Error::io("read", &path))?
+        } else {
+            Bytes::new()
+        };
+        let blob = Arc::new(OpenBlob { core: Arc::clone(self), file, path, length });
+        Ok(BlobReader { length, head_offset: expected.start, head, blob })
+    }
+
+    pub(crate) fn delete(&self, at: &BlobPath) -> Result<bool> {
+        self.may_be_used()?;
+        let (path, dir) = (self.layout.blob(at), self.layout.dir(at));
+        let was_there = match self.disk.remove_file(&path) {
+            Ok(()) => true,
+            Err(error) if is_absent(&error) => {
+                self.check_identity()?;
+                false
+            }
+            Err(error) => return Err(Error::io("delete", path)(error)),
+        };
+        // Also when it was absent: a run that was killed may have removed it and not have synced that.
+        self.unsynced.removed(&path, dir);
+        self.measure_when_old();
+        Ok(was_there)
+    }
+
+    pub(crate) fn sync(&self, take: fn(&Unsynced) -> Batch, _turn: OwnedMutexGuard<()>) -> Result<()> {
+        self.may_sync()?;
+        self.check_identity()?;
+        let batch = take(&self.unsynced);
+        let synced = self.sync_batch(&batch);
+        if synced.is_err() && self.gauge.poisoned().is_none() {
+            self.unsynced.put_back(batch);
+        }
+        synced
+    }
+
+    /// Content first, then names. What is absent was removed meanwhile.
+    fn sync_batch(&self, batch: &Batch) -> Result<()> {
+        if batch.files.is_all() || batch.dirs.is_all() || batch.removals.is_all() {
+            let mount = &self.layout.mount;
+            return self.disk.sync_all(mount).map_err(|error| self.poison(mount, error));
+        }
+        for path in batch.files.iter() {
+            match self.disk.open(path, false) {
+                Ok(file) => file.sync_data().map_err(|error| self.poison(path, error))?,
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(Error::io("open", path)(error)),
+            }
+        }
+        let mut done = BTreeSet::new();
+        for dir in batch.dirs.iter().chain(batch.removals.iter()) {
+            if done.insert(dir) {
+                self.sync_dir_or_above(dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that is gone took its names along; that it is gone is a change of the one above.
+    fn sync_dir_or_above(&self, dir: &Path) -> Result<()> {
+        match self.disk.sync_dir(dir) {
+            Err(error)
+                if is_absent(&error) && dir != self.layout.mount && dir.starts_with(&self.layout.mount) =>
+            {
+                self.sync_dir_or_above(&parent_of(dir))
+            }
+            other => other.map_err(|error| self.poison(dir, error)),
+        }
+    }
+
+    pub(crate) fn remove_stale_staging(&self) -> Result<TidyReport> {
+        self.may_be_used()?;
+        self.check_identity()?;
+        let mut report = TidyReport::default();
+        self.remove_residue(&mut report);
+        let staging = self.layout.staging_dir();
+        let entries = match self.disk.read_dir(&staging) {
+            Err(error) if is_absent(&error) => return Ok(report),
+            other => other.map_err(Error::io("list", &staging))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list", &staging))?;
+            // The name is ours while we remove it; a write that has it keeps its staging.
+            let claim = layout::text(&entry.name).map(|name| self.in_flight.claim(name));
+            if entry.kind == EntryKind::Dir || matches!(claim, Some(None)) {
+                continue;
+            }
+            self.remove_counted(&staging.join(&entry.name), &mut report);
+        }
+        Ok(report)
+    }
+
+    fn remove_residue(&self, report: &mut TidyReport) {
+        let known = self.residue.lock().clone();
+        for path in known {
+            if self.remove_counted(&path, report) {
+                self.unsynced.removed(&path, parent_of(&path));
+                self.residue.lock().remove(&path);
+            }
+        }
+    }
+
+    fn remove_counted(&self, path: &Path, report: &mut TidyReport) -> bool {
+        let bytes = self.disk.metadata(path).map_or(0, |found| found.len);
+        match self.disk.remove_file(path) {
+            Ok(()) => {
+                report.removed += 1;
+                report.bytes = report.bytes.saturating_add(bytes);
+            }
+            Err(error) if is_absent(&error) => {}
+            Err(error) => {
+                self.left_behind(path, &error);
+                report.failed += 1;
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Whether the path leads to nothing. `NotADirectory` is not that: something else has a name of ours.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}

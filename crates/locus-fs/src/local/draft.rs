@@ -1,0 +1,289 @@
+//! A blob on its way in: staged, hashed, synced, published.
+
+use std::{
+    io, mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use locus_core::{BlobPath, Content, Durability, Error, Hasher, Result, StoredBlob};
+
+use crate::{
+    disk::{DiskFile, EntryKind},
+    local::{
+        core::{CHUNK_BYTES, Core, is_absent},
+        in_flight::Claim,
+    },
+};
+
+/// A staged blob. Dropping it removes the staging, without blocking whoever drops it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    core: Arc<Core>,
+    at: BlobPath,
+    durable: bool,
+    /// Length as it was announced.
+    announced: Option<u64>,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    hasher: Box<Hasher>, // 2 KiB that need not move along
+    length: u64,
+    /// The staging name is gone.
+    done: bool,
+    claim: Option<Claim>,
+}
+
+impl Draft {
+    /// Stages an empty blob.
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        at: &BlobPath,
+        announced: Option<u64>,
+        how: Durability,
+    ) -> Result<Self> {
+        core.may_write()?;
+        core.measure_when_old();
+        let name = at.key.to_string();
+        let path = core.layout.staging(&name);
+        let Some(claim) = core.in_flight.claim(&name) else {
+            return Err(Error::io("write", path)(io::ErrorKind::AlreadyExists.into()));
+        };
+        let file = create(core, &path).map_err(|failed| match failed {
+            Failed::Disk(error) => core.failed("create", &path, announced.unwrap_or(0), error),
+            Failed::Volume(error) => error,
+        })?;
+        Ok(Self {
+            core: Arc::clone(core),
+            at: at.clone(),
+            durable: how == Durability::Durable,
+            announced,
+            path,
+            file,
+            hasher: Box::default(),
+            length: 0,
+            done: false,
+            claim: Some(claim),
+        })
+    }
+
+    /// Adds bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let after = self.length.saturating_add(bytes.len() as u64);
+        self.file.write_at(bytes, self.length).map_err(|error| {
+            let required = self.announced.unwrap_or(after).max(after);
+            self.core.failed("write", &self.path, required, error)
+        })?;
+        self.hasher.update(bytes);
+        self.length = after;
+        self.core.gauge.wrote(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Gives the blob its name. The order matters: content durable, then the name, then the name durable.
+    pub(crate) fn publish(mut self) -> Result<StoredBlob> {
+        if let Err(error) = self.try_publish() {
+            self.discard();
+            return Err(error);
+        }
+        Ok(StoredBlob { length: self.length, checksum: self.hasher.finish() })
+    }
+
+    fn try_publish(&mut self) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        core.may_write()?;
+        if self.durable {
+            self.file.sync_data().map_err(|error| core.poison(&self.path, error))?;
+        }
+        let path = core.layout.blob(&self.at);
+        let dir = match self.rename(&path) {
+            Err(Failed::Disk(error)) if is_absent(&error) => {
+                // Somebody removed a directory that we remember, or the mount is gone.
+                core.check_identity()?;
+                core.dirs.forget(&core.layout.dirs(&self.at));
+                self.rename(&path)
+            }
+            other => other,
+        };
+        let dir = dir.map_err(|failed| match failed {
+            Failed::Disk(error) => core.failed("publish", &path, self.length, error),
+            Failed::Volume(error) => error,
+        })?;
+        self.done = true;
+        if self.durable {
+            return core.sync_dir(&dir).inspect_err(|_| core.unpublish(&path));
+        }
+        core.unsynced.add_blob(path, dir);
+        Ok(())
+    }
+
+    fn rename(&self, to: &Path) -> Result<PathBuf, Failed> {
+        let dir = make_dirs(&self.core, &self.at, self.durable)?;
+        self.core.disk.rename_new(&self.path, to)?;
+        Ok(dir)
+    }
+
+    /// Removes the staging now.
+    pub(crate) fn discard(mut self) {
+        if !mem::replace(&mut self.done, true) {
+            remove(&self.core, &self.path, self.claim.take());
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let (core, path, claim) = (Arc::clone(&self.core), mem::take(&mut self.path), self.claim.take());
+        if !core.disk.blocks() {
+            remove(&core, &path, claim);
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn_blocking(move || remove(&core, &path, claim)));
+        }
+        // Elsewhere the staging stays, in nobody's flight, until it is tidied.
+    }
+}
+
+/// The claim is let go when the name is free.
+fn remove(core: &Core, path: &Path, claim: Option<Claim>) {
+    match core.disk.remove_file(path) {
+        Err(error) if !is_absent(&error) => core.left_behind(path, &error),
+        _ => {}
+    }
+    drop(claim);
+}
+
+/// One step of a write: begins it when it has not begun, adds a piece, publishes after the last one.
+pub(crate) fn step(
+    core: &Arc<Core>,
+    at: &BlobPath,
+    how: Durability,
+    draft: Option<Draft>,
+    piece: &[u8],
+    is_last: bool,
+) -> Result<Progress> {
+    let mut draft = draft.map_or_else(|| Draft::begin(core, at, None, how), Ok)?;
+    if let Err(error) = core.may_write().and_then(|()| draft.push(piece)) {
+        draft.discard();
+        return Err(error);
+    }
+    if is_last { draft.publish().map(Progress::Done) } else { Ok(Progress::Open(draft)) }
+}
+
+/// Where a write stands.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Open(Draft),
+    Done(StoredBlob),
+}
+
+/// Writes bytes that are in memory.
+pub(crate) fn write_bytes(
+    core: &Arc<Core>,
+    at: &BlobPath,
+    bytes: &[u8],
+    how: Durability,
+) -> Result<StoredBlob> {
+    let mut draft = Draft::begin(core, at, Some(bytes.len() as u64), how)?;
+    match draft.push(bytes) {
+        Ok(()) => draft.publish(),
+        Err(error) => {
+            draft.discard();
+            Err(error)
+        }
+    }
+}
+
+/// Writes all of a source that blocks.
+pub(crate) fn write_blocking(
+    core: &Arc<Core>,
+    at: &BlobPath,
+    content: &mut Content,
+    how: Durability,
+) -> Result<StoredBlob> {
+    let announced = content.size_hint();
+    let room = announced.and_then(|len| usize::try_from(len).ok()).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+    let mut chunk = Vec::with_capacity(room);
+    let mut draft = Draft::begin(core, at, announced, how)?;
+    loop {
+        chunk.clear();
+        let read = content.read_chunk_blocking(&mut chunk, CHUNK_BYTES);
+        let pushed = read.map_err(|source| Error::Source { source }).and_then(|()| draft.push(&chunk));
+        if let Err(error) = pushed {
+            draft.discard();
+            return Err(error);
+        }
+        if chunk.len() < CHUNK_BYTES {
+            return draft.publish();
+        }
+    }
+}
+
+/// A failure that may be looked at, or one that is final.
+enum Failed {
+    Disk(io::Error),
+    Volume(Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Volume(error)
+    }
+}
+
+/// Makes the staging file in place of one that an earlier write left. The name is claimed, so nobody uses that one.
+fn create(core: &Core, path: &Path) -> Result<Arc<dyn DiskFile>, Failed> {
+    match core.disk.create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            core.disk.remove_file(path)?;
+            Ok(core.disk.create_new(path)?)
+        }
+        Err(error) if is_absent(&error) => {
+            core.check_identity()?;
+            Ok(core.create_staged(path)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Makes the directories of a blob where they are missing; durable when `durable`. Gives the one that holds it.
+fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<PathBuf, Failed> {
+    let mut parent = core.layout.mount.clone();
+    for dir in core.layout.dirs(at) {
+        if !core.dirs.knows(&dir, durable) {
+            make_dir(core, &dir)?;
+            // Also when it was there: whoever made it may not have come to sync it.
+            if durable {
+                core.sync_dir(&parent)?;
+            } else {
+                core.unsynced.add_dir(parent);
+            }
+            core.dirs.learn(&dir, durable);
+        }
+        parent = dir;
+    }
+    Ok(parent)
+}
+
+fn make_dir(core: &Core, dir: &Path) -> io::Result<()> {
+    match core.disk.create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A link would lead out of the volume.
+            match core.disk.metadata(dir)?.kind {
+                EntryKind::Dir => Ok(()),
+                EntryKind::File | EntryKind::Other => Err(io::ErrorKind::NotADirectory.into()),
+            }
+        }
+        other => other,
+    }
+}

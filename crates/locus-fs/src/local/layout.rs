@@ -1,0 +1,131 @@
+//! Where things lie in a local volume: `{owner}/{aa}/{key}{.ext}` beside the marker and the staging directory.
+
+use std::path::{Path, PathBuf};
+
+use locus_core::{BlobPath, Extension, FileKey};
+
+/// Deepest sharding.
+pub(crate) const DEPTH_MAX: u8 = 3;
+
+/// The marker's name.
+pub(crate) const MARKER: &str = ".locus-volume";
+
+/// The staging directory's name. Neither it nor the marker's can be an owner's: those begin with a letter or digit.
+pub(crate) const STAGING: &str = ".staging";
+
+/// Turns addresses into paths. The shards of a blob are the last pairs of hexadecimal digits of its key, the very last
+/// first: they are random in every UUID version 7.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) mount: PathBuf,
+    pub(crate) depth: u8,
+}
+
+impl Layout {
+    pub(crate) fn marker(&self) -> PathBuf {
+        self.mount.join(MARKER)
+    }
+
+    pub(crate) fn staging_dir(&self) -> PathBuf {
+        self.mount.join(STAGING)
+    }
+
+    pub(crate) fn staging(&self, name: &str) -> PathBuf {
+        self.staging_dir().join(name)
+    }
+
+    /// The directories that lead to a blob, the owner's first; the last one holds it.
+    pub(crate) fn dirs(&self, at: &BlobPath) -> Vec<PathBuf> {
+        let mut dir = self.mount.join(at.owner.as_str());
+        let mut dirs = vec![dir.clone()];
+        for shard in shards(&at.key, self.depth) {
+            dir = dir.join(shard);
+            dirs.push(dir.clone());
+        }
+        dirs
+    }
+
+    /// The directory that holds a blob.
+    pub(crate) fn dir(&self, at: &BlobPath) -> PathBuf {
+        self.mount.join(at.owner.as_str()).join(shards(&at.key, self.depth).collect::<PathBuf>())
+    }
+
+    /// A blob's own path.
+    pub(crate) fn blob(&self, at: &BlobPath) -> PathBuf {
+        self.dir(at).join(blob_name(at))
+    }
+}
+
+/// The shard directories of a key, outermost first.
+pub(crate) fn shards(key: &FileKey, depth: u8) -> impl Iterator<Item = String> {
+    let bytes = *key.as_bytes();
+    bytes.into_iter().rev().take(usize::from(depth)).map(|byte| format!("{byte:02x}"))
+}
+
+/// Whether a directory's name is that of a shard.
+pub(crate) fn is_shard(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+}
+
+fn blob_name(at: &BlobPath) -> String {
+    if at.extension.is_empty() { at.key.to_string() } else { format!("{}.{}", at.key, at.extension) }
+}
+
+/// Takes a file's name apart; `None` unless it is exactly what a blob's would be.
+pub(crate) fn parse_blob_name(name: &str) -> Option<(FileKey, Extension)> {
+    let (key, extension) = match name.split_once('.') {
+        None => (name, Extension::NONE),
+        Some((key, extension)) => {
+            (key, Extension::parse(extension).filter(|extension| !extension.is_empty())?)
+        }
+    };
+    let parsed = FileKey::parse(key).ok()?;
+    (parsed.to_string() == key).then_some((parsed, extension))
+}
+
+/// The file name as text, when it is text.
+pub(crate) fn text(name: &std::ffi::OsStr) -> Option<&str> {
+    Path::new(name).to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use locus_core::StoragePath;
+    use rstest::rstest;
+
+    use super::*;
+
+    const KEY: &str = "0190a1b2-c3d4-7e5f-8a6b-0123456789ab";
+
+    #[rstest]
+    #[case(0, "/v/acme/0190a1b2-c3d4-7e5f-8a6b-0123456789ab.pdf")]
+    #[case(1, "/v/acme/ab/0190a1b2-c3d4-7e5f-8a6b-0123456789ab.pdf")]
+    #[case(2, "/v/acme/ab/89/0190a1b2-c3d4-7e5f-8a6b-0123456789ab.pdf")]
+    #[case(3, "/v/acme/ab/89/67/0190a1b2-c3d4-7e5f-8a6b-0123456789ab.pdf")]
+    fn a_blob_lies_under_the_last_digits_of_its_key(#[case] depth: u8, #[case] path: &str) {
+        let layout = Layout { mount: "/v".into(), depth };
+        let at = BlobPath {
+            owner: StoragePath::parse("acme").unwrap(),
+            key: FileKey::parse(KEY).unwrap(),
+            extension: Extension::of("x.pdf"),
+        };
+        assert_eq!(layout.blob(&at), Path::new(path));
+        assert_eq!(layout.dirs(&at).last().map(PathBuf::as_path), Path::new(path).parent());
+        assert_eq!(layout.dirs(&at).len(), usize::from(depth) + 1);
+    }
+
+    #[rstest]
+    #[case(KEY, true)]
+    #[case(&format!("{KEY}.pdf"), true)]
+    #[case(&format!("{KEY}."), false)]
+    #[case(&format!("{KEY}.PDF"), false)]
+    #[case(&format!("{KEY}.tar.gz"), false)]
+    #[case(&KEY.to_uppercase(), false)]
+    #[case(&KEY.replace('-', ""), false)]
+    #[case(&format!("{{{KEY}}}"), false)]
+    #[case("Thumbs.db", false)]
+    #[case("", false)]
+    fn only_a_name_of_our_own_making_is_a_blob(#[case] name: &str, #[case] ours: bool) {
+        assert_eq!(parse_blob_name(name).is_some(), ours);
+    }
+}

@@ -1,0 +1,186 @@
+//! Pages of blobs, in the order of owner, shards and name, in bounded memory.
+
+use std::{collections::BinaryHeap, ops::Bound, path::PathBuf};
+
+use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
+
+use crate::{
+    disk::{DirEntry, Disk, EntryKind},
+    local::{
+        core::is_absent,
+        layout::{self, Layout},
+    },
+};
+
+/// Most directories that one page looks into, so that empty ones do not make a call long.
+const DIRS_PER_PAGE: usize = 1_024;
+
+/// Names of directories that are sorted at a time.
+const NAMES_AT_A_TIME: usize = 1_024;
+
+/// Stands for the end of a directory in a cursor: it sorts after every name of a blob.
+const END: &str = "~";
+
+/// One page of blobs behind `from`.
+pub(crate) fn page(
+    disk: &dyn Disk,
+    layout: &Layout,
+    under: Option<&StoragePath>,
+    from: Option<&Cursor>,
+    limit: usize,
+) -> Result<BlobPage> {
+    if limit == 0 {
+        return Err(Error::InvalidArgument { name: "limit", why: "is 0: ask for at least one blob" });
+    }
+    let from = from.map(|cursor| parse(cursor, layout.depth)).transpose()?.unwrap_or_default();
+    let mut walk =
+        Walk { disk, layout, limit, page: BlobPage::default(), trail: Vec::new(), dirs_left: DIRS_PER_PAGE };
+    match under {
+        None => walk.descend(&from)?,
+        Some(owner) => match from.split_first() {
+            Some((at, _)) if at.as_str() > owner.as_str() => false,
+            Some((at, rest)) if at == owner.as_str() => walk.enter(owner.as_str(), rest)?,
+            _ => walk.enter(owner.as_str(), &[])?,
+        },
+    };
+    Ok(walk.page)
+}
+
+/// The components of a cursor: owner, shards, name.
+fn parse(cursor: &Cursor, depth: u8) -> Result<Vec<String>> {
+    let parts: Vec<String> = cursor.0.split('/').map(String::from).collect();
+    let ok = match parts.as_slice() {
+        [owner, shards @ .., name] => {
+            shards.len() == usize::from(depth)
+                && StoragePath::parse(owner).is_ok()
+                && shards.iter().all(|shard| layout::is_shard(shard))
+                && (name == END || layout::parse_blob_name(name).is_some())
+        }
+        _ => false,
+    };
+    if ok {
+        return Ok(parts);
+    }
+    Err(Error::InvalidArgument { name: "from", why: "is no cursor of this volume: pass one as it was given" })
+}
+
+struct Walk<'a> {
+    disk: &'a dyn Disk,
+    layout: &'a Layout,
+    limit: usize,
+    page: BlobPage,
+    /// Where we are: owner, then shards.
+    trail: Vec<String>,
+    dirs_left: usize,
+}
+
+impl Walk<'_> {
+    fn dir(&self) -> PathBuf {
+        self.layout.mount.join(self.trail.iter().collect::<PathBuf>())
+    }
+
+    /// Goes into a directory; `true` when the page is full.
+    fn enter(&mut self, name: &str, resume: &[String]) -> Result<bool> {
+        self.trail.push(name.to_owned());
+        let full = if self.trail.len() > usize::from(self.layout.depth) {
+            self.blobs(resume)
+        } else {
+            self.descend(resume)
+        };
+        self.trail.pop();
+        full
+    }
+
+    /// Goes through the directories of this one, the owners or shards.
+    fn descend(&mut self, resume: &[String]) -> Result<bool> {
+        let is_ours = if self.trail.is_empty() { is_owner } else { layout::is_shard };
+        let keep = |entry: &DirEntry, name: &str| entry.kind == EntryKind::Dir && is_ours(name);
+        let mut start = resume.first().cloned().map_or(Bound::Unbounded, Bound::Included);
+        loop {
+            let names = smallest(self.disk, &self.dir(), start.as_ref(), NAMES_AT_A_TIME, keep)?;
+            for name in &names {
+                let rest = match resume {
+                    [at, rest @ ..] if at == name => rest,
+                    _ => &[],
+                };
+                if self.enter(name, rest)? {
+                    return Ok(true);
+                }
+            }
+            match names.into_iter().next_back() {
+                Some(last) => start = Bound::Excluded(last),
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Takes the blobs of this directory.
+    fn blobs(&mut self, resume: &[String]) -> Result<bool> {
+        let dir = self.dir();
+        let start = resume.first().map_or(Bound::Unbounded, Bound::Excluded);
+        let room = self.limit - self.page.blobs.len();
+        let (depth, trail) = (self.layout.depth, &self.trail);
+        let keep = |entry: &DirEntry, name: &str| {
+            entry.kind == EntryKind::File
+                && layout::parse_blob_name(name).is_some_and(|(key, _)| {
+                    trail[1..].iter().eq(&layout::shards(&key, depth).collect::<Vec<_>>())
+                })
+        };
+        let names = smallest(self.disk, &dir, start, room, keep)?;
+        for name in &names {
+            let Some((key, extension)) = layout::parse_blob_name(name) else { continue };
+            let path = dir.join(name);
+            let length = match self.disk.metadata(&path) {
+                Err(error) if is_absent(&error) => continue, // removed meanwhile
+                other => other.map_err(Error::io("look at", path))?.len,
+            };
+            let owner = StoragePath::parse(&self.trail[0])?;
+            self.page.blobs.push(ListedBlob { path: BlobPath { owner, key, extension }, length });
+        }
+        self.dirs_left = self.dirs_left.saturating_sub(1);
+        let last = match names.last() {
+            Some(last) if names.len() == room => last.as_str(),
+            _ if self.dirs_left == 0 => END,
+            _ => return Ok(false),
+        };
+        self.page.next = Some(Cursor(format!("{}/{last}", self.trail.join("/"))));
+        Ok(true)
+    }
+}
+
+fn is_owner(name: &str) -> bool {
+    StoragePath::parse(name).is_ok()
+}
+
+/// The first `max` names of a directory behind `start`, sorted. Looks at all of them and holds `max`. A directory that
+/// is gone has none.
+fn smallest(
+    disk: &dyn Disk,
+    dir: &std::path::Path,
+    start: Bound<&String>,
+    max: usize,
+    keep: impl Fn(&DirEntry, &str) -> bool,
+) -> Result<Vec<String>> {
+    let entries = match disk.read_dir(dir) {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        other => other.map_err(Error::io("list", dir))?,
+    };
+    let mut names = BinaryHeap::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        let Some(name) = layout::text(&entry.name) else { continue };
+        let is_behind = match start {
+            Bound::Unbounded => true,
+            Bound::Included(start) => name >= start.as_str(),
+            Bound::Excluded(start) => name > start.as_str(),
+        };
+        let is_wanted = names.len() < max || names.peek().is_some_and(|last: &String| name < last.as_str());
+        if is_behind && is_wanted && keep(&entry, name) {
+            names.push(name.to_owned());
+            if names.len() > max {
+                names.pop();
+            }
+        }
+    }
+    Ok(names.into_sorted_vec())
+}

@@ -1,0 +1,21 @@
+//! A volume on a local file system.
+//!
+//! `spec` describes one, `mount` turns it into `volume`; everything that blocks is a method of `core`, called through
+//! the door by `volume` alone.
+
+mod blob;
+mod core;
+mod dirs;
+mod draft;
+mod gauge;
+mod in_flight;
+mod layout;
+mod listing;
+mod marker;
+mod mount;
+mod spec;
+mod unsynced;
+mod volume;
+
+pub use spec::LocalVolume;
+pub use volume::OpenLocalVolume;

@@ -1,0 +1,150 @@
+//! How a directory becomes a mounted volume.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use locus_core::{Error, Result, VolumeId};
+use tracing::{info, warn};
+
+use crate::{
+    dir_lock::{self, DirLock},
+    disk::{DiskLock, EntryKind},
+    local::{
+        core::{Core, is_absent},
+        dirs::Dirs,
+        gauge::Gauge,
+        layout::{self, Layout, MARKER},
+        marker::{MARKER_BYTES, Marker},
+        unsynced::Unsynced,
+    },
+    replace::create_dirs,
+    volume_spec::VolumeContext,
+};
+
+/// What is to be mounted; all of it was checked.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) id: VolumeId,
+    pub(crate) path: PathBuf,
+    /// For a marker that has to be made.
+    pub(crate) depth: u8,
+    /// Whether no marker may be made.
+    pub(crate) must_exist: bool,
+}
+
+/// Mounts: directory, lock, marker, staging, first probe. Blocks.
+pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
+    let Wanted { id, path, depth, must_exist } = wanted;
+    let mut core = Core {
+        id,
+        layout: Layout { mount: path, depth },
+        store: context.store,
+        disk: context.disk,
+        clock: context.clock,
+        entropy: context.entropy,
+        gauge: Gauge::new(),
+        in_flight: Arc::default(),
+        dirs: Dirs::default(),
+        unsynced: Unsynced::default(),
+        lock: parking_lot::Mutex::default(),
+        gates: Default::default(),
+        residue: parking_lot::Mutex::default(),
+        leftovers: parking_lot::Mutex::default(),
+    };
+    find_directory(&core, must_exist)?;
+    let lock = dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64)?;
+    let (marker, is_new) = find_marker(&core, &*lock, must_exist)?;
+    core.check_marker(&marker)?;
+    core.layout.depth = marker.depth;
+    settle(&core, &*lock)?;
+    if !is_new {
+        core.unsynced = Unsynced::unknown();
+    }
+    *core.lock.get_mut() = Some(lock);
+    core.probe()?;
+    info!(volume = %core.id, path = %core.layout.mount.display(), is_new, "volume mounted");
+    Ok(core)
+}
+
+/// Sees to it that there is a directory with a marker, or an empty one that may get one.
+fn find_directory(core: &Core, must_exist: bool) -> Result<()> {
+    let path = &core.layout.mount;
+    match core.disk.metadata(path) {
+        Ok(found) if found.kind == EntryKind::File => {
+            return Err(core.unavailable(format!("cannot be mounted: {} is a file", path.display())));
+        }
+        Err(error) if is_absent(&error) && must_exist => {
+            return Err(core.unavailable(format!("is not mounted: there is no {}", path.display())));
+        }
+        _ => create_dirs(&*core.disk, path)?,
+    }
+    match core.disk.metadata(&core.layout.marker()) {
+        Ok(_) => Ok(()),
+        Err(error) if !is_absent(&error) => Err(Error::io("look at", core.layout.marker())(error)),
+        Err(_) if !is_empty(core)? => Err(core.unavailable(format!(
+            "is not mounted: {} is not empty and has no marker {MARKER}",
+            path.display()
+        ))),
+        Err(_) if must_exist => Err(core
+            .unavailable(format!("is not mounted: {} is empty and has no marker {MARKER}", path.display()))),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether nothing lies in the directory but a marker, and what a file system itself puts there.
+fn is_empty(core: &Core) -> Result<bool> {
+    let path = &core.layout.mount;
+    for entry in core.disk.read_dir(path).map_err(Error::io("list", path))? {
+        let entry = entry.map_err(Error::io("list", path))?;
+        if !matches!(layout::text(&entry.name), Some(MARKER | "lost+found")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads the marker, or makes it: in an empty directory what a crash left of one is no marker yet. Under the lock.
+fn find_marker(core: &Core, lock: &dyn DiskLock, must_exist: bool) -> Result<(Marker, bool)> {
+    let path = core.layout.marker();
+    match Marker::read(lock.file(), &path) {
+        Err(damaged @ Error::Corrupt { .. }) => {
+            if must_exist || !is_empty(core)? {
+                return Err(damaged);
+            }
+            let marker = Marker { volume: core.id.clone(), store: core.store, depth: core.layout.depth };
+            marker
+                .write(lock.file())
+                .map_err(|error| core.failed("write", &path, MARKER_BYTES as u64, error))?;
+            Ok((marker, true))
+        }
+        other => Ok((other?, false)),
+    }
+}
+
+/// Makes durable what an earlier run may have left half done, and says who is here.
+fn settle(core: &Core, lock: &dyn DiskLock) -> Result<()> {
+    let (disk, mount, marker) = (&core.disk, &core.layout.mount, core.layout.marker());
+    let staging = core.layout.staging_dir();
+    unless_read_only(lock.file().sync_data()).map_err(Error::io("sync", &marker))?;
+    match unless_read_only(disk.create_dir(&staging)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if disk.metadata(&staging).map_err(Error::io("look at", &staging))?.kind != EntryKind::Dir {
+                return Err(Error::io("create", staging)(io::ErrorKind::NotADirectory.into()));
+            }
+        }
+        other => other.map_err(Error::io("create", &staging))?,
+    }
+    unless_read_only(disk.sync_dir(mount)).map_err(Error::io("sync", mount))?;
+    // For people only: a volume that cannot be written is mounted without.
+    if let Err(error) = dir_lock::sign(lock, MARKER_BYTES as u64, &DirLock::me()) {
+        warn!(volume = %core.id, path = %marker.display(), %error, "marker could not be signed");
+    }
+    Ok(())
+}
+
+/// A volume that can only be read is mounted all the same.
+fn unless_read_only(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        other => other,
+    }
+}
