@@ -10,4 +10,5 @@ pub mod volume_suite;
 
 pub use entropy::SeededEntropy;
 pub use manual_clock::ManualClock;
+pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
