@@ -165,7 +165,8 @@ impl Stepper {
         if count == 0 {
             return None;
         }
-        let at = usize::try_from(self.entropy.next_u64() % count as u64).expect("because it is below a usize");
+        let at =
+            usize::try_from(self.entropy.next_u64() % count as u64).expect("because it is below a usize");
         let task = *woken.iter().nth(at).expect("because the number is below the count");
         woken.remove(&task);
         Some(task)

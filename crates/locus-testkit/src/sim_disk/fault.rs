@@ -63,11 +63,13 @@ pub struct FaultId(u64);
 pub struct Fault {
     error: FaultError,
     kinds: Vec<OpKind>,
-    path: Option<Box<dyn Fn(&Path) -> bool + Send + Sync>>,
+    path: Option<PathTest>,
     skip: u64,
     /// `None`: for good.
     left: Option<u64>,
 }
+
+type PathTest = Box<dyn Fn(&Path) -> bool + Send + Sync>;
 
 #[derive(Debug, Clone, Copy)]
 enum FaultError {

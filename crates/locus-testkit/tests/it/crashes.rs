@@ -111,6 +111,20 @@ fn a_file_may_come_back_with_its_length_and_without_its_bytes() {
 }
 
 #[test]
+fn a_length_that_was_set_and_not_synced_may_be_undone() {
+    for len in [0, 2_000] {
+        let seen = outcomes(
+            |disk| {
+                put_durably(disk, "/a", &[1; 1_000]);
+                disk.open(at("/a"), true).unwrap().set_len(len).unwrap();
+            },
+            |disk| disk.metadata(at("/a")).unwrap().len,
+        );
+        assert_eq!(seen.into_keys().collect::<BTreeSet<_>>(), BTreeSet::from([1_000, len]));
+    }
+}
+
+#[test]
 fn what_was_synced_is_never_lost() {
     for seed in 0..1_000 {
         let disk = SimDisk::new(seed);
