@@ -34,7 +34,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     }
     written?;
     let parent = parent_of(path);
-    disk.sync_dir(&parent).map_err(Error::io("sync", parent))
+    disk.sync_dir(parent).map_err(Error::io("sync", parent))
 }
 
 fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -92,7 +92,7 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
             other => other.map_err(Error::io("create", dir))?,
         }
         let parent = parent_of(dir);
-        disk.sync_dir(&parent).map_err(Error::io("sync", parent))?;
+        disk.sync_dir(parent).map_err(Error::io("sync", parent))?;
     }
     Ok(())
 }
@@ -114,12 +114,9 @@ fn is_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
     }
 }
 
-/// The directory that holds `path`; `.` for a bare name.
-pub(crate) fn parent_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+/// The directory that holds `path`; for a bare name the empty path, which is the present directory.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn draft_of(path: &Path) -> Result<PathBuf> {

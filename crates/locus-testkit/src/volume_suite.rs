@@ -309,6 +309,11 @@ pub async fn syncs_and_probes_change_nothing(volume: Volume) {
     assert!(status.takes_writes(), "{status:?}");
     assert!(status.available <= status.total, "{status:?}");
     assert_eq!(volume.status(), status);
+    volume.sync_blob(&kept).await.expect("a blob is synced");
+    match volume.sync_blob(&gone).await {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        other => panic!("an absent blob was synced: {other:?}"),
+    }
     assert_eq!(list(&volume, None, 10).await, [(kept, 4)]);
     let report = volume.tidy(Tidy::StaleStaging).await.expect("tidying succeeds");
     assert_eq!(report.removed, 0, "something was left behind");
@@ -328,6 +333,7 @@ pub async fn a_closed_volume_refuses(volume: Volume) {
         ("tidy", volume.tidy(Tidy::StaleStaging).await.err()),
         ("probe", volume.probe().await.err()),
         ("sync", volume.sync().await.err()),
+        ("sync_blob", volume.sync_blob(&at).await.err()),
         ("sync_names", volume.sync_names().await.err()),
     ];
     for (call, refused) in refusals {

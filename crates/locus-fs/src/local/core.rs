@@ -303,13 +303,7 @@ impl Core {
     pub(crate) fn open(self: &Arc<Self>, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
         self.may_be_used()?;
         let path = self.layout.blob(at);
-        let file = match self.disk.open(&path, false) {
-            Err(error) if is_absent(&error) => {
-                self.check_identity()?;
-                return Err(Error::io("open", path)(error));
-            }
-            other => other.map_err(Error::io("open", &path))?,
-        };
+        let file = self.open_blob(&path)?;
         let length = file.len().map_err(Error::io("read", &path))?;
         let head_end = expected.start.saturating_add(CHUNK_BYTES as u64).min(expected.end).min(length);
         let head = if head_end > expected.start {
@@ -319,6 +313,15 @@ impl Core {
         };
         let blob = Arc::new(OpenBlob { core: Arc::clone(self), file, path, length });
         Ok(BlobReader { length, head_offset: expected.start, head, blob })
+    }
+
+    /// Absent is believed only of this volume.
+    fn open_blob(&self, path: &Path) -> Result<Arc<dyn DiskFile>> {
+        let opened = self.disk.open(path, false);
+        if opened.as_ref().is_err_and(is_absent) {
+            self.check_identity()?;
+        }
+        opened.map_err(Error::io("open", path))
     }
 
     pub(crate) fn delete(&self, at: &BlobPath) -> Result<bool> {
@@ -336,6 +339,20 @@ impl Core {
         self.unsynced.removed(&path, dir);
         self.measure_when_old();
         Ok(was_there)
+    }
+
+    /// Content first, then the names that lead to it, outermost first, its own last.
+    pub(crate) fn sync_blob(&self, at: &BlobPath) -> Result<()> {
+        self.may_sync()?;
+        let path = self.layout.blob(at);
+        self.open_blob(&path)?.sync_data().map_err(|error| self.poison(&path, error))?;
+        for dir in self.layout.dirs(at) {
+            if !self.dirs.knows(&dir, true) {
+                self.sync_dir(parent_of(&dir))?;
+                self.dirs.learn(&dir, true);
+            }
+        }
+        self.sync_dir(parent_of(&path))
     }
 
     pub(crate) fn sync(&self, take: fn(&Unsynced) -> Batch, _turn: OwnedMutexGuard<()>) -> Result<()> {
@@ -377,7 +394,7 @@ impl Core {
             Err(error)
                 if is_absent(&error) && dir != self.layout.mount && dir.starts_with(&self.layout.mount) =>
             {
-                self.sync_dir_or_above(&parent_of(dir))
+                self.sync_dir_or_above(parent_of(dir))
             }
             other => other.map_err(|error| self.poison(dir, error)),
         }
@@ -409,7 +426,7 @@ impl Core {
         let known = self.residue.lock().clone();
         for path in known {
             if self.remove_counted(&path, report) {
-                self.unsynced.removed(&path, parent_of(&path));
+                self.unsynced.removed(&path, parent_of(&path).to_owned());
                 self.residue.lock().remove(&path);
             }
         }

@@ -125,6 +125,8 @@ fn settle(core: &Core, lock: &dyn DiskLock) -> Result<()> {
     let (disk, mount, marker) = (&core.disk, &core.layout.mount, core.layout.marker());
     let staging = core.layout.staging_dir();
     unless_read_only(lock.file().sync_data()).map_err(Error::io("sync", &marker))?;
+    // Before anything else lies here: a directory that is not empty must have its marker.
+    unless_read_only(disk.sync_dir(mount)).map_err(Error::io("sync", mount))?;
     match unless_read_only(disk.create_dir(&staging)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if disk.metadata(&staging).map_err(Error::io("look at", &staging))?.kind != EntryKind::Dir {
@@ -133,7 +135,6 @@ fn settle(core: &Core, lock: &dyn DiskLock) -> Result<()> {
         }
         other => other.map_err(Error::io("create", &staging))?,
     }
-    unless_read_only(disk.sync_dir(mount)).map_err(Error::io("sync", mount))?;
     // For people only: a volume that cannot be written is mounted without.
     if let Err(error) = dir_lock::sign(lock, MARKER_BYTES as u64, &DirLock::me()) {
         warn!(volume = %core.id, path = %marker.display(), %error, "marker could not be signed");

@@ -132,6 +132,11 @@ impl StorageVolume for OpenLocalVolume {
         self.sync_what(Unsynced::take).await
     }
 
+    async fn sync_blob(&self, at: &BlobPath) -> Result<()> {
+        let at = at.clone();
+        self.core.write_hop(move |core| core.sync_blob(&at)).await
+    }
+
     async fn sync_names(&self) -> Result<()> {
         self.sync_what(Unsynced::take_removals).await
     }

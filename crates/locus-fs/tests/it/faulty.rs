@@ -1,0 +1,214 @@
+//! The real disk with faults, a log of what was asked of it, and the means to stop a call half-way.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+};
+
+use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, OsDisk, Space};
+
+#[derive(Debug, Default)]
+pub(crate) struct FaultyDisk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    faults: Mutex<Vec<Fault>>,
+    holds: Mutex<HashMap<&'static str, (Sender<()>, Receiver<()>)>>,
+    asked: Mutex<Vec<Asked>>,
+    space: Mutex<Option<Space>>,
+}
+
+#[derive(Debug)]
+struct Fault {
+    op: &'static str,
+    /// What the path must hold.
+    part: &'static str,
+    /// Calls that still succeed.
+    spared: usize,
+    kind: io::ErrorKind,
+}
+
+/// One call: its name, path, and how many bytes it moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) op: &'static str,
+    pub(crate) path: PathBuf,
+    pub(crate) len: usize,
+}
+
+impl FaultyDisk {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Lets calls of `op` on paths that hold `part` fail, after `spared` of them.
+    pub(crate) fn fail(&self, op: &'static str, part: &'static str, spared: usize, kind: io::ErrorKind) {
+        self.shared.faults.lock().unwrap().push(Fault { op, part, spared, kind });
+    }
+
+    pub(crate) fn heal(&self) {
+        self.shared.faults.lock().unwrap().clear();
+    }
+
+    /// Stops the next call of `op`: the answer hears when it came, and lets it go on when it sends or is dropped.
+    pub(crate) fn hold(&self, op: &'static str) -> (Receiver<()>, Sender<()>) {
+        let (came, has_come) = channel();
+        let (go, may_go) = channel();
+        self.shared.holds.lock().unwrap().insert(op, (came, may_go));
+        (has_come, go)
+    }
+
+    pub(crate) fn set_space(&self, total: u64, available: u64) {
+        *self.shared.space.lock().unwrap() = Some(Space { total, available });
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared.asked.lock().unwrap())
+    }
+
+    /// The paths on which `op` was asked since the last time, in order.
+    pub(crate) fn asked_for(&self, op: &str) -> Vec<PathBuf> {
+        self.asked().into_iter().filter(|asked| asked.op == op).map(|asked| asked.path).collect()
+    }
+}
+
+impl Shared {
+    fn ask(&self, op: &'static str, path: &Path, len: usize) -> io::Result<()> {
+        let held = self.holds.lock().unwrap().remove(op);
+        if let Some((came, may_go)) = held {
+            came.send(()).unwrap();
+            let _ = may_go.recv(); // also when the test is over
+        }
+        self.asked.lock().unwrap().push(Asked { op, path: path.to_owned(), len });
+        for fault in &mut *self.faults.lock().unwrap() {
+            if fault.op == op && path.to_string_lossy().contains(fault.part) {
+                if fault.spared == 0 {
+                    return Err(fault.kind.into());
+                }
+                fault.spared -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(self: &Arc<Self>, path: &Path, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FaultyFile { shared: Arc::clone(self), path: path.to_owned(), inner })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn blocks(&self) -> bool {
+        true
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.shared.ask("create_new", path, 0)?;
+        Ok(self.shared.file(path, OsDisk.create_new(path)?))
+    }
+
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
+        self.shared.ask("open", path, 0)?;
+        Ok(self.shared.file(path, OsDisk.open(path, writable)?))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ask("create_dir", path, 0)?;
+        OsDisk.create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.ask("rename", to, 0)?;
+        OsDisk.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.ask("rename_new", to, 0)?;
+        OsDisk.rename_new(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.shared.ask("remove_file", path, 0)?;
+        OsDisk.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ask("remove_dir", path, 0)?;
+        OsDisk.remove_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>> {
+        self.shared.ask("read_dir", path, 0)?;
+        OsDisk.read_dir(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Meta> {
+        self.shared.ask("metadata", path, 0)?;
+        OsDisk.metadata(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ask("sync_dir", path, 0)?;
+        OsDisk.sync_dir(path)
+    }
+
+    fn sync_all(&self, dir: &Path) -> io::Result<()> {
+        self.shared.ask("sync_all", dir, 0)?;
+        OsDisk.sync_all(dir)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.shared.ask("space", path, 0)?;
+        let set = *self.shared.space.lock().unwrap();
+        set.map_or_else(|| OsDisk.space(path), Ok)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.shared.ask("lock", path, 0)?;
+        OsDisk.lock(path)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    inner: Arc<dyn DiskFile>,
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.shared.ask("read_at", &self.path, buf.len())?;
+        self.inner.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.shared.ask("write_at", &self.path, buf.len())?;
+        self.inner.write_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.shared.ask("sync_data", &self.path, 0)?;
+        self.inner.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.shared.ask("set_len", &self.path, 0)?;
+        self.inner.set_len(len)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.inner.drop_cache()
+    }
+}

@@ -1,0 +1,135 @@
+//! A local volume on a disk that loses its power at every moment.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use locus_core::{
+    BlobPath, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume, Tidy, Timestamp,
+};
+use locus_testkit::{SeededEntropy, SimDisk};
+use rstest::rstest;
+
+use crate::local_volume::open;
+
+const VOLUME: &str = "/mnt/vol";
+
+/// What a crash may leave of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Gone,
+    /// Whole or absent.
+    Either,
+    /// Buffered and not synced: absent, or there with any content. Whoever recovers compares the checksum.
+    Loose,
+}
+
+struct Story {
+    disk: Arc<SimDisk>,
+    entropy: SeededEntropy,
+    fates: BTreeMap<BlobPath, Fate>,
+}
+
+impl Story {
+    fn name(&self, owner: &str) -> BlobPath {
+        let mut random = [0; 10];
+        self.entropy.fill(&mut random);
+        let key = FileKey::generate(Timestamp::from_micros(1_700_000_000_000_000), &random);
+        BlobPath { owner: StoragePath::parse(owner).unwrap(), key, extension: Extension::of("x.bin") }
+    }
+
+    async fn write(
+        &mut self,
+        volume: &Arc<dyn StorageVolume>,
+        owner: &str,
+        how: Durability,
+    ) -> Result<BlobPath> {
+        let at = self.name(owner);
+        let open = if how == Durability::Durable { Fate::Either } else { Fate::Loose };
+        self.fates.insert(at.clone(), open);
+        volume.write(&at, &mut content_of(&at).into(), how).await?;
+        if how == Durability::Durable {
+            self.fates.insert(at.clone(), Fate::Kept);
+        }
+        Ok(at)
+    }
+
+    /// Everything that a volume does, until the disk goes down.
+    async fn run(&mut self) -> Result<()> {
+        let volume = open(self.disk.clone(), Path::new(VOLUME)).await?;
+        let first = self.write(&volume, "acme", Durability::Durable).await?;
+        let buffered = self.write(&volume, "b", Durability::Buffered).await?;
+        let second = self.write(&volume, "b", Durability::Durable).await?;
+        volume.sync().await?;
+        self.fates.insert(buffered.clone(), Fate::Kept);
+        for at in [&first, &buffered] {
+            self.fates.insert(at.clone(), Fate::Either);
+            assert!(volume.delete(at).await?, "a kept blob was gone");
+        }
+        volume.sync_names().await?;
+        self.fates.extend([(first, Fate::Gone), (buffered, Fate::Gone)]);
+        let late = self.write(&volume, "acme", Durability::Buffered).await?;
+        volume.sync_blob(&late).await?;
+        self.fates.insert(late, Fate::Kept);
+        volume.tidy(Tidy::StaleStaging).await?;
+        volume.probe().await?;
+        self.fates.insert(second.clone(), Fate::Either);
+        volume.delete(&second).await?;
+        volume.close().await
+    }
+
+    async fn check(&mut self) {
+        let volume = open(self.disk.clone(), Path::new(VOLUME)).await.unwrap();
+        volume.tidy(Tidy::StaleStaging).await.unwrap();
+        let listed = volume.list(None, None, 1_000).await.unwrap().blobs;
+        for blob in &listed {
+            let fate = self.fates.get(&blob.path).expect("nothing but what was written is listed");
+            assert_ne!(*fate, Fate::Gone, "{} came back", blob.path);
+            if *fate == Fate::Loose {
+                continue;
+            }
+            let opened = volume.open(&blob.path, 0..1 << 20).await.unwrap();
+            assert!(opened.head == content_of(&blob.path), "{} is not whole", blob.path);
+        }
+        for (at, fate) in &mut self.fates {
+            let is_there = listed.iter().any(|blob| blob.path == *at);
+            assert!(is_there || *fate != Fate::Kept, "{at} is lost");
+            if *fate == Fate::Either {
+                *fate = if is_there { Fate::Kept } else { Fate::Gone }; // after a crash it is what it is
+            }
+        }
+        assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().removed, 0);
+    }
+}
+
+/// Long enough for several sectors, different for every key.
+fn content_of(at: &BlobPath) -> Vec<u8> {
+    at.key.as_bytes().iter().copied().cycle().take(3_000).collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0, 1, 2, 3)] round: u64) {
+    for seed in round * 1_000..(round + 1) * 1_000 {
+        let disk = SimDisk::new(seed);
+        let entropy = SeededEntropy::new(seed);
+        let cut = 1 + entropy.below(170);
+        disk.crash_at(cut);
+        println!("seed {seed}, cut {cut}");
+        let mut story = Story { disk, entropy, fates: BTreeMap::new() };
+        for _ in 0..2 {
+            let ran = story.run().await;
+            assert!(ran.is_ok() || story.disk.is_down(), "{ran:?}");
+            story.disk.crash();
+            // Coming back may be cut short, too.
+            let again = story.disk.ops() + 1 + story.entropy.below(40);
+            story.disk.crash_at(again);
+            let reopened = open(story.disk.clone(), Path::new(VOLUME)).await;
+            assert!(reopened.is_ok() || story.disk.is_down(), "{reopened:?}");
+            drop(reopened);
+            story.disk.crash();
+            story.check().await;
+            let next = story.disk.ops() + 1 + story.entropy.below(170);
+            story.disk.crash_at(next);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A local volume on a disk that fails, and writes that are given up.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use locus_core::{Content, Durability, Error, Tidy};
+use rstest::rstest;
+
+use crate::local_volume::{blob, faulty, files, head, open, write};
+
+const MIB: usize = 1 << 20;
+
+fn markers_only(vol: &Path) {
+    assert_eq!(files(vol), [PathBuf::from(".locus-volume")]);
+}
+
+#[rstest]
+#[case::create("create_new")]
+#[case::write("write_at")]
+#[case::publish("rename_new")]
+#[tokio::test]
+async fn b3_b9_a_full_disk_is_said_with_its_numbers_and_leaves_nothing(#[case] op: &'static str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let bytes = vec![3; 3 * MIB];
+    let source = dir.path().join("source");
+    locus_fs::replace(&locus_fs::OsDisk, &source, &bytes).unwrap();
+    let contents: [Content; 3] = [
+        bytes.clone().into(),
+        fs::File::open(&source).unwrap().into(),
+        Content::seekable(io::Cursor::new(bytes.clone())),
+    ];
+    for mut content in contents {
+        let at = blob("acme", "");
+        disk.set_space(1 << 40, 1_234);
+        disk.fail(
+            op,
+            "vol",
+            usize::from(op == "write_at" && content.as_bytes().is_none()),
+            io::ErrorKind::StorageFull,
+        );
+        let error = volume.write(&at, &mut content, Durability::Durable).await.unwrap_err();
+        match error {
+            Error::InsufficientStorage { required, available } => {
+                assert_eq!(available, 1_234);
+                assert!(required <= 3 * MIB as u64, "{required}");
+                if content.size_hint().is_some() {
+                    assert_eq!(required, 3 * MIB as u64);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        markers_only(&dir.path().join("vol"));
+
+        // The next volume would now get the rewound source; here the same one has room again.
+        disk.heal();
+        assert!(content.rewind().await.unwrap());
+        let stored = volume.write(&at, &mut content, Durability::Durable).await.unwrap();
+        assert_eq!(stored.length, 3 * MIB as u64);
+        assert!(volume.delete(&at).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn b4_residue_that_cannot_be_removed_is_reported_and_removed_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    disk.fail("rename_new", "vol", 0, io::ErrorKind::PermissionDenied);
+    disk.fail("remove_file", ".staging", 0, io::ErrorKind::PermissionDenied);
+    let error = volume.write(&at, &mut "12345".into(), Durability::Durable).await.unwrap_err();
+    assert!(matches!(error, Error::Io { op: "publish", .. }), "{error:?}");
+    let report = volume.tidy(Tidy::StaleStaging).await.unwrap();
+    assert_eq!((report.removed, report.failed), (0, 1));
+    assert!(volume.list(None, None, 9).await.unwrap().blobs.is_empty());
+
+    disk.heal();
+    let report = volume.tidy(Tidy::StaleStaging).await.unwrap();
+    assert_eq!((report.removed, report.bytes, report.failed), (1, 5, 0));
+    let report = volume.tidy(Tidy::StaleStaging).await.unwrap();
+    assert_eq!((report.removed, report.failed), (0, 0), "its room is given back once");
+    markers_only(&dir.path().join("vol"));
+}
+
+#[rstest]
+#[case::content("sync_data", ".staging")]
+#[case::name("sync_dir", "acme")]
+#[case::owner("sync_dir", "vol")]
+#[tokio::test]
+async fn a_failed_sync_ends_writes_until_the_volume_is_opened_again(
+    #[case] op: &'static str,
+    #[case] part: &'static str,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let (early, failed, later) = (blob("b", ""), blob("acme", ""), blob("acme", ""));
+    write(&volume, &early, b"early").await;
+    disk.fail(op, part, 0, io::ErrorKind::Other);
+    let error = volume.write(&failed, &mut "x".into(), Durability::Durable).await.unwrap_err();
+    assert!(matches!(error, Error::Io { op: "sync", .. }), "{error:?}");
+    disk.heal();
+    disk.asked();
+
+    for how in [Durability::Durable, Durability::Buffered] {
+        let error = volume.write(&later, &mut "x".into(), how).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::VolumeUnavailable { why, .. } if why.contains("sync failed")),
+            "{error:?}"
+        );
+    }
+    assert!(volume.sync().await.is_err() && volume.sync_names().await.is_err());
+    let asked = disk.asked();
+    assert!(
+        asked.iter().all(|asked| !asked.op.starts_with("sync")),
+        "a failed sync is never retried: {asked:?}"
+    );
+    let status = volume.probe().await.unwrap();
+    assert!(status.is_healthy && status.read_only && status.why.is_some(), "{status:?}");
+
+    assert_eq!(head(&volume, &early).await, b"early");
+    assert!(volume.open(&failed, 0..1).await.is_err(), "what failed is not visible");
+    assert!(volume.delete(&early).await.unwrap());
+    drop(volume);
+    let volume = open(disk, &dir.path().join("vol")).await.unwrap();
+    write(&volume, &later, b"later").await;
+    assert_eq!(files(&dir.path().join("vol")).len(), 2, "marker and blob");
+}
+
+#[tokio::test]
+async fn b4_a_blob_whose_name_could_neither_be_synced_nor_removed_is_removed_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    disk.fail("sync_dir", "acme/", 0, io::ErrorKind::Other);
+    disk.fail("remove_file", "acme/", 0, io::ErrorKind::Other);
+    volume.write(&at, &mut "12345".into(), Durability::Durable).await.unwrap_err();
+    assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().failed, 1);
+    disk.heal();
+    let report = volume.tidy(Tidy::StaleStaging).await.unwrap();
+    assert_eq!((report.removed, report.bytes, report.failed), (1, 5, 0));
+    markers_only(&dir.path().join("vol"));
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_buffered_content_is_an_error_and_ends_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    volume.write(&blob("acme", ""), &mut "x".into(), Durability::Buffered).await.unwrap();
+    disk.fail("sync_data", "acme", 0, io::ErrorKind::Other);
+    let error = volume.sync().await.unwrap_err();
+    assert!(matches!(error, Error::Io { op: "sync", .. }), "{error:?}");
+    assert!(!volume.status().takes_writes());
+    disk.heal();
+    assert!(volume.sync().await.is_err(), "nobody knows what is on the disk");
+}
+
+#[tokio::test]
+async fn a_sync_that_could_not_begin_is_made_up_for_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    volume.write(&at, &mut "x".into(), Durability::Buffered).await.unwrap();
+    disk.fail("open", "acme", 0, io::ErrorKind::Other); // such as too many open files
+    let error = volume.sync().await.unwrap_err();
+    assert!(matches!(error, Error::Io { op: "open", .. }), "{error:?}");
+    disk.heal();
+    disk.asked();
+    volume.sync().await.unwrap();
+    assert_eq!(disk.asked_for("sync_data"), [volume.local_path(&at).unwrap()]);
+}
+
+#[tokio::test]
+async fn a_probe_finds_out_that_nothing_can_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"x").await;
+    disk.fail("create_new", ".staging", 0, io::ErrorKind::ReadOnlyFilesystem);
+    let status = volume.probe().await.unwrap();
+    assert!(status.is_healthy && status.read_only, "{status:?}");
+    let error = volume.write(&blob("acme", ""), &mut "y".into(), Durability::Durable).await.unwrap_err();
+    assert!(matches!(error, Error::VolumeUnavailable { .. }), "{error:?}");
+    assert_eq!(head(&volume, &at).await, b"x");
+
+    disk.heal();
+    assert!(volume.probe().await.unwrap().takes_writes());
+    disk.fail("create_new", ".staging", 0, io::ErrorKind::StorageFull);
+    assert!(volume.probe().await.unwrap().takes_writes(), "a full disk is full, not read-only");
+    assert_eq!(files(&dir.path().join("vol/.staging")), [PathBuf::new(); 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b6_a_write_dropped_inside_its_hop_goes_on_to_its_end_and_keeps_its_staging() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    let (came, go) = disk.hold("rename_new");
+    let writing = tokio::spawn({
+        let (volume, at) = (volume.clone(), at.clone());
+        async move { volume.write(&at, &mut "whole".into(), Durability::Durable).await }
+    });
+    came.recv().unwrap();
+    writing.abort();
+    assert!(writing.await.unwrap_err().is_cancelled());
+    assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().removed, 0, "the hop still uses its staging");
+    go.send(()).unwrap();
+    volume.close().await.unwrap(); // waits for the hop
+    let path = volume.local_path(&at).unwrap();
+    assert_eq!(fs::read(path).unwrap(), b"whole");
+    assert_eq!(files(&dir.path().join("vol/.staging")), [PathBuf::new(); 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b6_a_write_dropped_between_its_hops_removes_its_staging() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    let (mut source, reader) = tokio::io::duplex(MIB);
+    tokio::io::AsyncWriteExt::write_all(&mut source, &vec![1; MIB]).await.unwrap();
+    let (came, go) = disk.hold("write_at");
+    let writing = tokio::spawn({
+        let (volume, at) = (volume.clone(), at.clone());
+        async move { volume.write(&at, &mut Content::reader(reader), Durability::Durable).await }
+    });
+    came.recv().unwrap();
+    let (removing, remove) = disk.hold("remove_file");
+    go.send(()).unwrap(); // the hop ends, and the write waits for more
+    writing.abort();
+    assert!(writing.await.unwrap_err().is_cancelled());
+    removing.recv().unwrap();
+    assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().removed, 0, "whoever removes it has it still");
+    remove.send(()).unwrap();
+    assert!(volume.open(&at, 0..1).await.is_err());
+    drop(source);
+}

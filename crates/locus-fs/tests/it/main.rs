@@ -1,0 +1,10 @@
+//! What locus-fs promises, on real files.
+
+mod dir_lock;
+mod faulty;
+mod local_volume;
+mod local_volume_crash;
+mod local_volume_faults;
+mod local_volume_mount;
+mod os_disk;
+mod replace;

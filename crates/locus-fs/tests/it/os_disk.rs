@@ -1,0 +1,117 @@
+//! The real disk.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+use locus_fs::{Disk, EntryKind, OsDisk};
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// The umask belongs to the whole process, so the test runs itself once more in a process of its own.
+#[test]
+fn new_files_and_directories_belong_to_their_owner_alone_whatever_the_umask() {
+    const DIR: &str = "LOCUS_TEST_UMASK_DIR";
+    if let Some(dir) = std::env::var_os(DIR) {
+        let dir = Path::new(&dir);
+        OsDisk.create_dir(&dir.join("dir")).unwrap();
+        OsDisk.create_new(&dir.join("file")).unwrap();
+        drop(OsDisk.lock(&dir.join("lock")).unwrap());
+        return;
+    }
+    for umask in ["000", "022", "277"] {
+        let dir = tempfile::tempdir().unwrap();
+        let me = "os_disk::new_files_and_directories_belong_to_their_owner_alone_whatever_the_umask";
+        let done = Command::new("sh")
+            .args(["-c", &format!("umask {umask} && exec \"$0\" --exact {me}")])
+            .arg(std::env::current_exe().unwrap())
+            .env(DIR, dir.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(mode(&dir.path().join("dir")), 0o700, "umask {umask}");
+        assert_eq!(mode(&dir.path().join("file")), 0o600, "umask {umask}");
+        assert_eq!(mode(&dir.path().join("lock")), 0o600, "umask {umask}");
+    }
+}
+
+#[test]
+fn it_passes_the_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    locus_testkit::disk_suite::run(&OsDisk, dir.path());
+}
+
+#[test]
+fn a_link_is_not_followed_and_a_fifo_does_not_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link, fifo) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("fifo"));
+    OsDisk.create_new(&file).unwrap().write_at(b"x", 0).unwrap();
+    symlink(&file, &link).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    for path in [&link, &fifo, &dir.path().to_owned()] {
+        for writable in [false, true] {
+            assert!(OsDisk.open(path, writable).is_err(), "{}", path.display());
+        }
+        assert!(OsDisk.lock(path).is_err(), "{}", path.display());
+    }
+    assert_eq!(OsDisk.metadata(&link).unwrap().kind, EntryKind::Other);
+    assert_eq!(OsDisk.metadata(&fifo).unwrap().kind, EntryKind::Other);
+    assert_eq!(OsDisk.metadata(&file).unwrap().kind, EntryKind::File);
+    assert_eq!(OsDisk.metadata(&file).unwrap().len, 1);
+    let mut kinds: Vec<_> = OsDisk.read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().kind).collect();
+    kinds.sort_by_key(|kind| *kind as u8);
+    assert_eq!(kinds, [EntryKind::File, EntryKind::Other, EntryKind::Other]);
+}
+
+#[test]
+fn a_new_name_never_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+    OsDisk.create_new(&a).unwrap().write_at(b"a", 0).unwrap();
+    OsDisk.create_new(&b).unwrap().write_at(b"b", 0).unwrap();
+    assert_eq!(OsDisk.create_new(&b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(OsDisk.rename_new(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&b).unwrap(), b"b");
+    OsDisk.rename_new(&a, &c).unwrap();
+    assert_eq!(OsDisk.open(&a, false).unwrap_err().kind(), io::ErrorKind::NotFound);
+    OsDisk.rename(&c, &b).unwrap();
+    assert_eq!(fs::read(&b).unwrap(), b"a");
+}
+
+#[test]
+fn a_lock_is_held_until_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    let lock = OsDisk.lock(&path).unwrap();
+    lock.file().write_at(b"me", 0).unwrap();
+    assert_eq!(OsDisk.lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drop(lock);
+    let again = OsDisk.lock(&path).unwrap();
+    assert_eq!(again.file().len().unwrap(), 2);
+}
+
+#[test]
+fn a_file_does_what_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = OsDisk.create_new(&dir.path().join("file")).unwrap();
+    assert!(file.is_empty().unwrap());
+    file.write_at(b"world", 6).unwrap();
+    file.write_at(b"hello", 0).unwrap();
+    file.sync_data().unwrap();
+    file.drop_cache().unwrap();
+    let mut buf = [0; 16];
+    assert_eq!(file.read_at(&mut buf, 0).unwrap(), 11);
+    assert_eq!(&buf[..11], b"hello\0world");
+    assert_eq!(file.read_at(&mut buf, 11).unwrap(), 0);
+    file.set_len(3).unwrap();
+    assert_eq!(file.len().unwrap(), 3);
+    OsDisk.sync_dir(dir.path()).unwrap();
+    OsDisk.sync_all(dir.path()).unwrap();
+    let space = OsDisk.space(dir.path()).unwrap();
+    assert!(0 < space.available && space.available <= space.total);
+}
