@@ -71,6 +71,13 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// Makes all content and names so far durable.
     async fn sync(&self) -> Result<()>;
 
+    /// Makes one blob durable, content and name, whoever wrote it and when: recovery asks for those that it is about to
+    /// believe.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with kind `NotFound` when the blob is certainly absent.
+    async fn sync_blob(&self, at: &BlobPath) -> Result<()>;
+
     /// Makes all removals so far durable.
     async fn sync_names(&self) -> Result<()>;
 

@@ -1,5 +1,19 @@
 //! The engine of Locus: journal, embedded store, quotas, placement, pool and scheduler.
 
+mod journal;
 mod options;
+mod placement;
+mod pool;
+mod race;
+mod scheduler;
+mod signal;
+mod store;
+mod time;
+mod volumes;
 
 pub use options::EngineOptions;
+pub use placement::{Candidate, Placement, choose};
+pub use pool::{FileReader, RESIDUE_MAX, Residue, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions};
+pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
+pub use store::{EmbeddedStore, EngineThreads, Inspection, OpenReport, StoreConfig, StoreStatistics};
+pub use volumes::VolumeRegistry;

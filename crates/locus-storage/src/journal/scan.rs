@@ -1,0 +1,406 @@
+//! Reading a log after whatever happened to it: where it ends, and whether what is missing was ever promised.
+//!
+//! The rule (ENGINE 6): D is the highest LSN that any valid batch, segment header or checkpoint says was durable. A bad
+//! record at or below D is corruption, and nothing is touched. The first bad record above D ends the log, and whatever
+//! follows is its tail, dropped and counted.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use locus_core::{Error, Lsn, Result, StoreId};
+use locus_fs::{Disk, DiskFile, EntryKind};
+
+use super::{
+    format::{
+        ALIGN, BatchHead, FLAG_BARRIER, FLAG_HELD, FORMAT, HEADER_BYTES, HeaderFault, RECORD_HEAD_BYTES,
+        RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKey, decode_record,
+    },
+    log::Resume,
+    segment::{Segment, SegmentFile, segment_index},
+};
+use crate::time::Stamp;
+
+/// LSNs that are left out at each open beyond those that files could hold: more than can ever be pending in memory.
+const LSN_CUSHION: u64 = 1 << 20;
+
+/// A segment file as it was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    file: SegmentFile,
+    /// `None` when it belongs to no log.
+    header: Option<SegmentHeader>,
+}
+
+/// All segment files of a journal directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    found: Vec<Found>,
+    next_index: u64,
+}
+
+/// What a survey found out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// Positions in [`Directory::found`] of the segments that hold the log, oldest first.
+    chain: Vec<usize>,
+    /// The last LSN of the log.
+    pub(crate) end: Lsn,
+    /// D.
+    pub(crate) durable: Lsn,
+    /// Records behind the end that looked valid.
+    pub(crate) dropped: u64,
+    /// The highest LSN that was seen anywhere.
+    highest: Lsn,
+    /// The last stamp in the log.
+    pub(crate) stamp: Option<Stamp>,
+    /// The highest barrier: what records up to it rest on outside the log is durable.
+    pub(crate) barrier: Lsn,
+    /// Records above the barrier that rest on something outside the log.
+    pub(crate) held: Vec<Lsn>,
+    /// Bytes of records that were walked.
+    pub(crate) bytes: u64,
+    /// Whether there is any log at all.
+    pub(crate) is_blank: bool,
+}
+
+impl Directory {
+    /// Opens all segment files of `dir` and reads their headers.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`] when one was written by a newer version.
+    pub(crate) fn read(disk: &dyn Disk, dir: &Path, store: &StoreId, writable: bool) -> Result<Self> {
+        let mut found = Vec::new();
+        let mut next_index = 1;
+        for entry in disk.read_dir(dir).map_err(Error::io("list", dir))? {
+            let entry = entry.map_err(Error::io("list", dir))?;
+            let Some(index) = entry.name.to_str().and_then(segment_index) else { continue };
+            if entry.kind != EntryKind::File {
+                continue;
+            }
+            next_index = next_index.max(index + 1);
+            let path = dir.join(&entry.name);
+            let file = disk.open(&path, writable).map_err(Error::io("open", &path))?;
+            let size = file.len().map_err(Error::io("measure", &path))?;
+            // What was not written back may look clean in the page cache: read what the device holds.
+            file.drop_cache().map_err(Error::io("drop the cached pages of", &path))?;
+            let mut head = [0; SEGMENT_HEADER_BYTES];
+            let read = file.read_at(&mut head, 0).map_err(Error::io("read", &path))?;
+            let header = match SegmentHeader::decode(head.get(..read).unwrap_or_default(), store) {
+                Ok(header) => Some(header),
+                Err(HeaderFault::Blank | HeaderFault::Bad) => None,
+                Err(HeaderFault::Newer(found)) => {
+                    return Err(Error::NewerFormat {
+                        place: path.display().to_string(),
+                        found,
+                        supported: FORMAT,
+                    });
+                }
+            };
+            found.push(Found { file: SegmentFile { path, file, size }, header });
+        }
+        // One order whatever the disk says, so that the same log is always read the same way.
+        found.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+        Ok(Self { found, next_index })
+    }
+
+    /// Whether no file holds, or ever held, a part of a log of this store.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.found.iter().all(|found| found.header.is_none())
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.found.iter().map(|found| found.file.size).sum()
+    }
+
+    /// Finds the log that is needed from LSN `begin` on, its end and its tail. `known` is the highest LSN that
+    /// something beside the log (a checkpoint) says was durable.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when anything at or below D is missing or bad.
+    pub(crate) fn survey(&self, begin: Lsn, known: Lsn) -> Result<Survey> {
+        let by_number: BTreeMap<u64, usize> = self
+            .found
+            .iter()
+            .enumerate()
+            .filter_map(|(at, found)| Some((found.header.as_ref()?.number, at)))
+            .collect();
+        let mut survey = Survey { durable: known, is_blank: by_number.is_empty(), ..Survey::default() };
+        survey.end = Lsn(begin.0.saturating_sub(1));
+        survey.chain = self.chain(&by_number, begin);
+        let mut expected = begin;
+        let mut bad: Option<(usize, u64)> = None;
+        let first_number = survey.chain.first().map_or(0, |at| self.header(*at).number);
+        for step in 0..survey.chain.len() {
+            let at = survey.chain[step];
+            let header = self.header(at);
+            expected = header.first;
+            let bytes = self.load(at)?;
+            let stop =
+                walk(&bytes, &header.key(), expected, self.limit(&survey.chain, step), |batch, record| {
+                    survey.durable = survey.durable.max(batch.durable);
+                    survey.stamp = Some(Stamp { wall: batch.wall, time: batch.time });
+                    let Some(record) = record else { return Ok(true) };
+                    survey.bytes += (RECORD_HEAD_BYTES + record.body.len()) as u64;
+                    if record.head.flags & FLAG_BARRIER != 0 {
+                        let upto =
+                            record.body.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                        survey.barrier = survey.barrier.max(Lsn(upto));
+                    }
+                    if record.head.flags & FLAG_HELD != 0 {
+                        survey.held.push(record.head.lsn);
+                    }
+                    Ok(true)
+                })?;
+            survey.durable = survey.durable.max(header.durable);
+            expected = stop.expected;
+            self.look_behind(at, &bytes, stop.offset, &mut survey);
+            let next = survey.chain.get(step + 1).map(|next| self.header(*next));
+            let goes_on = stop.clean && next.is_some_and(|next| next.predecessor_end.next() == expected);
+            if !goes_on {
+                bad = Some((at, stop.offset));
+                // What comes later belongs to the tail.
+                survey.chain.truncate(step + 1);
+                break;
+            }
+        }
+        // The tail: every later segment, whether the chain leads to it or not.
+        for (number, at) in by_number.range(first_number..) {
+            let _ = number;
+            if !survey.chain.contains(at) {
+                let header = self.header(*at);
+                survey.durable = survey.durable.max(header.durable);
+                survey.highest = survey.highest.max(header.first);
+                let bytes = self.load(*at)?;
+                self.look_behind(*at, &bytes, HEADER_BYTES, &mut survey);
+            }
+        }
+        if survey.chain.is_empty() {
+            if survey.durable >= begin {
+                return Err(Error::Corrupt {
+                    place: "the journal".into(),
+                    why: format!(
+                        "the segment with LSN {begin} is missing, and the log was durable up to {}",
+                        survey.durable
+                    )
+                    .into(),
+                });
+            }
+        } else {
+            survey.end = Lsn(expected.0.saturating_sub(1)).max(survey.end);
+            if expected <= survey.durable {
+                let (at, offset) = bad.unwrap_or_default();
+                return Err(Error::Corrupt {
+                    place: format!("{} at offset {offset}", self.found[at].file.path.display()),
+                    why: format!(
+                        "record {expected} is missing or bad, and the log was durable up to {}",
+                        survey.durable
+                    )
+                    .into(),
+                });
+            }
+        }
+        survey.highest = survey.highest.max(survey.end);
+        let barrier = survey.barrier;
+        survey.held.retain(|lsn| *lsn > barrier);
+        Ok(survey)
+    }
+
+    /// The segments from the one that holds `begin` to the newest that they lead to, oldest first.
+    fn chain(&self, by_number: &BTreeMap<u64, usize>, begin: Lsn) -> Vec<usize> {
+        // A newer header may have reached the disk while one before it did not: then an older one is the newest.
+        for top in by_number.values().rev() {
+            let mut chain = vec![*top];
+            let mut header = self.header(*top);
+            loop {
+                if header.first <= begin || header.predecessor_end < begin {
+                    chain.reverse();
+                    return chain;
+                }
+                let Some(before) = by_number.get(&header.predecessor) else { break };
+                header = self.header(*before);
+                chain.push(*before);
+            }
+        }
+        Vec::new()
+    }
+
+    /// Looks for batches on every boundary from `from` on: they tell what was durable, and are otherwise dropped.
+    fn look_behind(&self, at: usize, bytes: &[u8], from: u64, survey: &mut Survey) {
+        let key = self.header(at).key();
+        let mut offset = from.next_multiple_of(ALIGN);
+        while let Some(rest) = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)) {
+            if rest.is_empty() {
+                break;
+            }
+            if let Some(batch) = BatchHead::decode(rest, &key, offset) {
+                survey.durable = survey.durable.max(batch.durable);
+                survey.dropped += u64::from(batch.count);
+                survey.highest =
+                    survey.highest.max(Lsn(batch.first.0.saturating_add(u64::from(batch.count))));
+            }
+            offset += ALIGN;
+        }
+    }
+
+    /// Hands every record of the log from `begin` to `end` to `visit`, in order, with the stamp of its batch.
+    ///
+    /// # Errors
+    /// What `visit` says; [`Error::Corrupt`] when the log is not what the survey saw.
+    pub(crate) fn replay(
+        &self,
+        survey: &Survey,
+        begin: Lsn,
+        end: Lsn,
+        mut visit: impl FnMut(&RawRecord<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut reached = begin.0.saturating_sub(1);
+        for (step, at) in survey.chain.iter().enumerate() {
+            let header = self.header(*at);
+            let bytes = self.load(*at)?;
+            walk(&bytes, &header.key(), header.first, self.limit(&survey.chain, step), |_, record| {
+                let Some(record) = record else { return Ok(true) };
+                if record.head.lsn > end {
+                    return Ok(false);
+                }
+                if record.head.lsn >= begin {
+                    visit(record)?;
+                    reached = record.head.lsn.0;
+                }
+                Ok(true)
+            })?;
+        }
+        if reached < end.0 {
+            return Err(Error::Corrupt {
+                place: "the journal".into(),
+                why: format!("record {} was there a moment ago and is not now", reached + 1).into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Syncs every segment that was replayed: what was recovered is made durable before it is believed.
+    pub(crate) fn sync(&self, survey: &Survey) -> Result<()> {
+        for at in &survey.chain {
+            let file = &self.found[*at].file;
+            file.file.sync_data().map_err(Error::io("sync", &file.path))?;
+        }
+        Ok(())
+    }
+
+    /// What [`Journal::start`](super::Journal::start) needs to go on behind `end`. Segments whose last record is
+    /// before `needed` are free.
+    pub(crate) fn resume(self, survey: &Survey, end: Lsn, needed: Lsn) -> Resume {
+        let total: u64 = self.bytes();
+        let last_number =
+            self.found.iter().filter_map(|found| Some(found.header.as_ref()?.number)).max().unwrap_or(0);
+        let mut lasts: BTreeMap<usize, Lsn> = BTreeMap::new();
+        for pair in survey.chain.windows(2) {
+            if let [this, next] = pair {
+                lasts.insert(*this, self.header(*next).predecessor_end);
+            }
+        }
+        let end_segment = survey.chain.last().map_or(0, |at| self.header(*at).number);
+        if let Some(at) = survey.chain.last() {
+            lasts.insert(*at, end);
+        }
+        let mut resume = Resume {
+            next_index: self.next_index,
+            last_number,
+            end_segment,
+            end,
+            first: Lsn(survey.highest.max(end).0 + total / RECORD_HEAD_BYTES as u64 + LSN_CUSHION),
+            ..Resume::default()
+        };
+        for (at, Found { file, header }) in self.found.into_iter().enumerate() {
+            match (lasts.get(&at), header) {
+                // The segment in which the log ends is named by the next one's header, so it stays until a checkpoint.
+                (Some(&last), Some(header)) if last >= needed || header.number == end_segment => {
+                    resume.segments.push(Segment { file, number: header.number, key: header.key(), last });
+                }
+                _ => resume.free.push(file),
+            }
+        }
+        resume.segments.sort_by_key(|segment| segment.number);
+        // A file that was never wholly written (made by a process that died) is of no use as it is.
+        resume.free.retain(|file| file.size >= super::SEGMENT_BYTES_MIN);
+        resume
+    }
+
+    /// The last LSN that belongs to the log in this segment: what its successor says. A segment may hold valid records
+    /// behind it, which an earlier recovery dropped.
+    fn limit(&self, chain: &[usize], step: usize) -> Lsn {
+        chain.get(step + 1).map_or(Lsn::MAX, |next| self.header(*next).predecessor_end)
+    }
+
+    fn header(&self, at: usize) -> &SegmentHeader {
+        self.found[at].header.as_ref().expect("because only segments with a header are in a chain")
+    }
+
+    fn load(&self, at: usize) -> Result<Vec<u8>> {
+        let SegmentFile { path, file, size } = &self.found[at].file;
+        let mut bytes = vec![0; usize::try_from(*size).unwrap_or(usize::MAX)];
+        let read = read_all(file, &mut bytes).map_err(Error::io("read", path))?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+fn read_all(file: &Arc<dyn DiskFile>, bytes: &mut [u8]) -> std::io::Result<usize> {
+    file.read_at(bytes, 0)
+}
+
+/// Where a walk through a segment stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stop {
+    /// The LSN that was expected there.
+    expected: Lsn,
+    offset: u64,
+    /// Between two batches, not inside one.
+    clean: bool,
+}
+
+/// Walks the batches of one segment as long as they are whole and in order and not beyond `limit`. `visit` gets each
+/// record, and `None` for each empty batch; it returns `false` to stop.
+fn walk(
+    bytes: &[u8],
+    key: &SegmentKey,
+    first: Lsn,
+    limit: Lsn,
+    mut visit: impl FnMut(&BatchHead, Option<&RawRecord<'_>>) -> Result<bool>,
+) -> Result<Stop> {
+    let mut offset = HEADER_BYTES;
+    let mut expected = first;
+    loop {
+        let stop = |expected, clean| Stop { expected, offset, clean };
+        if expected > limit {
+            return Ok(stop(expected, true));
+        }
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let Some(batch) = BatchHead::decode(rest, key, offset).filter(|batch| batch.first == expected) else {
+            return Ok(stop(expected, true));
+        };
+        let Some(mut records) = rest.get(super::format::BATCH_HEAD_BYTES..batch.length as usize) else {
+            return Ok(stop(expected, false));
+        };
+        if batch.count == 0 && !visit(&batch, None)? {
+            return Ok(stop(expected, true));
+        }
+        for _ in 0..batch.count {
+            if expected > limit {
+                return Ok(stop(expected, true));
+            }
+            let Some((record, length)) = decode_record(records, key) else {
+                return Ok(stop(expected, false));
+            };
+            if record.head.lsn != expected || !record.attachment_good {
+                return Ok(stop(expected, false));
+            }
+            if !visit(&batch, Some(&record))? {
+                return Ok(stop(expected, false));
+            }
+            expected = expected.next();
+            records = records.get(length..).unwrap_or_default();
+        }
+        offset += u64::from(batch.length);
+    }
+}

@@ -1,0 +1,95 @@
+//! Segment files: pre-written, so that a sync touches no file-system metadata, and reused.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use locus_core::{Error, Lsn, Result};
+use locus_fs::{Disk, DiskFile};
+
+use super::format::{HEADER_BYTES, SegmentKey};
+
+/// Smallest segment.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes written at a time while a segment is made.
+const PREWRITE_BYTES: usize = 1 << 20;
+
+/// A file that is ready to become a segment: its bytes are written, and are not part of the log.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) size: u64,
+}
+
+impl SegmentFile {
+    /// What batches may take of it.
+    pub(crate) fn usable(&self) -> u64 {
+        self.size.saturating_sub(HEADER_BYTES)
+    }
+}
+
+/// A segment that holds a stretch of the log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) file: SegmentFile,
+    pub(crate) number: u64,
+    pub(crate) key: SegmentKey,
+    /// LSN of the last record so far; of the last one before it when there is none.
+    pub(crate) last: Lsn,
+}
+
+/// The path of the file with this index. The index is the file's for life; numbers of segments are inside.
+pub(crate) fn segment_path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("segment-{index:06}"))
+}
+
+/// The index in a file's name, when it is a segment file's.
+pub(crate) fn segment_index(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("segment-")?;
+    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Makes a segment file of `size` bytes: every byte written, content and name durable.
+///
+/// # Errors
+/// On any error nothing is left behind, as far as the disk lets it be removed.
+pub(crate) fn make_segment_file(disk: &dyn Disk, dir: &Path, index: u64, size: u64) -> Result<SegmentFile> {
+    let path = segment_path(dir, index);
+    let made = (|| {
+        let file = disk.create_new(&path)?;
+        let zeros = vec![0; PREWRITE_BYTES.min(size as usize)];
+        let mut at = 0;
+        while at < size {
+            let part = (size - at).min(zeros.len() as u64);
+            file.write_at(&zeros[..part as usize], at)?;
+            at += part;
+        }
+        file.sync_data()?;
+        disk.sync_dir(dir)?;
+        Ok(file)
+    })();
+    made.map(|file| SegmentFile { path: path.clone(), file, size }).map_err(|source: std::io::Error| {
+        if source.kind() != std::io::ErrorKind::AlreadyExists {
+            // Best effort: a file that stays is found blank at the next open and used.
+            let _ = disk.remove_file(&path);
+        }
+        Error::Io { op: "make journal segment", path, source }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_read_from_a_name_and_from_no_other() {
+        let path = segment_path(Path::new("j"), 12);
+        assert_eq!(segment_index(path.file_name().unwrap().to_str().unwrap()), Some(12));
+        for name in ["segment-", "segment-12", "segment-00001x", "checkpoint-000001", "segment-+00001"] {
+            assert_eq!(segment_index(name), None, "{name}");
+        }
+    }
+}

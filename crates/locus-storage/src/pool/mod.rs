@@ -1,0 +1,180 @@
+//! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
+
+mod mounts;
+mod options;
+mod read;
+mod reader;
+mod residue;
+mod volumes;
+mod write;
+
+use std::sync::Arc;
+
+use locus_core::{
+    Clock, Durability, Error, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place,
+    Result, TenantAccess, TenantContext, TenantManager,
+};
+use locus_fs::VolumeContext;
+
+use self::{mounts::Mounts, residue::ResidueList, volumes::Opening};
+use crate::{placement::Placement, volumes::VolumeRegistry};
+
+pub use self::{
+    options::WriteOptions,
+    reader::FileReader,
+    residue::{RESIDUE_MAX, Residue},
+    volumes::VolumeInfo,
+    write::WRITE_BATCH_MAX,
+};
+
+/// Keeps the files of all tenants on its volumes. Cheap to clone; clones are the same pool.
+///
+/// Every call asks the [`TenantManager`] whether the tenant may make it, never the context. An unknown key and the key
+/// of another tenant's file get the same answer.
+#[derive(Debug, Clone)]
+pub struct StoragePool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn MetadataStore>,
+    tenants: Arc<dyn TenantManager>,
+    context: VolumeContext,
+    durability: Durability,
+    placement: Placement,
+    mounts: Arc<Mounts>,
+    opening: Opening,
+    residue: Arc<ResidueList>,
+}
+
+impl StoragePool {
+    /// A pool over what `volumes` holds, which may be nothing yet. `durability` is what `Ok` of a write promises;
+    /// `context` is what volumes are opened with.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn MetadataStore>,
+        volumes: Arc<VolumeRegistry>,
+        tenants: Arc<dyn TenantManager>,
+        context: VolumeContext,
+        durability: Durability,
+    ) -> Self {
+        let mounts = Arc::new(Mounts::new(volumes, Arc::clone(&store)));
+        let residue = Arc::default();
+        let placement = Placement::default();
+        let opening = Opening::default();
+        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, residue };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What is known about a file; `None` for an unknown key.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn info(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileInfo>> {
+        self.allow(tenant, TenantAccess::Read)?;
+        Ok(self.inner.store.get(tenant.id(), key).await?.map(|record| record.info))
+    }
+
+    /// What is known about a file and where its bytes rest; `None` for an unknown key. The path is there while the
+    /// volume is mounted and has paths on this machine; it says nothing about the next moment.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn location(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileLocation>> {
+        self.allow(tenant, TenantAccess::Read)?;
+        let record = self.inner.store.get(tenant.id(), key).await?;
+        Ok(record.map(|record| self.locate(record)))
+    }
+
+    /// Sees to it that a file lies on a volume, and gives its path. The path is valid until the file is completed or
+    /// deleted; never change what is there.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`], also when the file is completed or deleted; [`Error::NotMaterializable`] when no path
+    /// of this machine leads to it; [`Error::VolumeUnavailable`]; [`Error::TenantNotFound`];
+    /// [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn materialize(&self, tenant: &TenantContext, key: &FileKey) -> Result<std::path::PathBuf> {
+        self.allow(tenant, TenantAccess::Read)?;
+        let record = self.inner.store.get(tenant.id(), key).await?;
+        let living = record.filter(|record| !record.info.status.is_over());
+        let record = living.ok_or(Error::FileNotFound { key: *key })?;
+        let refused = |why| Error::NotMaterializable { key: *key, why };
+        let Place::Volume(id) = &record.place else {
+            return Err(refused("its content rests in the store"));
+        };
+        let volume = self.inner.mounts.usable(id)?;
+        volume.local_path(&record.blob()).ok_or_else(|| refused("its volume has no paths on this machine"))
+    }
+
+    /// Deletes a file. Its bytes are removed in the background. Deleting a file that is being removed already succeeds.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::AlreadyProcessing`] while it is leased, see
+    /// [`delete_with`](Self::delete_with); [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is
+    /// disabled.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the file is either deleted or untouched.
+    pub async fn delete(&self, tenant: &TenantContext, key: &FileKey) -> Result<()> {
+        self.delete_with(tenant, key, false).await
+    }
+
+    /// Deletes a file; with `force` also one that is leased, whose worker then finds its lease without effect.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete); [`Error::AlreadyProcessing`] only without `force`.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the file is either deleted or untouched.
+    pub async fn delete_with(&self, tenant: &TenantContext, key: &FileKey, force: bool) -> Result<()> {
+        self.allow(tenant, TenantAccess::Read)?;
+        self.inner.store.delete(tenant.id(), key, force).await
+    }
+
+    /// Forgets an idempotency key, so that a write with it makes a new file. `false` when it was not known.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn forget(&self, tenant: &TenantContext, idempotency_key: &str) -> Result<bool> {
+        self.allow(tenant, TenantAccess::Read)?;
+        self.inner.store.forget(tenant.id(), idempotency_key).await
+    }
+
+    /// A barrier: returns when every write and every change confirmed so far survives power loss.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when that can no longer be promised.
+    pub async fn sync(&self) -> Result<()> {
+        self.inner.store.sync().await
+    }
+
+    fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {
+        self.inner.tenants.check(tenant.id(), access).map(drop)
+    }
+
+    /// The clock that volumes were opened with.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.context.clock
+    }
+
+    /// A record with its path as of now.
+    pub(crate) fn locate(&self, record: FileRecord) -> FileLocation {
+        let volume_id = match &record.place {
+            Place::Volume(id) if record.info.status != FileStatus::Deleted => Some(id.clone()),
+            _ => None,
+        };
+        let volume = volume_id.as_ref().and_then(|id| self.inner.mounts.get(id));
+        FileLocation {
+            physical_path: volume.and_then(|volume| volume.local_path(&record.blob())),
+            volume_id,
+            last_failed_at: record.last_failed_at,
+            last_error: record.last_error,
+            available_at: record.available_at,
+            processing_started_at: record.processing_started_at,
+            processing_by: record.processing_by,
+            last_heartbeat: record.last_heartbeat,
+            info: record.info,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What the pool knows of each mounted volume beside the volume itself: what is under way to it, and whether it may be
+//! used. One short lock; the answers of a volume that are asked under it never block.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use locus_core::{Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus};
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use crate::{
+    placement::{self, Candidate, Placement},
+    volumes::VolumeRegistry,
+};
+
+#[derive(Debug)]
+pub(super) struct Mounts {
+    registry: Arc<VolumeRegistry>,
+    store: Arc<dyn MetadataStore>,
+    slots: Mutex<BTreeMap<VolumeId, Slot>>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Writes from the choice of the volume to their acceptance.
+    writes: u64,
+    in_flight: u64,
+    health: Health,
+    /// It is about to be removed and takes no new content.
+    leaving: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Health {
+    #[default]
+    Good,
+    /// A write failed: it takes no new content until a probe says that all is well.
+    Suspect(String),
+    /// A probe failed: it is not used at all.
+    Down(String),
+}
+
+impl Mounts {
+    /// What is in the registry already counts as mounted.
+    pub(super) fn new(registry: Arc<VolumeRegistry>, store: Arc<dyn MetadataStore>) -> Self {
+        let mounts = Self { registry, store, slots: Mutex::default() };
+        for volume in mounts.registry.all() {
+            mounts.slots.lock().insert(volume.id().clone(), Slot::default());
+            mounts.store.volume_available(volume.id(), volume.status().is_healthy);
+        }
+        mounts
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
+        self.registry.all()
+    }
+
+    pub(super) fn get(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
+        self.registry.volume(id)
+    }
+
+    /// The volume, when it is mounted and healthy.
+    pub(super) fn usable(&self, id: &VolumeId) -> Result<Arc<dyn StorageVolume>> {
+        let unavailable = |why| Error::VolumeUnavailable { volume: Some(id.clone()), why };
+        let volume = self.get(id).ok_or_else(|| unavailable("is not mounted".into()))?;
+        let down = match self.slots.lock().get(id).map(|slot| &slot.health) {
+            Some(Health::Down(why)) => Some(Cow::Owned(format!("is unhealthy: {why}"))),
+            _ => unhealthy(&volume.status()),
+        };
+        down.map_or(Ok(volume), |why| Err(unavailable(why)))
+    }
+
+    pub(super) fn insert(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
+        let id = volume.id().clone();
+        let healthy = volume.status().is_healthy;
+        let mut slots = self.slots.lock();
+        self.registry.insert(volume)?;
+        slots.insert(id.clone(), Slot::default());
+        self.store.volume_available(&id, healthy);
+        Ok(())
+    }
+
+    /// Takes a volume out, whatever rests on it: its files wait.
+    pub(super) fn take(&self, id: &VolumeId) -> Result<Arc<dyn StorageVolume>> {
+        let mut slots = self.slots.lock();
+        let volume = self.registry.take(id).ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
+        slots.remove(id);
+        self.store.volume_available(id, false);
+        Ok(volume)
+    }
+
+    /// Takes a volume out unless files rest on it or are on their way to it.
+    pub(super) fn take_empty(&self, id: &VolumeId) -> Result<Arc<dyn StorageVolume>> {
+        let writes = {
+            let mut slots = self.slots.lock();
+            let slot = slots.get_mut(id);
+            slot.map(|slot| {
+                slot.leaving = true;
+                slot.writes
+            })
+        };
+        // In this order: a write that is over by now has its record by now.
+        let files = self.store.files_on(id).saturating_add(writes.unwrap_or(0));
+        if files > 0 {
+            if let Some(slot) = self.slots.lock().get_mut(id) {
+                slot.leaving = false;
+            }
+            return Err(Error::VolumeInUse { volume: id.clone(), files });
+        }
+        self.take(id)
+    }
+
+    /// Chooses a volume for content of about `size_hint` bytes, not one of `tried`, and counts the write as under way
+    /// to it until the ticket is dropped.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        how: Placement,
+        size_hint: Option<u64>,
+        tried: &[VolumeId],
+    ) -> Result<Ticket> {
+        let mut slots = self.slots.lock();
+        let mut volumes = self.registry.all();
+        volumes.retain(|volume| !tried.contains(volume.id()));
+        let facts = volumes.iter().map(|volume| candidate(&**volume, slots.get(volume.id())));
+        let chosen = placement::choose(how, &facts.collect::<Vec<_>>(), size_hint)?;
+        let volume = volumes.swap_remove(chosen);
+        let bytes = size_hint.unwrap_or(0);
+        if let Some(slot) = slots.get_mut(volume.id()) {
+            slot.writes += 1;
+            slot.in_flight = slot.in_flight.saturating_add(bytes);
+        }
+        Ok(Ticket { mounts: Arc::clone(self), volume, bytes })
+    }
+
+    /// Whether a probe could bring a volume back that failed a write.
+    pub(super) fn suspects(&self) -> Vec<Arc<dyn StorageVolume>> {
+        let slots = self.slots.lock();
+        let mut volumes = self.registry.all();
+        volumes.retain(|volume| {
+            matches!(slots.get(volume.id()).map(|slot| &slot.health), Some(Health::Suspect(_)))
+        });
+        volumes
+    }
+
+    /// Notes that a write to a volume failed.
+    pub(super) fn suspect(&self, volume: &dyn StorageVolume, error: &Error) {
+        if let Some(slot) = self.slots.lock().get_mut(volume.id())
+            && slot.health == Health::Good
+        {
+            warn!(volume = %volume.id(), error = error as &dyn std::error::Error, "volume failed a write, avoided until its next good probe");
+            slot.health = Health::Suspect(error.to_string());
+        }
+    }
+
+    /// Notes what a probe said; tells the store and the log when that is a change. Returns whether it is.
+    pub(super) fn probed(&self, volume: &Arc<dyn StorageVolume>, answer: &Result<VolumeStatus>) -> bool {
+        let health = match answer {
+            Ok(status) if status.is_healthy => Health::Good,
+            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned()),
+            Err(error) => Health::Down(error.to_string()),
+        };
+        let id = volume.id();
+        // Held over the call to the store, so that an answer older than an unmount cannot overtake it.
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(id) else { return false };
+        if !self.registry.volume(id).is_some_and(|mounted| Arc::ptr_eq(&mounted, volume)) {
+            return false;
+        }
+        let changed = matches!(slot.health, Health::Down(_)) != matches!(health, Health::Down(_));
+        if changed {
+            match &health {
+                Health::Down(why) => warn!(volume = %id, why, "volume became unavailable, its files wait"),
+                _ => info!(volume = %id, "volume came back"),
+            }
+        }
+        slot.health = health;
+        // Told each time, not only at a change: the volume may have found out by itself, between two probes.
+        self.store.volume_available(id, !matches!(slot.health, Health::Down(_)));
+        changed
+    }
+
+    /// Why a volume takes no new content, if it takes none, and the bytes under way to it.
+    pub(super) fn standing(&self, volume: &dyn StorageVolume) -> (Option<Cow<'static, str>>, u64) {
+        let slots = self.slots.lock();
+        let candidate = candidate(volume, slots.get(volume.id()));
+        (candidate.unusable, candidate.in_flight)
+    }
+}
+
+fn unhealthy(status: &VolumeStatus) -> Option<Cow<'static, str>> {
+    let why = status.why.as_deref().unwrap_or("it does not say why");
+    (!status.is_healthy).then(|| format!("is unhealthy: {why}").into())
+}
+
+fn candidate(volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
+    let status = volume.status();
+    let unusable = match slot.map(|slot| (&slot.health, slot.leaving)) {
+        None => Some("is not mounted".into()),
+        Some((_, true)) => Some("is being removed".into()),
+        Some((Health::Down(why), _)) => Some(format!("is unhealthy: {why}").into()),
+        Some((Health::Suspect(why), _)) => Some(format!("failed its last write: {why}").into()),
+        Some((Health::Good, false)) => unhealthy(&status).or_else(|| {
+            let why = status.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            status.read_only.then(|| format!("is read-only{why}").into())
+        }),
+    };
+    Candidate {
+        volume: volume.id().clone(),
+        available: status.available,
+        in_flight: slot.map_or(0, |slot| slot.in_flight),
+        unusable,
+    }
+}
+
+/// One write under way to one volume. Dropping it ends that.
+#[derive(Debug)]
+#[must_use = "the write counts as under way only while the ticket lives"]
+pub(super) struct Ticket {
+    mounts: Arc<Mounts>,
+    volume: Arc<dyn StorageVolume>,
+    bytes: u64,
+}
+
+impl Ticket {
+    pub(super) fn volume(&self) -> &Arc<dyn StorageVolume> {
+        &self.volume
+    }
+
+    /// The content lies there: from now on the volume itself counts it.
+    pub(super) fn landed(&mut self) {
+        self.with_slot(|slot, bytes| slot.in_flight = slot.in_flight.saturating_sub(bytes));
+        self.bytes = 0;
+    }
+
+    fn with_slot(&self, change: impl FnOnce(&mut Slot, u64)) {
+        let mut slots = self.mounts.slots.lock();
+        let mounted = self.mounts.registry.volume(self.volume.id());
+        // A volume of this name that was mounted since has counts of its own.
+        if mounted.is_some_and(|mounted| Arc::ptr_eq(&mounted, &self.volume))
+            && let Some(slot) = slots.get_mut(self.volume.id())
+        {
+            change(slot, self.bytes);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.with_slot(|slot, bytes| {
+            slot.writes = slot.writes.saturating_sub(1);
+            slot.in_flight = slot.in_flight.saturating_sub(bytes);
+        });
+    }
+}

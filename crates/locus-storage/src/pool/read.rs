@@ -1,0 +1,131 @@
+//! The way of a read: look up the place, open, and look it up once more when the bytes have moved meanwhile.
+
+use std::{io, ops::Range};
+
+use bytes::Bytes;
+use locus_core::{
+    BlobReader, Error, FileKey, FileRecord, FileStatus, Lease, Place, Result, TenantAccess, TenantContext,
+    TenantId,
+};
+
+use super::{FileReader, StoragePool, reader::CHUNK_BYTES};
+
+/// An open content, wherever it rests.
+pub(super) enum Source {
+    /// In memory, whole.
+    Memory(Bytes),
+    /// On a volume.
+    Blob(BlobReader),
+}
+
+/// A content that was opened, and where.
+pub(super) struct Opened {
+    pub(super) record: FileRecord,
+    pub(super) source: Source,
+    /// Volume and path, or what else names the place.
+    pub(super) place: String,
+}
+
+impl StoragePool {
+    /// Opens a file for reading. See [`FileReader`] for what it checks.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::VolumeUnavailable`] while the volume is not mounted or unhealthy;
+    /// [`Error::Corrupt`] when the content does not have its length; [`Error::Io`]; [`Error::TenantNotFound`];
+    /// [`Error::TenantDisabled`] when the tenant is disabled, see [`read_leased`](Self::read_leased).
+    pub async fn read(&self, tenant: &TenantContext, key: &FileKey) -> Result<FileReader> {
+        self.allow(tenant, TenantAccess::Read)?;
+        let record = self.find(tenant.id(), key).await?;
+        self.open(record, 0..CHUNK_BYTES).await.map(FileReader::new)
+    }
+
+    /// Opens the file of a live lease for reading, whatever the tenant's status: who holds the lease may end its work.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]; as [`read`](Self::read) otherwise, without those about the tenant.
+    pub async fn read_leased(&self, lease: &Lease) -> Result<FileReader> {
+        let record = self.inner.store.leased(lease).await?;
+        self.open(record, 0..CHUNK_BYTES).await.map(FileReader::new)
+    }
+
+    /// Reads bytes `range` of a file into memory. What lies beyond the end is cut off, so a range beyond the end, like an
+    /// empty one, gives no bytes. Only a range that holds the whole content is checked against its checksum.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the range ends before it begins; [`Error::ChecksumMismatch`]; else as
+    /// [`read`](Self::read).
+    pub async fn read_range(
+        &self,
+        tenant: &TenantContext,
+        key: &FileKey,
+        range: Range<u64>,
+    ) -> Result<Bytes> {
+        self.allow(tenant, TenantAccess::Read)?;
+        if range.end < range.start {
+            return Err(Error::InvalidArgument { name: "range", why: "ends before it begins" });
+        }
+        let record = self.find(tenant.id(), key).await?;
+        let range = range.start.min(record.info.size)..range.end.min(record.info.size);
+        if range.is_empty() && record.info.size > 0 {
+            return Ok(Bytes::new());
+        }
+        let mut reader = FileReader::new(self.open(record, range.clone()).await?);
+        reader.range(range).await
+    }
+
+    async fn find(&self, tenant: &TenantId, key: &FileKey) -> Result<FileRecord> {
+        let record = self.inner.store.get(tenant, key).await?;
+        record
+            .filter(|record| record.info.status != FileStatus::Deleted)
+            .ok_or(Error::FileNotFound { key: *key })
+    }
+
+    async fn open(&self, record: FileRecord, expected: Range<u64>) -> Result<Opened> {
+        match self.open_at(&record, expected.clone()).await {
+            Err(Error::Io { op, path, source }) if source.kind() == io::ErrorKind::NotFound => {
+                let again = self.find(&record.info.tenant, &record.info.key).await?;
+                if again.place != record.place {
+                    return self.open_at(&again, expected).await.map(|opened| opened.with(again));
+                }
+                // It is not missing but over; a record that is alive without its bytes is damage.
+                if again.info.status.is_over() {
+                    return Err(Error::FileNotFound { key: record.info.key });
+                }
+                Err(Error::Io { op, path, source })
+            }
+            answer => answer.map(|opened| opened.with(record)),
+        }
+    }
+
+    async fn open_at(&self, record: &FileRecord, expected: Range<u64>) -> Result<Found> {
+        let Place::Volume(id) = &record.place else {
+            let content = self.inner.store.content(record, 0..record.info.size).await?;
+            return Ok(Found {
+                source: Source::Memory(content),
+                place: format!("of file {}", record.info.key),
+            });
+        };
+        let volume = self.inner.mounts.usable(id)?;
+        let at = record.blob();
+        let blob = volume.open(&at, expected).await?;
+        let path = volume.local_path(&at).map_or_else(|| at.to_string(), |path| path.display().to_string());
+        let place = format!("of volume {id} at {path}");
+        if blob.length != record.info.size {
+            let why = format!("it holds {} bytes where {} were stored", blob.length, record.info.size).into();
+            return Err(Error::Corrupt { place: format!("content {place}"), why });
+        }
+        Ok(Found { source: Source::Blob(blob), place })
+    }
+}
+
+/// [`Opened`] before its record is known to be the right one.
+struct Found {
+    source: Source,
+    place: String,
+}
+
+impl Found {
+    fn with(self, record: FileRecord) -> Opened {
+        Opened { record, source: self.source, place: self.place }
+    }
+}

@@ -1,0 +1,212 @@
+//! Mounting, unmounting, looking after the volumes of a pool.
+
+use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus, join_bounded};
+use locus_fs::VolumeSpec;
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::StoragePool;
+
+/// Probes that are under way at once.
+const PROBES_MAX: usize = 16;
+
+/// A mounted volume, as [`StoragePool::volumes`] shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Its name.
+    pub id: VolumeId,
+    /// Where it is mounted, when that is a path of this machine.
+    pub mount_path: Option<PathBuf>,
+    /// What it last measured about itself.
+    pub status: VolumeStatus,
+    /// Files that rest on it, those waiting to be removed included.
+    pub files: u64,
+    /// Bytes of writes under way to it.
+    pub in_flight: u64,
+    /// Why it takes no new content, when it takes none.
+    pub unusable: Option<Cow<'static, str>>,
+}
+
+/// Names whose volumes are being opened, so that a mount that hangs keeps back no other but its own twin.
+#[derive(Debug, Default)]
+pub(super) struct Opening(Mutex<BTreeSet<VolumeId>>);
+
+struct OpeningOne<'a>(&'a Opening, VolumeId);
+
+impl Opening {
+    fn begin(&self, id: &VolumeId) -> Result<OpeningOne<'_>> {
+        if self.0.lock().insert(id.clone()) {
+            Ok(OpeningOne(self, id.clone()))
+        } else {
+            Err(Error::VolumeExists { volume: id.clone() })
+        }
+    }
+}
+
+impl Drop for OpeningOne<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().remove(&self.1);
+    }
+}
+
+impl StoragePool {
+    /// Opens a volume, probes it, and takes it into use. Files that rest on it are handed out again.
+    ///
+    /// # Errors
+    /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; whatever is wrong with the volume, as
+    /// [`VolumeSpec::open`] says it. Nothing is mounted then.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the volume is either mounted or not; one that was open is let go when it is dropped.
+    pub async fn mount(&self, spec: impl VolumeSpec + 'static) -> Result<VolumeId> {
+        self.mount_boxed(Box::new(spec)).await
+    }
+
+    /// [`mount`](Self::mount) of a spec in a box.
+    ///
+    /// # Errors
+    /// As [`mount`](Self::mount).
+    pub async fn mount_boxed(&self, mut spec: Box<dyn VolumeSpec>) -> Result<VolumeId> {
+        let id = spec.id()?;
+        let _opening = self.inner.opening.begin(&id)?;
+        if self.inner.mounts.get(&id).is_some() {
+            return Err(Error::VolumeExists { volume: id });
+        }
+        if self.inner.store.files_on(&id) > 0 {
+            spec.expect_existing();
+        }
+        self.attach(spec.open(self.inner.context.clone()).await?).await?;
+        Ok(id)
+    }
+
+    /// Takes a volume into use that is open already, after a probe of it. What cannot be taken is closed.
+    ///
+    /// # Errors
+    /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
+    /// unhealthy.
+    pub async fn attach(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
+        let attached = match volume.probe().await {
+            Ok(status) if status.is_healthy => self.inner.mounts.insert(Arc::clone(&volume)),
+            Ok(status) => Err(Error::VolumeUnavailable {
+                volume: Some(volume.id().clone()),
+                why: status.why.unwrap_or("is unhealthy".into()),
+            }),
+            Err(error) => Err(error),
+        };
+        match attached {
+            Ok(()) => info!(volume = %volume.id(), "volume mounted"),
+            Err(_) => close(&*volume).await,
+        }
+        attached
+    }
+
+    /// Takes a volume out of use, whatever rests on it: its files wait, and are handed out again when it is mounted
+    /// again. Readers that are open go on as far as the volume lets them.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`].
+    ///
+    /// # Cancel safety
+    /// Once begun the volume is out of use; when the future is dropped, letting go of it may come later.
+    pub async fn unmount(&self, id: &VolumeId) -> Result<()> {
+        let volume = self.inner.mounts.take(id)?;
+        info!(volume = %id, "volume unmounted");
+        close(&*volume).await;
+        Ok(())
+    }
+
+    /// Takes a volume out of use for good. Its marker stays, so that nobody mistakes it for an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::VolumeInUse`] while files rest on it, those waiting to be removed and writes under way included;
+    /// [`Error::VolumeNotFound`].
+    ///
+    /// # Cancel safety
+    /// As [`unmount`](Self::unmount).
+    pub async fn remove(&self, id: &VolumeId) -> Result<()> {
+        let volume = self.inner.mounts.take_empty(id)?;
+        info!(volume = %id, "volume removed");
+        close(&*volume).await;
+        Ok(())
+    }
+
+    /// The mounted volumes, in the order of their names, as they were last measured.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<VolumeInfo> {
+        let each = self.inner.mounts.all().into_iter();
+        each.map(|volume| {
+            let (unusable, in_flight) = self.inner.mounts.standing(&*volume);
+            VolumeInfo {
+                id: volume.id().clone(),
+                mount_path: volume.mount_path().map(Into::into),
+                status: volume.status(),
+                files: self.inner.store.files_on(volume.id()),
+                in_flight,
+                unusable,
+            }
+        })
+        .collect()
+    }
+
+    /// Bytes that all healthy volumes hold when they are empty, as last measured. Volumes on one file system each count
+    /// it whole.
+    #[must_use]
+    pub fn total_capacity(&self) -> u64 {
+        self.healthy(|status| status.total)
+    }
+
+    /// Bytes that may still be written to all healthy volumes together, as last measured. Volumes on one file system
+    /// each count it whole.
+    #[must_use]
+    pub fn available_space(&self) -> u64 {
+        self.healthy(|status| if status.takes_writes() { status.available } else { 0 })
+    }
+
+    fn healthy(&self, bytes: impl Fn(&VolumeStatus) -> u64) -> u64 {
+        let each = self.inner.mounts.all().into_iter().map(|volume| volume.status());
+        each.filter(|status| status.is_healthy).map(|status| bytes(&status)).fold(0, u64::saturating_add)
+    }
+
+    /// A step of the watch over volumes: measures all of them once, side by side. Files of one that fell ill wait from
+    /// now on; those of one that came back are handed out again, and one that failed a write is written to again. Says
+    /// for how many that was a change.
+    pub async fn probe_all(&self) -> usize {
+        self.probe(self.inner.mounts.all()).await
+    }
+
+    /// Measures the volumes that failed a write.
+    pub(super) async fn probe_suspects(&self) -> bool {
+        let suspects = self.inner.mounts.suspects();
+        let any = !suspects.is_empty();
+        self.probe(suspects).await;
+        any
+    }
+
+    /// Measures these volumes and notes the answers. Says for how many that was a change.
+    pub(super) async fn probe(&self, volumes: Vec<Arc<dyn StorageVolume>>) -> usize {
+        let probes = volumes.into_iter().map(|volume| async move {
+            let answer = volume.probe().await;
+            self.inner.mounts.probed(&volume, &answer)
+        });
+        let changed = join_bounded(probes.collect(), PROBES_MAX).await;
+        changed.into_iter().filter(|changed| *changed).count()
+    }
+}
+
+impl VolumeSet for StoragePool {
+    fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
+        self.inner.mounts.get(id)
+    }
+
+    fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
+        self.inner.mounts.all()
+    }
+}
+
+async fn close(volume: &dyn StorageVolume) {
+    if let Err(error) = volume.close().await {
+        warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");
+    }
+}

@@ -1,0 +1,262 @@
+//! The way of a write: room before bytes, bytes before the record.
+
+use std::sync::Arc;
+
+use locus_core::{
+    BlobPath, Content, Durability, Error, Extension, FileKey, LogicalDir, NewContent, NewFile, Outcome,
+    Reservation, Reserved, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
+};
+
+use super::{StoragePool, WriteOptions, mounts::Ticket, residue::Unrecorded};
+
+/// Most files in one [`StoragePool::write_batch`].
+pub const WRITE_BATCH_MAX: usize = 4_096;
+
+/// A write that was let in: there is room in the quotas and on a volume.
+struct Draft {
+    content: Content,
+    options: WriteOptions,
+    directory: LogicalDir,
+    room: Reservation,
+    ticket: Ticket,
+}
+
+/// A write whose bytes rest on a volume.
+struct Written {
+    file: NewFile,
+    room: Reservation,
+    blob: Unrecorded,
+    /// Held until the record is there, so that the volume is not removed in between.
+    _ticket: Ticket,
+}
+
+/// What becomes of one file of a batch.
+enum Fresh<T> {
+    /// Its idempotency key was accepted before.
+    Known(FileKey),
+    New(T),
+}
+
+impl StoragePool {
+    /// Takes a file in and gives its key. Once this returns, content and record are as durable as the pool promises.
+    ///
+    /// A volume that fails is avoided until its next good probe, and the content goes to another one if it can be
+    /// rewound.
+    ///
+    /// # Errors
+    /// In this order, before a byte is written: [`Error::TenantNotFound`], [`Error::TenantDisabled`] unless the tenant
+    /// is enabled; [`Error::TooLarge`] for the directory; [`Error::TenantQuotaExceeded`],
+    /// [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`]; [`Error::VolumeUnavailable`],
+    /// [`Error::InsufficientStorage`]; [`Error::TooLarge`], [`Error::InvalidArgument`] for names.
+    /// Then [`Error::Source`] when the content cannot be read, [`Error::ChecksumMismatch`] when it is not what was
+    /// expected, what the last volume said when all failed. After all of these there is no file, the room is given
+    /// back, and what could not be removed of the bytes is [`residue`](Self::residue). After [`Error::Poisoned`] with an
+    /// unknown outcome, reopening decides; an idempotency key settles a second try.
+    ///
+    /// # Cancel safety
+    /// After a dropped future there is either no file, and what lies on a volume of it is removed in the background, or
+    /// the whole file.
+    pub async fn write(
+        &self,
+        tenant: &TenantContext,
+        content: impl Into<Content>,
+        options: WriteOptions,
+    ) -> Result<FileKey> {
+        let keys = self.write_batch(tenant, vec![(content.into(), options)]).await?;
+        Ok(keys.into_iter().next().expect("because each file of a batch gets a key"))
+    }
+
+    /// Takes several files in by one record, all or none, and gives their keys in the same order. At most 4,096.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), for the first file that is refused; none is then taken in.
+    ///
+    /// # Cancel safety
+    /// As [`write`](Self::write): all of them are there or none.
+    pub async fn write_batch(
+        &self,
+        tenant: &TenantContext,
+        files: Vec<(Content, WriteOptions)>,
+    ) -> Result<Vec<FileKey>> {
+        if files.len() > WRITE_BATCH_MAX {
+            let (size, limit) = (files.len() as u64, WRITE_BATCH_MAX as u64);
+            return Err(Error::TooLarge { what: "batch", size, limit });
+        }
+        let tenant = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let mut drafts = Vec::with_capacity(files.len());
+        for (content, options) in files {
+            drafts.push(self.admit(&tenant, content, options).await?);
+        }
+        let written = self.put_all(&tenant, drafts).await?;
+        self.accept(written).await
+    }
+
+    /// Quota, then volume, then names.
+    async fn admit(&self, tenant: &Tenant, content: Content, options: WriteOptions) -> Result<Fresh<Draft>> {
+        let directory = LogicalDir::parse(options.directory.as_deref().unwrap_or_default())?;
+        let named = options.idempotency_key.as_ref();
+        let room = match self.inner.store.reserve(&tenant.id, &directory, named).await? {
+            Reserved::Known(key) => return Ok(Fresh::Known(key)),
+            Reserved::Room(room) => room,
+        };
+        let ticket = self.place(content.size_hint()).await?;
+        NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
+        Ok(Fresh::New(Draft { content, options, directory, room, ticket }))
+    }
+
+    async fn place(&self, size_hint: Option<u64>) -> Result<Ticket> {
+        match self.inner.mounts.place(self.inner.placement, size_hint, &[]) {
+            // Better a volume that failed a write and may be well again than none.
+            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => {
+                self.inner.mounts.place(self.inner.placement, size_hint, &[])
+            }
+            answer => answer,
+        }
+    }
+
+    async fn put_all(&self, tenant: &Tenant, drafts: Vec<Fresh<Draft>>) -> Result<Vec<Fresh<Written>>> {
+        let mut written = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            match draft {
+                Fresh::Known(key) => written.push(Fresh::Known(key)),
+                Fresh::New(draft) => match self.put(tenant, draft).await {
+                    Ok(file) => written.push(Fresh::New(file)),
+                    Err(error) => {
+                        remove_all(written).await;
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        Ok(written)
+    }
+
+    /// Brings the content to a volume.
+    async fn put(&self, tenant: &Tenant, draft: Draft) -> Result<Written> {
+        let Draft { mut content, options, directory, room, ticket } = draft;
+        let name = options.original_name.as_deref();
+        let path = BlobPath {
+            owner: tenant.storage_path.clone(),
+            key: room.key(),
+            extension: name.map_or(Extension::NONE, Extension::of),
+        };
+        let (ticket, blob, stored) = self.put_somewhere(&path, &mut content, ticket).await?;
+        if let Some(expected) = options.expected_checksum.filter(|expected| *expected != stored.checksum) {
+            blob.remove().await;
+            let place = "that was given".into();
+            return Err(Error::ChecksumMismatch { place, expected, actual: stored.checksum });
+        }
+        let file = NewFile {
+            tenant: tenant.id.clone(),
+            owner: path.owner,
+            directory,
+            original_name: options.original_name,
+            properties: options.properties,
+            size: stored.length,
+            checksum: stored.checksum,
+            content: NewContent::Stored {
+                volume: ticket.volume().id().clone(),
+                synced: self.inner.durability == Durability::Durable,
+            },
+            idempotency: options.idempotency_key,
+        };
+        Ok(Written { file, room, blob, _ticket: ticket })
+    }
+
+    /// Writes to the volume of the ticket, and to one after the other when volumes fail and the content can be rewound.
+    async fn put_somewhere(
+        &self,
+        path: &BlobPath,
+        content: &mut Content,
+        mut ticket: Ticket,
+    ) -> Result<(Ticket, Unrecorded, StoredBlob)> {
+        content.mark().await.map_err(|source| Error::Source { source })?;
+        let size_hint = content.size_hint();
+        let mut tried = Vec::new();
+        loop {
+            let volume = Arc::clone(ticket.volume());
+            let blob = Unrecorded::new(&self.inner.residue, &volume, path.clone());
+            let error = match volume.write(path, content, self.inner.durability).await {
+                Ok(stored) => {
+                    ticket.landed();
+                    return Ok((ticket, blob, stored));
+                }
+                Err(error) => error,
+            };
+            blob.remove().await;
+            if matches!(error, Error::Source { .. }) {
+                return Err(error);
+            }
+            self.judge(&volume, &error).await;
+            tried.push(volume.id().clone());
+            if !content.rewind().await.map_err(|source| Error::Source { source })? {
+                return Err(error);
+            }
+            match self.inner.mounts.place(self.inner.placement, size_hint, &tried) {
+                Ok(next) => ticket = next,
+                Err(_) => return Err(error),
+            }
+        }
+    }
+
+    /// Notes what a failed write says about its volume. A full one is not ill: it goes on to be read and drained, and a
+    /// fresh measurement tells placement that it is full.
+    async fn judge(&self, volume: &Arc<dyn StorageVolume>, error: &Error) {
+        if error.is_full() {
+            self.probe(vec![Arc::clone(volume)]).await;
+        } else {
+            self.inner.mounts.suspect(&**volume, error);
+        }
+    }
+
+    /// One record for all. Bytes come before the record that names them; from here on the store decides.
+    async fn accept(&self, written: Vec<Fresh<Written>>) -> Result<Vec<FileKey>> {
+        let mut keys = Vec::with_capacity(written.len());
+        let (mut files, mut blobs, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
+        for fresh in written {
+            match fresh {
+                Fresh::Known(key) => keys.push(Some(key)),
+                Fresh::New(Written { file, room, mut blob, _ticket: ticket }) => {
+                    keys.push(None);
+                    blob.accepting();
+                    blobs.push((room.key(), blob));
+                    tickets.push(ticket);
+                    files.push((file, room));
+                }
+            }
+        }
+        if files.is_empty() {
+            return Ok(keys.into_iter().flatten().collect());
+        }
+        let accepted = match self.inner.store.accept(files).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let unknown = matches!(error, Error::Poisoned { outcome: Outcome::Unknown });
+                for (_, blob) in blobs {
+                    if unknown { blob.settle() } else { blob.remove().await }
+                }
+                return Err(error);
+            }
+        };
+        debug_assert_eq!(accepted.len(), blobs.len());
+        // All that are settled first: removing waits, and may be dropped while it does.
+        let mut unwanted = Vec::new();
+        for ((key, blob), accepted) in blobs.into_iter().zip(&accepted) {
+            if key == *accepted { blob.settle() } else { unwanted.push(blob) }
+        }
+        for blob in unwanted {
+            blob.remove().await;
+        }
+        let mut accepted = accepted.into_iter();
+        Ok(keys.into_iter().filter_map(|known| known.or_else(|| accepted.next())).collect())
+    }
+}
+
+/// Removes what a batch wrote before it was refused.
+async fn remove_all(written: Vec<Fresh<Written>>) {
+    for fresh in written {
+        if let Fresh::New(file) = fresh {
+            file.blob.remove().await;
+        }
+    }
+}

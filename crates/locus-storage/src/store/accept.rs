@@ -1,0 +1,316 @@
+//! Room before bytes, record after bytes: reservations and accepts.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use locus_core::{
+    Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
+    Result, Scope, TenantId, Timestamp,
+};
+
+use super::{
+    embedded::{Cell, EmbeddedStore},
+    entry::ACCEPT_MAX,
+    event::{Accepted, CHANGE_BYTES, Change, FRAME_BYTES, Record, Resting},
+    tenant::TenantState,
+};
+
+impl EmbeddedStore {
+    pub(super) async fn reserve_room(
+        &self,
+        tenant: &TenantId,
+        directory: &LogicalDir,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Result<Reserved> {
+        self.tell_background_error()?;
+        if self.journal.is_poisoned() {
+            return Err(Error::Poisoned { outcome: Outcome::NotDone });
+        }
+        let cell = self.cell_or_new(tenant);
+        let known = {
+            let mut state = cell.state.lock();
+            state.fade(self.clock.now(), &self.places);
+            match idempotency
+                .and_then(|key| state.remembered(self.idempotency_hash(tenant, &key.value)).cloned())
+            {
+                Some(known) => known,
+                None => {
+                    if idempotency.is_some() {
+                        self.check_idempotency_room()?;
+                    }
+                    return Ok(Reserved::Room(self.take_room(&cell, &mut state, directory)?));
+                }
+            }
+        };
+        // A success without effect is as durable as what it rests upon.
+        self.confirm(known.last, self.config.options.durability).await?;
+        Ok(Reserved::Known(known.key))
+    }
+
+    fn check_idempotency_room(&self) -> Result<()> {
+        let remembered = self.places.remembered.load(Ordering::Acquire);
+        if remembered >= self.config.options.idempotency_max {
+            return Err(Error::TooLarge {
+                what: "number of idempotency keys",
+                size: remembered + 1,
+                limit: self.config.options.idempotency_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks every quota and takes room in all of them, under the tenant's lock.
+    fn take_room(
+        &self,
+        cell: &Arc<Cell>,
+        state: &mut TenantState,
+        directory: &LogicalDir,
+    ) -> Result<Reservation> {
+        let tenant = state.id.clone();
+        {
+            let limits = self.limits.read();
+            let used = state.counts().files() + state.reserved();
+            if let Some(limit) = limits.of(&Scope::Tenant(tenant.clone()))
+                && used >= limit
+            {
+                return Err(Error::TenantQuotaExceeded { tenant, used, limit });
+            }
+            let (files, reserved) = state.directory_use(directory);
+            let used = files + reserved;
+            if let Some(limit) = limits.of(&Scope::Directory(tenant.clone(), directory.clone()))
+                && used >= limit
+            {
+                return Err(Error::DirectoryQuotaExceeded {
+                    tenant,
+                    directory: directory.clone(),
+                    used,
+                    limit,
+                });
+            }
+            // Other tenants reserve at the same time: take first, then look.
+            let others = self.places.reserved.fetch_add(1, Ordering::AcqRel);
+            let used = others + self.places.files.load(Ordering::Acquire);
+            if let Some(limit) = limits.of(&Scope::Global)
+                && used >= limit
+            {
+                self.places.reserved.fetch_sub(1, Ordering::AcqRel);
+                return Err(Error::GlobalQuotaExceeded { used, limit });
+            }
+        }
+        let key = self.new_key();
+        state.reserve(key, directory);
+        let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
+        Ok(Reservation::new(key, move |key| {
+            if cell.state.lock().unreserve(&key) {
+                places.reserved.fetch_sub(1, Ordering::AcqRel);
+            }
+        }))
+    }
+
+    fn new_key(&self) -> FileKey {
+        let mut random = [0; 10];
+        self.config.entropy.fill(&mut random);
+        FileKey::generate(self.config.clock.wall(), &random)
+    }
+
+    /// Turns rooms into pending files: one record, all or none.
+    pub(super) async fn accept_files(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>> {
+        let Some((first, _)) = files.first() else { return Ok(Vec::new()) };
+        if files.len() > ACCEPT_MAX {
+            let (size, limit) = (files.len() as u64, ACCEPT_MAX as u64);
+            return Err(Error::TooLarge { what: "batch of files", size, limit });
+        }
+        let tenant = first.tenant.clone();
+        if files.iter().any(|(file, _)| file.tenant != tenant) {
+            return Err(Error::InvalidArgument {
+                name: "files",
+                why: "belong to several tenants: write one batch each",
+            });
+        }
+        let mut changes = Vec::with_capacity(files.len());
+        let mut held = false;
+        for (file, room) in &files {
+            NewFile::check_names(file.original_name.as_deref(), &file.properties, file.idempotency.as_ref())?;
+            let NewContent::Stored { synced, .. } = &file.content else {
+                return Err(Error::InvalidArgument {
+                    name: "content",
+                    why: "is of a kind this store does not take",
+                });
+            };
+            held |= !synced;
+            changes.push(self.accepted(file, room.key()));
+        }
+        let bound = self.body_bound(&tenant, &changes);
+        let mut room = self.journal.reserve(&[bound]).await?;
+        let cell = self.cell_or_new(&tenant);
+        let mut keys: Vec<FileKey> = files.iter().map(|(_, room)| room.key()).collect();
+        let lsn = {
+            let mut state = cell.state.lock();
+            // The same write may have been accepted while the content was on its way.
+            let mut rests_on = Lsn::ZERO;
+            let mut seen = std::collections::HashMap::new();
+            let mut at = 0;
+            changes.retain(|change| {
+                let Change::Accepted(accepted) = change else { return true };
+                let mine = at;
+                at += 1;
+                let Some((hash, _)) = accepted.idempotency else { return true };
+                if let Some(known) = state.remembered(hash) {
+                    rests_on = rests_on.max(known.last);
+                    keys[mine] = known.key;
+                    return false;
+                }
+                match seen.entry(hash) {
+                    std::collections::hash_map::Entry::Occupied(first) => {
+                        keys[mine] = *first.get();
+                        false
+                    }
+                    std::collections::hash_map::Entry::Vacant(first) => {
+                        first.insert(accepted.key);
+                        true
+                    }
+                }
+            });
+            if changes.is_empty() {
+                rests_on
+            } else {
+                // Rooms become counts in one step: a limit is neither passed nor reached too early.
+                for (_, reservation) in &files {
+                    if !state.is_in_flight(&reservation.key()) {
+                        return Err(Error::InvalidArgument { name: "room", why: "was not reserved here" });
+                    }
+                }
+                if held {
+                    let mut unsynced = self.unsynced_volumes.lock();
+                    for (file, _) in &files {
+                        let NewContent::Stored { volume, .. } = &file.content else { continue };
+                        unsynced.insert(volume.clone());
+                    }
+                }
+                let stamp = self.clock.stamp();
+                let lsn = self.commit_accepts(&cell, &mut state, &mut room, stamp, changes, held, &files)?;
+                lsn.max(rests_on)
+            }
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await?;
+        Ok(keys)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place, private, all of them needed under the lock")]
+    fn commit_accepts(
+        &self,
+        cell: &Arc<Cell>,
+        state: &mut parking_lot::MutexGuard<'_, TenantState>,
+        room: &mut crate::journal::Room,
+        stamp: crate::time::Stamp,
+        changes: Vec<Change>,
+        held: bool,
+        files: &[(NewFile, Reservation)],
+    ) -> Result<Lsn> {
+        // The append can only be refused before anything was changed; then the rooms are still reserved and their
+        // owners give them back.
+        let lsn = self.commit(cell, state, room, stamp, changes, held)?;
+        for (_, reservation) in files {
+            if state.unreserve(&reservation.key()) {
+                self.places.reserved.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        Ok(lsn)
+    }
+
+    fn accepted(&self, file: &NewFile, key: FileKey) -> Change {
+        let NewContent::Stored { volume, synced } = &file.content else {
+            unreachable!("because the kind of content was checked")
+        };
+        let own = file.owner.as_str() == file.tenant.as_str();
+        Change::Accepted(Accepted {
+            key,
+            owner: (!own).then(|| file.owner.clone()),
+            directory: file.directory.clone(),
+            original_name: file.original_name.clone(),
+            properties: file.properties.clone(),
+            size: file.size,
+            checksum: file.checksum,
+            place: Resting::Volume { id: volume.clone(), synced: *synced },
+            idempotency: file
+                .idempotency
+                .as_ref()
+                .map(|key| (self.idempotency_hash(&file.tenant, &key.value), key.remember)),
+        })
+    }
+
+    /// The exact size of the body but for its stamp, whose share is in the frame.
+    fn body_bound(&self, tenant: &TenantId, changes: &[Change]) -> usize {
+        let record = Record::files(
+            crate::time::Stamp { wall: Timestamp::from_micros(0), ..Default::default() },
+            tenant,
+            changes.to_vec(),
+        );
+        record.encode().len() + FRAME_BYTES
+    }
+
+    /// Names a write: 128 bits, keyed by the store's secret, so that nobody can make two names meet.
+    pub(super) fn idempotency_hash(&self, tenant: &TenantId, value: &str) -> u128 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update(tenant.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(value.as_bytes());
+        let hash = hasher.finalize();
+        u128::from_le_bytes(*hash.as_bytes().first_chunk::<16>().expect("because the hash has 32 bytes"))
+    }
+
+    /// Forgets a write, so that its name can be used again.
+    pub(super) async fn forget_key(&self, tenant: &TenantId, value: &str) -> Result<bool> {
+        let Some(cell) = self.cell(tenant) else { return Ok(false) };
+        let hash = self.idempotency_hash(tenant, value);
+        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let (lsn, known) = {
+            let mut state = cell.state.lock();
+            match state.remembered(hash) {
+                None => (self.journal.last_appended(), false),
+                Some(_) => {
+                    let stamp = self.clock.stamp();
+                    (
+                        self.commit(
+                            &cell,
+                            &mut state,
+                            &mut room,
+                            stamp,
+                            vec![Change::Forgotten { hash }],
+                            false,
+                        )?,
+                        true,
+                    )
+                }
+            }
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await?;
+        Ok(known)
+    }
+
+    pub(super) async fn store_limit(&self, scope: Scope, limit: locus_core::Limit) -> Result<()> {
+        let record = Record::LimitSet { scope: scope.clone(), limit };
+        let body = record.encode();
+        let mut room = self.journal.reserve(&[body.len()]).await?;
+        let lsn = {
+            let mut limits = self.limits.write();
+            let lsn = self.journal.append(&mut room, body, 0)?.lsn;
+            limits.apply(lsn, scope, limit);
+            lsn
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await
+    }
+
+    pub(super) fn usage_of(&self, scope: &Scope) -> locus_core::Usage {
+        let files = match scope {
+            Scope::Tenant(tenant) => self.cell(tenant).map_or(0, |cell| cell.state.lock().counts().files()),
+            Scope::Directory(tenant, directory) => {
+                self.cell(tenant).map_or(0, |cell| cell.state.lock().directory_use(directory).0)
+            }
+            _ => self.places.files.load(Ordering::Acquire),
+        };
+        locus_core::Usage { scope: scope.clone(), files, limit: self.limits.read().of(scope) }
+    }
+}

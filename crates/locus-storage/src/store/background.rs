@@ -1,0 +1,186 @@
+//! What runs beside the callers: threads and loops that merely drive step functions.
+
+use std::{sync::Arc, thread::JoinHandle};
+
+use locus_core::Result;
+use tracing::warn;
+
+use super::embedded::EmbeddedStore;
+use crate::journal::Journal;
+
+/// The threads of an open store: the committer, which writes and syncs, and the keeper, which makes segments ready.
+#[derive(Debug)]
+#[must_use = "dropping the threads' handle ends them"]
+pub struct EngineThreads {
+    journal: Arc<Journal>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl EngineThreads {
+    /// Ends the threads once they have done what was asked of them, and waits for that. Blocks for as long as one sync
+    /// takes.
+    pub fn stop(mut self) {
+        self.signal();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("engine thread panicked");
+            }
+        }
+    }
+
+    fn signal(&self) {
+        self.journal.commit_signal.stop();
+        self.journal.keep_signal.stop();
+    }
+}
+
+impl Drop for EngineThreads {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+impl EmbeddedStore {
+    /// Starts the committer and the keeper. Call it once.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_threads(&self) -> std::io::Result<EngineThreads> {
+        let mut threads = EngineThreads { journal: Arc::clone(&self.journal), threads: Vec::new() };
+        let journal = Arc::clone(&self.journal);
+        let committer = move || {
+            while journal.commit_signal.wait() {
+                while journal.commit_step() {}
+            }
+        };
+        threads.threads.push(std::thread::Builder::new().name("locus-committer".into()).spawn(committer)?);
+        let journal = Arc::clone(&self.journal);
+        let keeper = move || {
+            while journal.keep_signal.wait() {
+                while journal.keep_step() {}
+            }
+        };
+        threads.threads.push(std::thread::Builder::new().name("locus-keeper".into()).spawn(keeper)?);
+        Ok(threads)
+    }
+
+    /// One step of the committer, for those who drive the store without threads. Says whether it did anything.
+    pub fn commit_step(&self) -> bool {
+        self.journal.commit_step()
+    }
+
+    /// One step of the keeper. Says whether more is to do.
+    pub fn keep_step(&self) -> bool {
+        self.journal.keep_step()
+    }
+
+    /// Runs for ever: a barrier whenever something written has been unsynced for too long, and a note of the durable LSN
+    /// when the log falls idle.
+    ///
+    /// # Cancel safety
+    /// Dropping it between two barriers loses nothing; within one, the next barrier does its work.
+    pub async fn run_barriers(&self) {
+        loop {
+            let notified = self.journal.written_something.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.journal.is_poisoned() {
+                return;
+            }
+            let now = self.clock.clock().monotonic();
+            let (since, bytes) = self.journal.unsynced();
+            let deadline = match since {
+                Some(since) => since.saturating_add(self.config.options.max_unsynced),
+                None if self.journal.note_due() => now.saturating_add(self.config.options.max_unsynced),
+                None => {
+                    notified.await;
+                    continue;
+                }
+            };
+            if since.is_some() && (deadline <= now || bytes > self.journal.max_unsynced_bytes()) {
+                if let Err(why) = self.barrier().await {
+                    warn!(error = %why, "barrier failed");
+                    *self.background_error.lock() = Some(why);
+                    // A volume that is not there is tried again later, not at once.
+                    let later =
+                        self.clock.clock().monotonic().saturating_add(self.config.options.max_unsynced);
+                    self.clock.clock().sleep_until(later).await;
+                }
+                continue;
+            }
+            let woken = crate::race::first3(
+                async {
+                    notified.await;
+                    true
+                },
+                async {
+                    self.clock.clock().sleep_until(deadline).await;
+                    false
+                },
+                std::future::pending(),
+            )
+            .await;
+            if !woken && since.is_none() {
+                self.note_durable();
+            }
+        }
+    }
+
+    /// Runs for ever: a checkpoint whenever the log has grown enough.
+    ///
+    /// # Cancel safety
+    /// A checkpoint that was being written is left unpublished; the next one replaces it.
+    pub async fn run_checkpoints(&self) {
+        loop {
+            let rolled = self.journal.rolled.notified();
+            tokio::pin!(rolled);
+            rolled.as_mut().enable();
+            if self.journal.is_poisoned() {
+                return;
+            }
+            if self.checkpoint_due() {
+                if let Err(why) = self.checkpoint().await {
+                    warn!(error = %why, source = ?std::error::Error::source(&why), "checkpoint failed");
+                }
+            }
+            rolled.await;
+        }
+    }
+
+    /// Tells the disk how far the log is durable, so that damage found later is not taken for a torn tail.
+    fn note_durable(&self) {
+        if self.journal.note_due()
+            && let Some(room) = self.journal.reserve_now(0)
+        {
+            self.journal.note_durable(room);
+        }
+    }
+
+    /// Makes everything durable and says so on the disk. Call it before [`EngineThreads::stop`]; the store can be
+    /// dropped afterwards.
+    ///
+    /// # Errors
+    /// What a barrier says; then reopening decides.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.barrier().await?;
+        self.note_durable();
+        let journal = Arc::clone(&self.journal);
+        locus_fs::off_thread(&*self.config.disk, move || journal.flush_here()).await
+    }
+
+    pub(super) async fn wait_expirable(&self) {
+        loop {
+            let notified = self.schedule.deadline_changed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let Some(at) = self.schedule.next_deadline() else {
+                notified.await;
+                continue;
+            };
+            if at <= self.clock.now() {
+                return;
+            }
+            crate::race::first3(notified, self.clock.sleep_until(at), std::future::pending()).await;
+        }
+    }
+}

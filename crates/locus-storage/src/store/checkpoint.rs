@@ -1,0 +1,546 @@
+//! Checkpoints: the state at an LSN, so that replay is short. Taken slice by slice beside running work; published only
+//! when the log is durable up to their end. Two are kept.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use locus_core::{
+    Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember, Result,
+    Scope, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
+};
+use locus_fs::{Disk, DiskFile, EntryKind};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
+
+use super::{
+    embedded::EmbeddedStore,
+    entry::{Cold, Delivery, Ended, Entry, Order},
+    places::Places,
+    tenant::{Remembered, TenantState},
+};
+use crate::{journal::plain_checksum, time::Stamp};
+
+/// Most entries that are taken under a tenant's lock at once.
+const SLICE: u32 = 4_096;
+/// Written at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Largest frame that is believed.
+const FRAME_BYTES_MAX: u64 = 64 << 20;
+const MAGIC: [u8; 8] = *b"LOCUSCKP";
+const FORMAT: u32 = 1;
+const HEAD_BYTES: u64 = 16;
+const TEMPORARY: &str = "checkpoint.new";
+
+/// A part of a checkpoint, each with its own checksum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Frame {
+    Head { store: StoreId, begin: Lsn, epoch: Epoch, wall: Timestamp, time: StoreTime },
+    Files { tenant: TenantId, entries: Vec<SavedEntry> },
+    Remembered { tenant: TenantId, writes: Vec<SavedWrite> },
+    Limits { limits: Vec<(Scope, Limit, Lsn)> },
+    End { end: Lsn, durable: Lsn, entries: u64 },
+}
+
+/// An [`Entry`] as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedEntry {
+    key: FileKey,
+    order: u64,
+    last: Lsn,
+    size: u64,
+    checksum: Checksum,
+    created_at: Timestamp,
+    modified_at: Timestamp,
+    available_at: StoreTime,
+    directory: LogicalDir,
+    retry_count: u32,
+    attempts: u32,
+    volume: VolumeId,
+    status: FileStatus,
+    interrupted: u8,
+    original_name: Option<String>,
+    properties: Properties,
+    owner: Option<StoragePath>,
+    idempotency: Option<u128>,
+    delivery: Option<SavedDelivery>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SavedDelivery {
+    token: Option<Token>,
+    ended: Ended,
+    owner: Owner,
+    deadline: StoreTime,
+    ttl_micros: u64,
+    by: Option<String>,
+    started_at: Timestamp,
+    heartbeat_at: Timestamp,
+    failed_at: Option<Timestamp>,
+    error: Option<String>,
+}
+
+/// A remembered write as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedWrite {
+    hash: u128,
+    key: FileKey,
+    remember: Remember,
+    gone_at: Option<StoreTime>,
+    last: Lsn,
+}
+
+impl SavedEntry {
+    fn of(entry: &Entry, directory: LogicalDir, places: &Places) -> Self {
+        let cold = entry.cold.as_deref().cloned().unwrap_or_default();
+        Self {
+            key: entry.key,
+            order: entry.order.raw(),
+            last: entry.last,
+            size: entry.size,
+            checksum: entry.checksum,
+            created_at: entry.created_at,
+            modified_at: entry.modified_at,
+            available_at: entry.available_at,
+            directory,
+            retry_count: entry.retry_count,
+            attempts: entry.attempts,
+            volume: places.id(entry.volume),
+            status: entry.status,
+            interrupted: entry.interrupted,
+            original_name: cold.original_name.map(Into::into),
+            properties: cold.properties,
+            owner: cold.owner,
+            idempotency: cold.idempotency,
+            delivery: entry.delivery.as_deref().map(|delivery| SavedDelivery {
+                token: delivery.token,
+                ended: delivery.ended,
+                owner: delivery.owner,
+                deadline: delivery.deadline,
+                ttl_micros: delivery.ttl_micros,
+                by: delivery.by.as_deref().map(Into::into),
+                started_at: delivery.started_at,
+                heartbeat_at: delivery.heartbeat_at,
+                failed_at: delivery.failed_at,
+                error: delivery.error.as_deref().map(Into::into),
+            }),
+        }
+    }
+
+    fn restore(self, state: &mut TenantState, places: &Places) {
+        let cold = Cold {
+            original_name: self.original_name.map(Into::into),
+            properties: self.properties,
+            owner: self.owner,
+            idempotency: self.idempotency,
+        };
+        let entry = Entry {
+            key: self.key,
+            order: Order::from_raw(self.order),
+            last: self.last,
+            size: self.size,
+            checksum: self.checksum,
+            created_at: self.created_at,
+            modified_at: self.modified_at,
+            available_at: self.available_at,
+            directory: 0,
+            retry_count: self.retry_count,
+            attempts: self.attempts,
+            volume: places.number(&self.volume),
+            status: self.status,
+            interrupted: self.interrupted,
+            cold: (cold != Cold::default()).then(|| Box::new(cold)),
+            delivery: self.delivery.map(|delivery| {
+                Box::new(Delivery {
+                    token: delivery.token,
+                    ended: delivery.ended,
+                    owner: delivery.owner,
+                    deadline: delivery.deadline,
+                    ttl_micros: delivery.ttl_micros,
+                    by: delivery.by.map(Into::into),
+                    started_at: delivery.started_at,
+                    heartbeat_at: delivery.heartbeat_at,
+                    failed_at: delivery.failed_at,
+                    error: delivery.error.map(Into::into),
+                })
+            }),
+        };
+        state.restore(&self.directory, entry);
+    }
+}
+
+// ---- taking -----------------------------------------------------------------------------------------------------
+
+/// The checkpoints of an open store.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    inner: Mutex<Inner>,
+    one: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Number and begin of those that are kept, oldest first.
+    kept: Vec<(u64, Lsn)>,
+    next: u64,
+    bytes: u64,
+    taken: u64,
+    /// How far the log had grown when the last one began.
+    appended_bytes: u64,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(kept: Vec<(u64, Lsn)>, next: u64, bytes: u64) -> Self {
+        let inner = Inner { kept, next, bytes, taken: 0, appended_bytes: 0 };
+        Self { inner: Mutex::new(inner), one: tokio::sync::Mutex::new(()) }
+    }
+
+    /// How many were taken, and the bytes of the newest.
+    pub(crate) fn taken(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        (inner.taken, inner.bytes)
+    }
+}
+
+/// The journal's directory inside the data directory.
+pub(crate) fn journal_dir(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
+
+fn checkpoint_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("checkpoint-{number:08}"))
+}
+
+fn checkpoint_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("checkpoint-")?;
+    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Frames on their way to a file.
+struct FrameWriter {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    buffer: Vec<u8>,
+    offset: u64,
+}
+
+impl FrameWriter {
+    async fn create(disk: &Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
+        let (inner, at) = (Arc::clone(disk), path.clone());
+        let file = locus_fs::off_thread(&**disk, move || {
+            match inner.remove_file(&at) {
+                Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+            inner.create_new(&at)
+        })
+        .await
+        .map_err(Error::io("create", &path))?;
+        let mut buffer = Vec::with_capacity(CHUNK_BYTES);
+        buffer.extend_from_slice(&MAGIC);
+        buffer.extend_from_slice(&FORMAT.to_le_bytes());
+        buffer.extend_from_slice(&0_u32.to_le_bytes());
+        Ok(Self { file, path, disk: Arc::clone(disk), buffer, offset: 0 })
+    }
+
+    async fn push(&mut self, frame: &Frame) -> Result<()> {
+        let payload = postcard::to_stdvec(frame).expect("because every field can be said in postcard");
+        self.buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.buffer.extend_from_slice(&plain_checksum(&payload).to_le_bytes());
+        self.buffer.extend_from_slice(&payload);
+        if self.buffer.len() >= CHUNK_BYTES { self.flush(false).await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self, sync: bool) -> Result<()> {
+        let bytes = std::mem::take(&mut self.buffer);
+        let (file, offset) = (Arc::clone(&self.file), self.offset);
+        self.offset += bytes.len() as u64;
+        locus_fs::off_thread(&*self.disk, move || {
+            file.write_at(&bytes, offset)?;
+            if sync { file.sync_data() } else { Ok(()) }
+        })
+        .await
+        .map_err(Error::io("write", &self.path))
+    }
+}
+
+impl EmbeddedStore {
+    /// Whether the log has grown enough since the last checkpoint.
+    #[must_use]
+    pub fn checkpoint_due(&self) -> bool {
+        let inner = self.checkpoints.inner.lock();
+        let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
+        grown >= self.config.options.checkpoint_bytes.max(inner.bytes)
+    }
+
+    /// Takes a checkpoint now, and frees the segments that lie behind the older of the two kept ones. No caller waits
+    /// for it longer than for one slice of 4,096 entries of its own tenant.
+    ///
+    /// # Errors
+    /// When it cannot be written; the log then stays as long as it is.
+    ///
+    /// # Cancel safety
+    /// A checkpoint that was being written is left unpublished; the next one replaces it.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let _one = self.checkpoints.one.lock().await;
+        if self.journal.is_poisoned() {
+            return Err(Error::Poisoned { outcome: locus_core::Outcome::NotDone });
+        }
+        let dir = journal_dir(&self.config.dir);
+        let appended_bytes = self.journal.appended_bytes();
+        let begin = self.journal.last_appended().next();
+        let stamp = self.clock.stamp();
+        let mut writer = FrameWriter::create(&self.config.disk, dir.join(TEMPORARY)).await?;
+        let head =
+            Frame::Head { store: self.id, begin, epoch: self.epoch, wall: stamp.wall, time: stamp.time };
+        writer.push(&head).await?;
+        let limits = self.limits.read().set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
+        writer.push(&Frame::Limits { limits }).await?;
+        let cells = self.cells.read().all.clone();
+        let mut count = 0;
+        for cell in cells {
+            let mut at = 0_u32;
+            loop {
+                let (frame, more) = {
+                    let state = cell.state.lock();
+                    let end = state.entries_end();
+                    let slice = at..end.min(at.saturating_add(SLICE));
+                    at = slice.end;
+                    let entries: Vec<_> = slice
+                        .filter_map(|at| state.entry_at(at))
+                        .map(|entry| SavedEntry::of(entry, state.directory(entry), &self.places))
+                        .collect();
+                    count += entries.len() as u64;
+                    (Frame::Files { tenant: state.id.clone(), entries }, at < end)
+                };
+                writer.push(&frame).await?;
+                if !more {
+                    break;
+                }
+            }
+            for frame in remembered_frames(&cell.state.lock()) {
+                writer.push(&frame).await?;
+            }
+        }
+        let end = self.journal.last_appended();
+        self.make_durable(end).await?;
+        writer.push(&Frame::End { end, durable: self.journal.durable(), entries: count }).await?;
+        writer.flush(true).await?;
+        let bytes = writer.offset;
+        let number = self.checkpoints.inner.lock().next;
+        let (disk, from, to, at) =
+            (Arc::clone(&self.config.disk), writer.path.clone(), checkpoint_path(&dir, number), dir.clone());
+        locus_fs::off_thread(&*self.config.disk, move || {
+            disk.rename(&from, &to)?;
+            disk.sync_dir(&at)
+        })
+        .await
+        .map_err(Error::io("publish checkpoint in", &dir))?;
+        let (drop, older) = {
+            let mut inner = self.checkpoints.inner.lock();
+            inner.kept.push((number, begin));
+            inner.next += 1;
+            inner.bytes = bytes;
+            inner.taken += 1;
+            inner.appended_bytes = appended_bytes;
+            let excess = inner.kept.len().saturating_sub(2);
+            let drop: Vec<_> = inner.kept.drain(..excess).collect();
+            let older = (inner.kept.len() == 2).then(|| inner.kept[0].1);
+            (drop, older)
+        };
+        let (disk, journal) = (Arc::clone(&self.config.disk), Arc::clone(&self.journal));
+        let at = dir.clone();
+        let freed = locus_fs::off_thread(&*self.config.disk, move || {
+            for (number, _) in drop {
+                let path = checkpoint_path(&at, number);
+                if let Err(source) = disk.remove_file(&path) {
+                    warn!(path = %path.display(), error = %source, "old checkpoint not removed");
+                }
+            }
+            older.map_or(0, |older| journal.retire(older))
+        })
+        .await;
+        debug!(%begin, %end, entries = count, bytes, freed, "checkpoint taken");
+        Ok(())
+    }
+}
+
+fn remembered_frames(state: &TenantState) -> Vec<Frame> {
+    let writes: Vec<SavedWrite> = state
+        .all_remembered()
+        .map(|(hash, write)| SavedWrite {
+            hash,
+            key: write.key,
+            remember: write.remember,
+            gone_at: write.gone_at,
+            last: write.last,
+        })
+        .collect();
+    let chunks = writes.chunks(SLICE as usize);
+    chunks.map(|chunk| Frame::Remembered { tenant: state.id.clone(), writes: chunk.to_vec() }).collect()
+}
+
+// ---- loading ----------------------------------------------------------------------------------------------------
+
+/// What a loaded checkpoint says beside its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) number: u64,
+    pub(crate) begin: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) durable: Lsn,
+    pub(crate) epoch: Epoch,
+    pub(crate) stamp: Stamp,
+    pub(crate) bytes: u64,
+}
+
+/// Where a checkpoint's content goes.
+pub(crate) trait Target {
+    fn tenant(&mut self, tenant: &TenantId, restore: &mut dyn FnMut(&mut TenantState, &Places));
+    fn limit(&mut self, scope: Scope, limit: Limit, last: Lsn);
+}
+
+/// The numbers of all published checkpoints in `dir`, newest first.
+pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in disk.read_dir(dir).map_err(Error::io("list", dir))? {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        if entry.kind == EntryKind::File {
+            numbers.extend(entry.name.to_str().and_then(checkpoint_number));
+        }
+    }
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(numbers)
+}
+
+/// Removes a checkpoint, and whatever a killed one left.
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path, number: Option<u64>) {
+    let path = number.map_or_else(|| dir.join(TEMPORARY), |number| checkpoint_path(dir, number));
+    match disk.remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            warn!(path = %path.display(), error = %source, "checkpoint not removed");
+        }
+        _ => {}
+    }
+}
+
+/// Checks a whole checkpoint, frame by frame, and says where it begins and ends. Memory is bounded by one frame.
+pub(crate) fn check(disk: &dyn Disk, dir: &Path, number: u64, store: &StoreId) -> Result<Loaded> {
+    read(disk, dir, number, store, &mut |_| ())
+}
+
+/// Loads a checkpoint that was checked.
+pub(crate) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    store: &StoreId,
+    target: &mut dyn Target,
+) -> Result<Loaded> {
+    read(disk, dir, number, store, &mut |frame| match frame {
+        Frame::Files { tenant, entries } => {
+            let mut entries = Some(entries);
+            target.tenant(&tenant, &mut |state, places| {
+                for entry in entries.take().unwrap_or_default() {
+                    entry.restore(state, places);
+                }
+            });
+        }
+        Frame::Remembered { tenant, writes } => {
+            target.tenant(&tenant, &mut |state, places| {
+                for write in &writes {
+                    let SavedWrite { hash, key, remember, gone_at, last } = write.clone();
+                    state.restore_remembered(hash, Remembered { key, remember, gone_at, last }, places);
+                }
+            });
+        }
+        Frame::Limits { limits } => {
+            for (scope, limit, last) in limits {
+                target.limit(scope, limit, last);
+            }
+        }
+        Frame::Head { .. } | Frame::End { .. } => {}
+    })
+}
+
+fn read(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    store: &StoreId,
+    visit: &mut dyn FnMut(Frame),
+) -> Result<Loaded> {
+    let path = checkpoint_path(dir, number);
+    let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
+    let corrupt = |offset: u64, why: &'static str| Error::Corrupt {
+        place: format!("{} at offset {offset}", path.display()),
+        why: why.into(),
+    };
+    let size = file.len().map_err(Error::io("measure", &path))?;
+    let mut head = [0; HEAD_BYTES as usize];
+    let got = file.read_at(&mut head, 0).map_err(Error::io("read", &path))?;
+    if got < head.len() || head[..8] != MAGIC {
+        return Err(corrupt(0, "this is no checkpoint"));
+    }
+    let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    if found != FORMAT {
+        return Err(Error::NewerFormat { place: path.display().to_string(), found, supported: FORMAT });
+    }
+    let mut offset = HEAD_BYTES;
+    let mut loaded: Option<Loaded> = None;
+    let mut entries = 0;
+    loop {
+        let mut frame = [0; 12];
+        let got = file.read_at(&mut frame, offset).map_err(Error::io("read", &path))?;
+        if got < frame.len() {
+            return Err(corrupt(offset, "it ends early"));
+        }
+        let length = u64::from(u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]));
+        let checksum = u64::from_le_bytes([
+            frame[4], frame[5], frame[6], frame[7], frame[8], frame[9], frame[10], frame[11],
+        ]);
+        if length > FRAME_BYTES_MAX || offset + 12 + length > size {
+            return Err(corrupt(offset, "it ends early"));
+        }
+        let mut payload = vec![0; length as usize];
+        file.read_at(&mut payload, offset + 12).map_err(Error::io("read", &path))?;
+        if plain_checksum(&payload) != checksum {
+            return Err(corrupt(offset, "a checksum is wrong"));
+        }
+        let frame: Frame =
+            postcard::from_bytes(&payload).map_err(|_| corrupt(offset, "a part cannot be decoded"))?;
+        offset += 12 + length;
+        match (&frame, &mut loaded) {
+            (Frame::Head { store: of, begin, epoch, wall, time }, loaded @ None) => {
+                if of != store {
+                    return Err(corrupt(offset, "it belongs to another store"));
+                }
+                let stamp = Stamp { wall: *wall, time: *time };
+                *loaded = Some(Loaded {
+                    number,
+                    begin: *begin,
+                    end: Lsn::ZERO,
+                    durable: Lsn::ZERO,
+                    epoch: *epoch,
+                    stamp,
+                    bytes: size,
+                });
+            }
+            (Frame::End { end, durable, entries: expected }, Some(loaded)) => {
+                if entries != *expected || offset != size {
+                    return Err(corrupt(offset, "it does not hold what its end says"));
+                }
+                return Ok(Loaded { end: *end, durable: *durable, ..*loaded });
+            }
+            (Frame::Files { entries: some, .. }, Some(_)) => {
+                entries += some.len() as u64;
+                visit(frame);
+            }
+            (Frame::Remembered { .. } | Frame::Limits { .. }, Some(_)) => visit(frame),
+            _ => return Err(corrupt(offset, "its parts are out of order")),
+        }
+    }
+}

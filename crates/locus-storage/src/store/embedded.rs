@@ -1,0 +1,325 @@
+//! The embedded store: one process, one directory, state in memory, the journal beneath.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use locus_core::{
+    Clock, Durability, Entropy, Epoch, Error, FileKey, Lsn, Outcome, Result, StoreCounts, StoreId, TenantId,
+    VolumeId, VolumeSet,
+};
+use locus_fs::Disk;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::Notify;
+use tracing::error;
+
+use super::{
+    checkpoint::Checkpoints,
+    event::{Change, Record},
+    limits::Limits,
+    places::Places,
+    reap::{Over, ReapQueue},
+    schedule::{Schedule, TenantNo},
+    tenant::{Scene, TenantState},
+};
+use crate::{
+    EngineOptions,
+    journal::{Journal, Room},
+    time::{Stamp, StoreClock},
+};
+
+/// What an [`EmbeddedStore`] is opened with.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data directory; it exists and is locked by the caller.
+    pub dir: PathBuf,
+    /// Settings.
+    pub options: EngineOptions,
+    /// Where the journal lies.
+    pub disk: Arc<dyn Disk>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where randomness comes from.
+    pub entropy: Arc<dyn Entropy>,
+    /// The mounted volumes: recovery and barriers sync them.
+    pub volumes: Arc<dyn VolumeSet>,
+}
+
+/// A [`MetadataStore`](locus_core::MetadataStore) inside this process, over a journal in one directory.
+///
+/// Look-ups are memory operations. A change is decided under its tenant's lock, appended to the journal and applied,
+/// and confirmed when the journal has reached it.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    pub(super) config: StoreConfig,
+    pub(super) id: StoreId,
+    /// Keys the hash of idempotency keys.
+    pub(super) secret: [u8; 32],
+    pub(super) epoch: Epoch,
+    pub(super) max_deliveries: u32,
+    pub(super) journal: Arc<Journal>,
+    pub(super) clock: Arc<StoreClock>,
+    pub(super) places: Arc<Places>,
+    pub(super) limits: RwLock<Limits>,
+    pub(super) schedule: Schedule,
+    pub(super) cells: RwLock<Cells>,
+    pub(super) reap: Mutex<ReapQueue>,
+    pub(super) reap_changed: Notify,
+    /// The one suspect that is out.
+    pub(super) suspect_out: Mutex<Option<(TenantNo, FileKey)>>,
+    /// Volumes with content that was not synced before its accept.
+    pub(super) unsynced_volumes: Mutex<BTreeSet<VolumeId>>,
+    /// One barrier at a time.
+    pub(super) barrier: tokio::sync::Mutex<()>,
+    pub(super) checkpoints: Checkpoints,
+    /// A background failure that the next call shall tell.
+    pub(super) background_error: Mutex<Option<Error>>,
+}
+
+/// The tenants that have files, or had some since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    pub(super) by_id: HashMap<TenantId, Arc<Cell>>,
+    pub(super) all: Vec<Arc<Cell>>,
+}
+
+/// One tenant: its state behind a lock that is held for microseconds and never across I/O.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) no: TenantNo,
+    pub(super) state: Mutex<TenantState>,
+    /// Something may be leased.
+    pub(super) ready: Notify,
+}
+
+/// Numbers for people who watch a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct StoreStatistics {
+    /// Bytes of all journal segments on the disk.
+    pub journal_bytes: u64,
+    /// Bytes of the newest checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Checkpoints taken since the store was opened.
+    pub checkpoints: u64,
+    /// Journal segments that were freed and used again since the store was opened.
+    pub segments_reused: u64,
+    /// Last LSN in the kernel.
+    pub written: Lsn,
+    /// Last LSN that survives power loss.
+    pub durable: Lsn,
+}
+
+impl EmbeddedStore {
+    /// The store's identity, which its volumes carry in their markers.
+    #[must_use]
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// Numbers for people who watch.
+    #[must_use]
+    pub fn statistics(&self) -> StoreStatistics {
+        let (checkpoints, checkpoint_bytes) = self.checkpoints.taken();
+        StoreStatistics {
+            journal_bytes: self.journal.disk_bytes(),
+            checkpoint_bytes,
+            checkpoints,
+            segments_reused: self.journal.segments_reused(),
+            written: self.journal.written(),
+            durable: self.journal.durable(),
+        }
+    }
+
+    /// Whether a write or sync failed, so that no change is taken until the store is reopened.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.journal.is_poisoned()
+    }
+
+    pub(super) fn counts_by_tenant(&self) -> StoreCounts {
+        let cells = self.cells.read().all.clone();
+        let counts = cells.iter().map(|cell| {
+            let state = cell.state.lock();
+            (state.id.clone(), state.counts())
+        });
+        counts.filter(|(_, counts)| counts.files() > 0).collect()
+    }
+
+    // ---- cells ------------------------------------------------------------------------------------------------
+
+    pub(super) fn cell(&self, tenant: &TenantId) -> Option<Arc<Cell>> {
+        self.cells.read().by_id.get(tenant).cloned()
+    }
+
+    pub(super) fn cell_at(&self, no: TenantNo) -> Arc<Cell> {
+        Arc::clone(&self.cells.read().all[no as usize])
+    }
+
+    pub(super) fn cell_or_new(&self, tenant: &TenantId) -> Arc<Cell> {
+        if let Some(cell) = self.cell(tenant) {
+            return cell;
+        }
+        let mut cells = self.cells.write();
+        cells.get_or_new(tenant, true)
+    }
+
+    // ---- visibility -------------------------------------------------------------------------------------------
+
+    /// What callers may see: files whose accept is not above this.
+    pub(super) fn watermark(&self) -> Lsn {
+        match self.config.options.durability {
+            Durability::Durable => self.journal.durable(),
+            Durability::Buffered => self.journal.written(),
+        }
+    }
+
+    pub(super) async fn wait_visible(&self, lsn: Lsn) -> Result<()> {
+        match self.config.options.durability {
+            Durability::Durable => self.journal.wait_durable(lsn).await,
+            Durability::Buffered => self.journal.confirm_written(lsn).await,
+        }
+    }
+
+    /// Refuses to answer from what a failed write or sync has made uncertain.
+    pub(super) fn check_certain(&self, last: Lsn) -> Result<()> {
+        if self.journal.is_poisoned() && last > self.journal.durable() {
+            return Err(Error::Poisoned { outcome: Outcome::Unknown });
+        }
+        Ok(())
+    }
+
+    // ---- committing -------------------------------------------------------------------------------------------
+
+    /// Appends one record of changes to one tenant's files and applies it. The caller decided them on this very state
+    /// and holds its lock.
+    pub(super) fn commit(
+        &self,
+        cell: &Cell,
+        state: &mut MutexGuard<'_, TenantState>,
+        room: &mut Room,
+        stamp: Stamp,
+        changes: Vec<Change>,
+        held: bool,
+    ) -> Result<Lsn> {
+        let record = Record::files(stamp, &state.id, changes);
+        let lsn =
+            self.journal.append(room, record.encode(), if held { crate::journal::HELD } else { 0 })?.lsn;
+        if let Record::Files { groups, .. } = &record {
+            for (_, changes) in groups {
+                self.apply(cell, state, lsn, stamp, changes);
+            }
+        }
+        Ok(lsn)
+    }
+
+    /// Applies what was just appended, and tells everybody whom it concerns.
+    pub(super) fn apply(
+        &self,
+        cell: &Cell,
+        state: &mut MutexGuard<'_, TenantState>,
+        lsn: Lsn,
+        stamp: Stamp,
+        changes: &[Change],
+    ) {
+        let scene = Scene { lsn, stamp, epoch: self.epoch, places: &self.places, unknown_until: Lsn::ZERO };
+        for (ordinal, change) in changes.iter().enumerate() {
+            if let Err(why) = state.apply(&scene, ordinal, change) {
+                // The log now holds a record that the state refuses: only a mistake of ours can do that.
+                debug_assert!(false, "a decided change does not apply: {why}");
+                error!(error = %why, tenant = %state.id, "decided change did not apply");
+                self.journal.poison("apply", &why);
+            }
+        }
+        self.after(cell, state);
+    }
+
+    /// Tells everybody whom the last changes of a tenant concern.
+    pub(super) fn after(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
+        let effects = std::mem::take(&mut state.effects);
+        self.schedule.set_times(cell.no, state.next_due(), state.next_deadline());
+        if effects.ready {
+            self.schedule.push(cell.no);
+            cell.ready.notify_waiters();
+        }
+        if !effects.over.is_empty() {
+            let mut reap = self.reap.lock();
+            for (lsn, volume, key) in effects.over {
+                reap.push(volume, Over { lsn, tenant: cell.no, key });
+            }
+            drop(reap);
+            self.reap_changed.notify_waiters();
+        }
+    }
+
+    /// Waits until a change is as safe as `how` promises.
+    pub(super) async fn confirm(&self, lsn: Lsn, how: Durability) -> Result<()> {
+        match how {
+            Durability::Buffered => self.journal.confirm_written(lsn).await,
+            Durability::Durable => self.make_durable(lsn).await,
+        }
+    }
+
+    /// Waits until the log is durable up to `lsn`, syncing what its records rest on first.
+    pub(super) async fn make_durable(&self, lsn: Lsn) -> Result<()> {
+        while self.journal.is_held() && self.journal.durable() < lsn {
+            self.barrier().await?;
+        }
+        self.journal.confirm_durable(lsn).await
+    }
+
+    /// Makes everything written so far durable: first what records rest on outside the log, then the log (ENGINE 3).
+    pub(super) async fn barrier(&self) -> Result<()> {
+        let _one = self.barrier.lock().await;
+        let upto = self.journal.last_appended();
+        self.journal.confirm_written(upto).await?;
+        if self.journal.is_held() {
+            let volumes = std::mem::take(&mut *self.unsynced_volumes.lock());
+            for id in &volumes {
+                let synced = match self.config.volumes.volume(id) {
+                    Some(volume) => volume.sync().await,
+                    None => Err(Error::VolumeUnavailable {
+                        volume: Some(id.clone()),
+                        why: "holds content that is not durable yet and is not mounted".into(),
+                    }),
+                };
+                if let Err(why) = synced {
+                    self.unsynced_volumes.lock().extend(volumes.iter().cloned());
+                    if !matches!(why, Error::VolumeUnavailable { .. }) {
+                        self.journal.poison("volume sync", &why);
+                    }
+                    return Err(why);
+                }
+            }
+            // Without room for the record nothing is lost: recovery then looks at more contents than it had to.
+            if let Some(mut room) = self.journal.reserve_now(8) {
+                let barrier = self.journal.append_barrier(&mut room, upto)?;
+                self.journal.confirm_written(barrier.lsn).await?;
+            }
+            self.journal.lift_hold(upto);
+        }
+        self.journal.confirm_durable(upto).await
+    }
+
+    /// What a failed background job left to be told.
+    pub(super) fn tell_background_error(&self) -> Result<()> {
+        self.background_error.lock().take().map_or(Ok(()), Err)
+    }
+}
+
+impl Cells {
+    pub(super) fn get_or_new(&mut self, tenant: &TenantId, live: bool) -> Arc<Cell> {
+        if let Some(cell) = self.by_id.get(tenant) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::new(Cell {
+            no: self.all.len() as TenantNo,
+            state: Mutex::new(TenantState::new(tenant.clone(), live)),
+            ready: Notify::new(),
+        });
+        self.all.push(Arc::clone(&cell));
+        self.by_id.insert(tenant.clone(), Arc::clone(&cell));
+        cell
+    }
+}

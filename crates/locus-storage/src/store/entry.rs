@@ -1,0 +1,188 @@
+//! One file in memory: compact, cold strings apart.
+
+use locus_core::{
+    Checksum, FileInfo, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Owner, Place, Properties,
+    StoragePath, StoreTime, TenantId, Timestamp, Token, VolumeId,
+};
+
+use crate::time::StoreClock;
+
+/// Number of a volume in the table of [`Places`](super::places::Places).
+pub(crate) type VolumeNo = u16;
+/// Number of a directory in its tenant.
+pub(crate) type DirNo = u32;
+
+/// Position in the accept order of a tenant: the LSN of the accept and the file's place in that record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Order(u64);
+
+/// Most files that one record accepts.
+pub(crate) const ACCEPT_MAX: usize = 4_096;
+
+impl Order {
+    pub(crate) fn new(lsn: Lsn, ordinal: usize) -> Self {
+        Self(lsn.0 * ACCEPT_MAX as u64 + ordinal as u64)
+    }
+
+    /// The LSN of the accept.
+    pub(crate) fn lsn(self) -> Lsn {
+        Lsn(self.0 / ACCEPT_MAX as u64)
+    }
+
+    pub(crate) fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: FileKey,
+    pub(crate) order: Order,
+    /// The last record that changed it.
+    pub(crate) last: Lsn,
+    pub(crate) size: u64,
+    pub(crate) checksum: Checksum,
+    pub(crate) created_at: Timestamp,
+    pub(crate) modified_at: Timestamp,
+    /// When a delayed file is due; zero when it is not delayed.
+    pub(crate) available_at: StoreTime,
+    pub(crate) directory: DirNo,
+    pub(crate) retry_count: u32,
+    pub(crate) attempts: u32,
+    pub(crate) volume: VolumeNo,
+    pub(crate) status: FileStatus,
+    /// How many of the last deliveries in a row ended with the process.
+    pub(crate) interrupted: u8,
+    /// Names and properties, when there are any.
+    pub(crate) cold: Option<Box<Cold>>,
+    /// The last delivery, when there was one.
+    pub(crate) delivery: Option<Box<Delivery>>,
+}
+
+/// What most commands do not touch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Cold {
+    pub(crate) original_name: Option<Box<str>>,
+    pub(crate) properties: Properties,
+    pub(crate) owner: Option<StoragePath>,
+    /// The idempotency key that names the file.
+    pub(crate) idempotency: Option<u128>,
+}
+
+/// How a delivery ended, as far as a late call of its holder must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Ended {
+    /// It did not: the file is leased.
+    Not,
+    /// The worker failed, released or completed.
+    ByHolder,
+    /// Time ran out, or the process died.
+    ByTime,
+}
+
+/// A delivery of a file to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Delivery {
+    /// The last issued token; `None` after a reset.
+    pub(crate) token: Option<Token>,
+    pub(crate) ended: Ended,
+    pub(crate) owner: Owner,
+    pub(crate) deadline: StoreTime,
+    pub(crate) ttl_micros: u64,
+    pub(crate) by: Option<Box<str>>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) heartbeat_at: Timestamp,
+    pub(crate) failed_at: Option<Timestamp>,
+    pub(crate) error: Option<Box<str>>,
+}
+
+/// So many interrupted deliveries in a row make a suspect.
+const SUSPECT_AFTER: u8 = 2;
+
+/// Where an entry waits, as a pure function of the entry: the queues are derived from this and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// To be leased.
+    Ready,
+    /// To be leased, and not beside another suspect.
+    Suspect,
+    /// Until it is due.
+    Delayed(StoreTime),
+    /// Until its lease ends.
+    Leased(StoreTime),
+    /// To be reaped.
+    Over,
+    /// For an operator.
+    Nowhere,
+}
+
+impl Entry {
+    pub(crate) fn waits(&self) -> Waits {
+        match self.status {
+            FileStatus::Pending if self.available_at > StoreTime::ZERO => Waits::Delayed(self.available_at),
+            FileStatus::Pending if self.is_suspect() => Waits::Suspect,
+            FileStatus::Pending => Waits::Ready,
+            FileStatus::Processing => {
+                Waits::Leased(self.delivery.as_ref().map_or(StoreTime::ZERO, |delivery| delivery.deadline))
+            }
+            status if status.is_over() => Waits::Over,
+            _ => Waits::Nowhere,
+        }
+    }
+
+    /// Whether the last two deliveries ended with the process.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.interrupted >= SUSPECT_AFTER
+    }
+
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.delivery.as_ref()?.token
+    }
+
+    pub(crate) fn owner(&self, tenant: &TenantId) -> StoragePath {
+        self.cold.as_ref().and_then(|cold| cold.owner.clone()).unwrap_or_else(|| tenant.into())
+    }
+
+    /// The record as callers see it.
+    pub(crate) fn record(
+        &self,
+        tenant: &TenantId,
+        directory: LogicalDir,
+        volume: VolumeId,
+        clock: &StoreClock,
+    ) -> FileRecord {
+        let cold = self.cold.as_deref();
+        let delivery = self.delivery.as_deref();
+        let leased = delivery.filter(|_| self.status == FileStatus::Processing);
+        let delayed = self.status == FileStatus::Pending && self.available_at > StoreTime::ZERO;
+        FileRecord {
+            info: FileInfo {
+                key: self.key,
+                tenant: tenant.clone(),
+                size: self.size,
+                checksum: self.checksum,
+                original_name: cold.and_then(|cold| cold.original_name.as_deref().map(String::from)),
+                directory,
+                properties: cold.map(|cold| cold.properties.clone()).unwrap_or_default(),
+                created_at: self.created_at,
+                modified_at: self.modified_at,
+                status: self.status,
+                retry_count: self.retry_count,
+                attempts: self.attempts,
+            },
+            place: Place::Volume(volume),
+            owner: self.owner(tenant),
+            last_failed_at: delivery.and_then(|delivery| delivery.failed_at),
+            last_error: delivery.and_then(|delivery| delivery.error.as_deref().map(String::from)),
+            available_at: delayed.then(|| clock.wall_at(self.available_at)),
+            processing_started_at: leased.map(|delivery| delivery.started_at),
+            processing_by: leased.and_then(|delivery| delivery.by.as_deref().map(String::from)),
+            last_heartbeat: leased.map(|delivery| delivery.heartbeat_at),
+        }
+    }
+}

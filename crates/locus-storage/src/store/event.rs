@@ -1,0 +1,172 @@
+//! What a record of the journal means. Records carry outcomes, never commands to decide again: replay under other
+//! settings gives the same state.
+
+use std::collections::BTreeMap;
+
+use locus_core::{
+    Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, StoragePath,
+    StoreTime, TenantId, Timestamp, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::time::Stamp;
+
+/// The version byte that every body begins with.
+const VERSION: u8 = 1;
+
+/// A record's body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// Changes to files, tenant by tenant: all or none.
+    Files { wall: Timestamp, time: StoreTime, groups: Vec<(TenantId, Vec<Change>)> },
+    /// The store was opened: later tokens carry this epoch.
+    Opened { wall: Timestamp, time: StoreTime, epoch: Epoch },
+    /// A limit was set or reset at run time.
+    LimitSet { scope: Scope, limit: Limit },
+}
+
+/// What happened to files of one tenant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    Accepted(Accepted),
+    Leased {
+        keys: Vec<FileKey>,
+        deadline: StoreTime,
+        ttl_micros: u64,
+        owner: Owner,
+        by: Option<String>,
+    },
+    Renewed {
+        key: FileKey,
+        deadline: StoreTime,
+        ttl_micros: u64,
+    },
+    Released {
+        key: FileKey,
+    },
+    Completed {
+        keys: Vec<FileKey>,
+    },
+    /// A worker failed; without a due time it was the last failure.
+    Failed {
+        key: FileKey,
+        error: String,
+        available_at: Option<StoreTime>,
+    },
+    /// Leases ran out.
+    TimedOut {
+        keys: Vec<FileKey>,
+        given_up: Vec<FileKey>,
+    },
+    /// Leases ended with the process that held them.
+    Interrupted {
+        keys: Vec<FileKey>,
+        given_up: Vec<FileKey>,
+    },
+    /// Leases of outsiders got their full time again, because the store was closed.
+    Resumed {
+        leases: Vec<(FileKey, StoreTime)>,
+    },
+    Reset {
+        key: FileKey,
+    },
+    Deleted {
+        key: FileKey,
+    },
+    /// The bytes are durably gone, so the records go.
+    Reaped {
+        keys: Vec<FileKey>,
+    },
+    /// An idempotency key is no longer remembered.
+    Forgotten {
+        hash: u128,
+    },
+}
+
+/// A new file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Accepted {
+    pub(crate) key: FileKey,
+    /// `None` when it is the tenant's own id.
+    pub(crate) owner: Option<StoragePath>,
+    pub(crate) directory: LogicalDir,
+    pub(crate) original_name: Option<String>,
+    pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) size: u64,
+    pub(crate) checksum: Checksum,
+    pub(crate) place: Resting,
+    pub(crate) idempotency: Option<(u128, Remember)>,
+}
+
+/// Where content rests, as records say it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Resting {
+    /// A blob on a volume, synced before the record or not.
+    Volume { id: VolumeId, synced: bool },
+}
+
+impl Record {
+    /// The body as bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(192);
+        bytes.push(VERSION);
+        postcard::to_extend(self, bytes).expect("because every field can be said in postcard")
+    }
+
+    /// Reads a body. Its checksum was good, so anything unreadable is damage or a newer version.
+    pub(crate) fn decode(body: &[u8], lsn: Lsn) -> Result<Self> {
+        let place = || format!("journal record {lsn}");
+        match body.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|why| Error::Corrupt {
+                place: place(),
+                why: format!("it cannot be decoded: {why}").into(),
+            }),
+            Some((&found, _)) => {
+                Err(Error::NewerFormat { place: place(), found: found.into(), supported: VERSION.into() })
+            }
+            None => Err(Error::Corrupt { place: place(), why: "it is empty".into() }),
+        }
+    }
+
+    /// A record of changes to one tenant's files.
+    pub(crate) fn files(stamp: Stamp, tenant: &TenantId, changes: Vec<Change>) -> Self {
+        Record::Files { wall: stamp.wall, time: stamp.time, groups: vec![(tenant.clone(), changes)] }
+    }
+}
+
+/// Most bytes that a body takes beside its changes, for one tenant.
+pub(crate) const FRAME_BYTES: usize = 128;
+/// Most bytes that a key takes in a list, or as a change of its own.
+pub(crate) const KEY_BYTES: usize = 20;
+/// Most bytes that a change takes beside its keys and texts.
+pub(crate) const CHANGE_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_encoding_within_its_bound() {
+        let key = FileKey::from_bytes([0xff; 16]);
+        let tenant = TenantId::parse(&"a".repeat(63)).unwrap();
+        let stamp = Stamp { wall: Timestamp::from_micros(i64::MIN), time: StoreTime::from_micros(u64::MAX) };
+        let changes = vec![Change::Leased {
+            keys: vec![key; 4_096],
+            deadline: StoreTime::from_micros(u64::MAX),
+            ttl_micros: u64::MAX,
+            owner: Owner::Outside,
+            by: Some("w".repeat(128)),
+        }];
+        let record = Record::files(stamp, &tenant, changes);
+        let bytes = record.encode();
+        assert!(bytes.len() <= FRAME_BYTES + CHANGE_BYTES + 128 + 4_096 * KEY_BYTES, "{}", bytes.len());
+        assert_eq!(Record::decode(&bytes, Lsn(1)).unwrap(), record);
+    }
+
+    #[test]
+    fn b68_a_newer_body_is_refused_by_name_and_an_unreadable_one_is_damage() {
+        assert!(matches!(Record::decode(&[9, 0], Lsn(7)), Err(Error::NewerFormat { found: 9, .. })));
+        assert!(matches!(Record::decode(&[VERSION, 0xff], Lsn(7)), Err(Error::Corrupt { .. })));
+        assert!(matches!(Record::decode(&[], Lsn(7)), Err(Error::Corrupt { .. })));
+    }
+}

@@ -1,0 +1,504 @@
+//! Handing files out: lease, renew, release, time-outs, and how to wait for a file.
+
+use std::{sync::Arc, time::Duration};
+
+use locus_core::{
+    Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Result, StoreTime, TenantId, Token,
+    VolumeId,
+};
+use parking_lot::MutexGuard;
+
+use super::{
+    decide,
+    embedded::{Cell, EmbeddedStore},
+    entry::Waits,
+    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES},
+    schedule::TenantNo,
+    tenant::TenantState,
+};
+use crate::{journal::Room, time::Stamp};
+
+/// So many due or overdue files are moved to the ready ones by one call, so that its cost is bounded whatever waits.
+const MOVE_MAX: usize = 64;
+/// Most files of one lease call.
+pub(crate) const LEASE_MAX: usize = 4_096;
+
+impl EmbeddedStore {
+    pub(super) async fn lease_some(
+        &self,
+        tenant: &TenantId,
+        max: usize,
+        options: &LeaseOptions,
+    ) -> Result<Vec<Leased>> {
+        self.check_lease(max, options)?;
+        let Some(cell) = self.cell(tenant) else { return Ok(Vec::new()) };
+        self.lease_from(&cell, max, options).await
+    }
+
+    pub(super) async fn lease_fairly(
+        &self,
+        max: usize,
+        options: &LeaseOptions,
+        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+    ) -> Result<Vec<Leased>> {
+        self.check_lease(max, options)?;
+        // Each tenant that may have something is asked at most once.
+        let turns = self.schedule.gather(self.clock.now(), self.watermark());
+        for _ in 0..turns {
+            let Some(no) = self.schedule.next() else { break };
+            let cell = self.cell_at(no);
+            let id = cell.state.lock().id.clone();
+            if !eligible(&id) {
+                continue; // it is pushed again when its status changes
+            }
+            let leased = self.lease_from(&cell, max, options).await?;
+            if !leased.is_empty() {
+                return Ok(leased);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn check_lease(&self, max: usize, options: &LeaseOptions) -> Result<()> {
+        if max == 0 {
+            return Err(Error::InvalidArgument { name: "batch size", why: "must be at least 1" });
+        }
+        if max > LEASE_MAX {
+            return Err(Error::TooLarge { what: "batch size", size: max as u64, limit: LEASE_MAX as u64 });
+        }
+        options.check()?;
+        self.tell_background_error()
+    }
+
+    async fn lease_from(&self, cell: &Arc<Cell>, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>> {
+        let by = options.name.as_ref().map_or(0, |name| name.len());
+        // An empty queue is told from memory, whatever the state of the disk.
+        let waiting = {
+            let mut state = cell.state.lock();
+            state.wake_due(self.clock.now(), MOVE_MAX);
+            let waiting = state.has_ready(&self.places) || !state.overdue(self.clock.now(), 1).is_empty();
+            if !waiting {
+                self.requeue(cell, &mut state);
+            }
+            waiting
+        };
+        if !waiting {
+            return Ok(Vec::new());
+        }
+        let mut room = match self.journal.reserve(&lease_bodies(max, by)).await {
+            Ok(room) => room,
+            Err(why) => {
+                // The tenant keeps its turn: nothing of it was looked at.
+                self.schedule.push(cell.no);
+                return Err(why);
+            }
+        };
+        let stamp = self.clock.stamp();
+        let handed = {
+            let mut state = cell.state.lock();
+            self.move_overdue(cell, &mut state, &mut room, stamp)?;
+            state.wake_due(stamp.time, MOVE_MAX);
+            let picked = self.pick(cell.no, &mut state, max);
+            let handed = if picked.is_empty() {
+                None
+            } else {
+                Some(self.hand_out(cell, &mut state, &mut room, stamp, &picked, options)?)
+            };
+            self.requeue(cell, &mut state);
+            handed
+        };
+        let Some((lsn, leased)) = handed else { return Ok(Vec::new()) };
+        self.deliver(cell, lsn, leased, room).await
+    }
+
+    /// Leases that have run out are pending again, or given up, before anything is picked (BEHAVIOUR 45).
+    fn move_overdue(
+        &self,
+        cell: &Cell,
+        state: &mut MutexGuard<'_, TenantState>,
+        room: &mut Room,
+        stamp: Stamp,
+    ) -> Result<usize> {
+        let overdue = state.overdue(stamp.time, MOVE_MAX);
+        if overdue.is_empty() {
+            return Ok(0);
+        }
+        let (given_up, keys): (Vec<_>, Vec<_>) = overdue
+            .iter()
+            .map(|at| (state.entry(*at).attempts >= self.max_deliveries, state.entry(*at).key))
+            .partition(|(spent, _)| *spent);
+        let strip = |pairs: Vec<(bool, FileKey)>| pairs.into_iter().map(|(_, key)| key).collect::<Vec<_>>();
+        let (keys, given_up) = (strip(keys), strip(given_up));
+        for key in keys.iter().chain(&given_up) {
+            self.suspect_is_back(cell.no, key);
+        }
+        // Its own record: it is true whether or not the lease that follows is taken.
+        self.commit(cell, state, room, stamp, vec![Change::TimedOut { keys, given_up }], false)?;
+        Ok(overdue.len())
+    }
+
+    /// Chooses what to hand out: the oldest first; a suspect only alone, and only when no other is out.
+    fn pick(&self, no: TenantNo, state: &mut TenantState, max: usize) -> Vec<u32> {
+        let watermark = self.watermark();
+        let front = state.front(&self.places, watermark);
+        if let Some(suspect) = state.suspect_front(&self.places) {
+            let oldest = front.is_none_or(|at| state.entry(suspect).order < state.entry(at).order);
+            let alone = max == 1 && oldest || front.is_none();
+            if alone && self.take_suspect(no, state.entry(suspect).key) {
+                return vec![suspect];
+            }
+        }
+        let Some(first) = front else { return Vec::new() };
+        if max == 1 {
+            return vec![first];
+        }
+        state.fronts(&self.places, watermark, max)
+    }
+
+    fn take_suspect(&self, no: TenantNo, key: FileKey) -> bool {
+        let mut out = self.suspect_out.lock();
+        if out.is_some() {
+            return false;
+        }
+        *out = Some((no, key));
+        true
+    }
+
+    /// A delivery of this file is over; if it was the suspect that is out, the next one may go.
+    pub(super) fn suspect_is_back(&self, no: TenantNo, key: &FileKey) {
+        let mut out = self.suspect_out.lock();
+        if *out == Some((no, *key)) {
+            *out = None;
+            drop(out);
+            // Suspects of every tenant wait for this; there are few of them, and this is rare.
+            for cell in &self.cells.read().all {
+                self.schedule.push(cell.no);
+                cell.ready.notify_waiters();
+            }
+        }
+    }
+
+    fn hand_out(
+        &self,
+        cell: &Cell,
+        state: &mut MutexGuard<'_, TenantState>,
+        room: &mut Room,
+        stamp: Stamp,
+        picked: &[u32],
+        options: &LeaseOptions,
+    ) -> Result<(Lsn, Vec<Leased>)> {
+        let ttl = options.ttl.unwrap_or(self.config.options.visibility_timeout);
+        let keys: Vec<FileKey> = picked.iter().map(|at| state.entry(*at).key).collect();
+        let change = Change::Leased {
+            keys,
+            deadline: stamp.time.saturating_add(ttl),
+            ttl_micros: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
+            owner: options.owner,
+            by: options.name.as_deref().map(String::from),
+        };
+        let lsn = self.commit(cell, state, room, stamp, vec![change], false).inspect_err(|_| {
+            for at in picked {
+                self.suspect_is_back(cell.no, &state.entry(*at).key);
+            }
+        })?;
+        let token = Token { epoch: self.epoch, lsn };
+        let leased = picked.iter().map(|at| {
+            let entry = state.entry(*at);
+            let lease = Lease {
+                tenant: state.id.clone(),
+                key: entry.key,
+                token,
+                deadline: stamp.wall.saturating_add(ttl),
+                attempt: entry.attempts,
+            };
+            Leased { lease, record: state.record(entry, &self.places, &self.clock) }
+        });
+        let leased = leased.collect();
+        Ok((lsn, leased))
+    }
+
+    /// Gives the tenant its next turn, or notes when it will have one.
+    fn requeue(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
+        self.after(cell, state);
+        let watermark = self.watermark();
+        let suspect = state.suspect_front(&self.places).is_some() && self.suspect_out.lock().is_none();
+        if suspect || state.front(&self.places, watermark).is_some() {
+            self.schedule.push(cell.no);
+        } else if let Some(lsn) = state.hidden(&self.places, watermark) {
+            self.schedule.hide(cell.no, lsn);
+        }
+    }
+
+    /// Waits until the lease is in the kernel, then gives it to the caller. A caller that went away meanwhile gives the
+    /// files back: room for that record was reserved with the lease.
+    async fn deliver(
+        &self,
+        cell: &Arc<Cell>,
+        lsn: Lsn,
+        leased: Vec<Leased>,
+        room: Room,
+    ) -> Result<Vec<Leased>> {
+        let mut hand_over = HandOver { store: self, cell, leased, room: Some(room) };
+        let confirmed = self.journal.confirm_written(lsn).await;
+        let leased = std::mem::take(&mut hand_over.leased);
+        confirmed.map(|()| leased)
+    }
+
+    pub(super) async fn lease_one(
+        &self,
+        tenant: &TenantId,
+        key: &FileKey,
+        options: &LeaseOptions,
+    ) -> Result<Leased> {
+        self.check_lease(1, options)?;
+        let unknown = || Error::FileNotFound { key: *key };
+        let cell = self.cell(tenant).ok_or_else(unknown)?;
+        let by = options.name.as_ref().map_or(0, |name| name.len());
+        let mut room = self.journal.reserve(&lease_bodies(1, by)).await?;
+        let stamp = self.clock.stamp();
+        let (lsn, leased) = {
+            let mut state = cell.state.lock();
+            state.wake_due(stamp.time, MOVE_MAX);
+            let at = state
+                .find(key)
+                .filter(|at| state.entry(*at).order.lsn() <= self.watermark())
+                .ok_or_else(unknown)?;
+            let entry = state.entry(at);
+            self.check_certain(entry.last)?;
+            match entry.status {
+                FileStatus::Pending => {}
+                FileStatus::Processing if matches!(entry.waits(), Waits::Leased(deadline) if deadline <= stamp.time) =>
+                {
+                    let (spent, key) = (entry.attempts >= self.max_deliveries, *key);
+                    let (keys, given_up) = if spent { (vec![], vec![key]) } else { (vec![key], vec![]) };
+                    self.suspect_is_back(cell.no, &key);
+                    let change = Change::TimedOut { keys, given_up };
+                    self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+                    if spent {
+                        return Err(Error::WrongStatus { key, status: FileStatus::PermanentlyFailed });
+                    }
+                }
+                FileStatus::Processing => return Err(Error::AlreadyProcessing { key: *key }),
+                FileStatus::Completed | FileStatus::Deleted => return Err(unknown()),
+                status => return Err(Error::WrongStatus { key: *key, status }),
+            }
+            let entry = state.entry(at);
+            if entry.available_at > stamp.time {
+                return Err(Error::NotDue {
+                    key: *key,
+                    available_at: self.clock.wall_at(entry.available_at),
+                });
+            }
+            if !self.places.is_available(entry.volume) {
+                let volume = Some(self.places.id(entry.volume));
+                return Err(Error::VolumeUnavailable { volume, why: "is not available".into() });
+            }
+            if entry.is_suspect() && !self.take_suspect(cell.no, *key) {
+                return Err(Error::AlreadyProcessing { key: *key });
+            }
+            self.hand_out(&cell, &mut state, &mut room, stamp, &[at], options)?
+        };
+        let mut leased = self.deliver(&cell, lsn, leased, room).await?;
+        leased.pop().ok_or_else(unknown)
+    }
+
+    pub(super) async fn renew_lease(&self, lease: &Lease, ttl: Option<Duration>) -> Result<Lease> {
+        if ttl == Some(Duration::ZERO) {
+            return Err(Error::InvalidArgument { name: "ttl", why: "must be longer than zero" });
+        }
+        let cell = self.lease_cell(lease)?;
+        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let stamp = self.clock.stamp();
+        let (lsn, renewed) = {
+            let mut state = cell.state.lock();
+            let entry = state.get(&lease.key);
+            decide::hold(entry, lease.key, lease.token)?;
+            let taken_for =
+                entry.and_then(|entry| Some(Duration::from_micros(entry.delivery.as_ref()?.ttl_micros)));
+            let ttl = ttl.or(taken_for).unwrap_or(self.config.options.visibility_timeout);
+            let change = Change::Renewed {
+                key: lease.key,
+                deadline: stamp.time.saturating_add(ttl),
+                ttl_micros: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
+            };
+            let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+            (lsn, Lease { deadline: stamp.wall.saturating_add(ttl), ..lease.clone() })
+        };
+        drop(room);
+        self.journal.confirm_written(lsn).await?;
+        Ok(renewed)
+    }
+
+    pub(super) async fn release_lease(&self, lease: &Lease) -> Result<()> {
+        let cell = self.lease_cell(lease)?;
+        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let lsn = {
+            let mut state = cell.state.lock();
+            decide::hold(state.get(&lease.key), lease.key, lease.token)?;
+            self.suspect_is_back(cell.no, &lease.key);
+            let change = Change::Released { key: lease.key };
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?
+        };
+        drop(room);
+        self.journal.confirm_written(lsn).await
+    }
+
+    /// The tenant of a lease that must hold; a tenant without files has none.
+    fn lease_cell(&self, lease: &Lease) -> Result<Arc<Cell>> {
+        match self.cell(&lease.tenant) {
+            Some(cell) => Ok(cell),
+            None => decide::hold(None, lease.key, lease.token).map(|()| self.cell_or_new(&lease.tenant)),
+        }
+    }
+
+    /// Writes overdue leases back, tenant by tenant.
+    pub(super) async fn expire_some(&self, max: usize) -> Result<usize> {
+        let mut expired = 0;
+        while expired < max {
+            let Some(no) = self.schedule.take_overdue(self.clock.now()) else { break };
+            let cell = self.cell_at(no);
+            let room = self.journal.reserve(&[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES]).await;
+            let mut state = cell.state.lock();
+            let moved =
+                room.and_then(|mut room| self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp()));
+            // Also after a failure its time must stand in the schedule again.
+            self.after(&cell, &mut state);
+            let given_back = moved?;
+            drop(state);
+            expired += given_back;
+        }
+        if expired > 0 {
+            self.journal.confirm_written(self.journal.last_appended()).await?;
+        }
+        Ok(expired)
+    }
+
+    // ---- waiting ----------------------------------------------------------------------------------------------
+
+    pub(super) async fn ready_for(&self, tenant: &TenantId) -> Result<()> {
+        let cell = self.cell_or_new(tenant);
+        loop {
+            let notified = cell.ready.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let (due, hidden) = {
+                let mut state = cell.state.lock();
+                let now = self.clock.now();
+                state.wake_due(now, MOVE_MAX);
+                let suspect =
+                    state.suspect_front(&self.places).is_some() && self.suspect_out.lock().is_none();
+                let overdue = state.next_deadline().is_some_and(|deadline| deadline <= now);
+                if suspect || overdue || state.front(&self.places, self.watermark()).is_some() {
+                    return Ok(());
+                }
+                (state.next_due(), state.hidden(&self.places, self.watermark()))
+            };
+            self.wait_chance(notified, due, hidden).await?;
+        }
+    }
+
+    pub(super) async fn ready_for_any(&self) -> Result<()> {
+        loop {
+            let notified = self.schedule.ready.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let chance = self.schedule.next_chance();
+            let now = self.clock.now();
+            let visible = chance.visible.is_some_and(|lsn| lsn <= self.watermark());
+            if chance.now || visible || chance.at.is_some_and(|at| at <= now) {
+                return Ok(());
+            }
+            self.wait_chance(notified, chance.at, chance.visible).await?;
+        }
+    }
+
+    /// Waits for a notification, a time or a watermark, whichever comes first.
+    async fn wait_chance(
+        &self,
+        notified: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>,
+        due: Option<StoreTime>,
+        hidden: Option<Lsn>,
+    ) -> Result<()> {
+        let time = async {
+            match due {
+                Some(at) => self.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let visible = async {
+            match hidden {
+                Some(lsn) => self.wait_visible(lsn).await,
+                None => std::future::pending().await,
+            }
+        };
+        crate::race::first3(
+            async {
+                notified.await;
+                Ok(())
+            },
+            async {
+                time.await;
+                Ok(())
+            },
+            visible,
+        )
+        .await
+    }
+
+    /// A volume came or went.
+    pub(super) fn set_volume_available(&self, volume: &VolumeId, available: bool) {
+        if !self.places.set_available(volume, available) || !available {
+            return;
+        }
+        for cell in &self.cells.read().all {
+            self.schedule.push(cell.no);
+            cell.ready.notify_waiters();
+        }
+        self.reap_changed.notify_waiters();
+    }
+
+    /// A tenant's status changed.
+    pub(super) fn look_again(&self, tenant: &TenantId) {
+        if let Some(cell) = self.cell(tenant) {
+            self.schedule.push(cell.no);
+            cell.ready.notify_waiters();
+        }
+    }
+}
+
+/// Bounds of the records that a lease of `max` files may need: time-outs, the lease, its release.
+fn lease_bodies(max: usize, by: usize) -> [usize; 3] {
+    let body = |keys: usize| FRAME_BYTES + CHANGE_BYTES + keys * KEY_BYTES;
+    [body(MOVE_MAX), body(max) + by, body(max)]
+}
+
+/// Leased files on their way to a caller. Dropped with files in it, it gives them back, attempt included.
+struct HandOver<'a> {
+    store: &'a EmbeddedStore,
+    cell: &'a Arc<Cell>,
+    leased: Vec<Leased>,
+    room: Option<Room>,
+}
+
+impl Drop for HandOver<'_> {
+    fn drop(&mut self) {
+        let Some(mut room) = self.room.take() else { return };
+        if self.leased.is_empty() {
+            return;
+        }
+        let mut state = self.cell.state.lock();
+        let held = |leased: &&Leased| {
+            decide::hold(state.get(&leased.lease.key), leased.lease.key, leased.lease.token).is_ok()
+        };
+        let keys: Vec<FileKey> = self.leased.iter().filter(held).map(|leased| leased.lease.key).collect();
+        for key in &keys {
+            self.store.suspect_is_back(self.cell.no, key);
+        }
+        let changes = keys.into_iter().map(|key| Change::Released { key }).collect::<Vec<_>>();
+        if !changes.is_empty() {
+            // Refused only when the journal is poisoned, and then reopening decides.
+            let _ =
+                self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), changes, false);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The volumes as the store sees them (a number each, available or not, how many files rest there), and the totals over
+//! all tenants.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use locus_core::VolumeId;
+use parking_lot::RwLock;
+
+use super::entry::VolumeNo;
+
+/// One volume.
+#[derive(Debug)]
+struct Seen {
+    id: VolumeId,
+    available: AtomicBool,
+    files: AtomicU64,
+}
+
+/// Volumes and totals. Every method is a memory operation.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    volumes: RwLock<Vec<Arc<Seen>>>,
+    /// Files of all tenants that count.
+    pub(crate) files: AtomicU64,
+    /// Rooms reserved by writes under way.
+    pub(crate) reserved: AtomicU64,
+    /// Idempotency keys remembered.
+    pub(crate) remembered: AtomicU64,
+}
+
+impl Places {
+    /// The number of a volume, given to it when it is first seen.
+    pub(crate) fn number(&self, id: &VolumeId) -> VolumeNo {
+        if let Some(at) = self.find(id) {
+            return at;
+        }
+        let mut volumes = self.volumes.write();
+        if let Some(at) = volumes.iter().position(|seen| seen.id == *id) {
+            return at as VolumeNo;
+        }
+        volumes.push(Arc::new(Seen {
+            id: id.clone(),
+            available: AtomicBool::new(false),
+            files: AtomicU64::new(0),
+        }));
+        (volumes.len() - 1) as VolumeNo
+    }
+
+    pub(crate) fn find(&self, id: &VolumeId) -> Option<VolumeNo> {
+        self.volumes.read().iter().position(|seen| seen.id == *id).map(|at| at as VolumeNo)
+    }
+
+    pub(crate) fn id(&self, volume: VolumeNo) -> VolumeId {
+        self.seen(volume).id.clone()
+    }
+
+    pub(crate) fn is_available(&self, volume: VolumeNo) -> bool {
+        self.seen(volume).available.load(Ordering::Acquire)
+    }
+
+    /// Says whether that is a change.
+    pub(crate) fn set_available(&self, id: &VolumeId, available: bool) -> bool {
+        self.seen(self.number(id)).available.swap(available, Ordering::AcqRel) != available
+    }
+
+    pub(crate) fn files_on(&self, volume: VolumeNo) -> u64 {
+        self.seen(volume).files.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count(&self, volume: VolumeNo, more: bool) {
+        let seen = self.seen(volume);
+        if more {
+            seen.files.fetch_add(1, Ordering::AcqRel);
+            self.files.fetch_add(1, Ordering::AcqRel);
+        } else {
+            seen.files.fetch_sub(1, Ordering::AcqRel);
+            self.files.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn seen(&self, volume: VolumeNo) -> Arc<Seen> {
+        Arc::clone(&self.volumes.read()[usize::from(volume)])
+    }
+}

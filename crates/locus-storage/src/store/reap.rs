@@ -1,0 +1,71 @@
+//! Files that are over and wait for their bytes to be removed, per volume.
+
+use std::collections::{HashMap, VecDeque};
+
+use locus_core::{FileKey, Lsn};
+
+use super::{entry::VolumeNo, schedule::TenantNo};
+
+/// A file that is over since `lsn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) lsn: Lsn,
+    pub(crate) tenant: TenantNo,
+    pub(crate) key: FileKey,
+}
+
+/// Who waits to be reaped.
+#[derive(Debug, Default)]
+pub(crate) struct ReapQueue {
+    waiting: HashMap<VolumeNo, VecDeque<Over>>,
+    /// Files handed out and not yet given back.
+    out: u64,
+}
+
+impl ReapQueue {
+    pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) {
+        self.waiting.entry(volume).or_default().push_back(over);
+    }
+
+    /// Hands out up to `max` files of available volumes whose end is durable.
+    pub(crate) fn take(
+        &mut self,
+        max: usize,
+        durable: Lsn,
+        available: impl Fn(VolumeNo) -> bool,
+    ) -> Vec<(VolumeNo, Over)> {
+        let mut taken = Vec::new();
+        for (volume, queue) in &mut self.waiting {
+            if !available(*volume) {
+                continue;
+            }
+            while taken.len() < max && queue.front().is_some_and(|over| over.lsn <= durable) {
+                if let Some(over) = queue.pop_front() {
+                    taken.push((*volume, over));
+                }
+            }
+        }
+        self.out += taken.len() as u64;
+        taken
+    }
+
+    /// So many came back, reaped or not.
+    pub(crate) fn came_back(&mut self, files: usize) {
+        self.out = self.out.saturating_sub(files as u64);
+    }
+
+    /// The lowest LSN at the head of an available volume's queue: when it is durable, there is something to reap.
+    pub(crate) fn next(&self, available: impl Fn(VolumeNo) -> bool) -> Option<Lsn> {
+        let heads = self
+            .waiting
+            .iter()
+            .filter(|(volume, _)| available(**volume))
+            .filter_map(|(_, queue)| queue.front());
+        heads.map(|over| over.lsn).min()
+    }
+
+    /// Whether nothing waits on an available volume and nothing is out.
+    pub(crate) fn is_settled(&self, available: impl Fn(VolumeNo) -> bool) -> bool {
+        self.out == 0 && self.next(available).is_none()
+    }
+}

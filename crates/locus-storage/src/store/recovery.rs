@@ -1,0 +1,572 @@
+//! Opening: the newest good checkpoint, replay through the same `apply` that runs live, the end of the log, and a new
+//! epoch. There is no second way to build state.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use locus_core::{
+    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, Limit, Lsn, Owner, Result,
+    Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+};
+use locus_fs::{Disk, create_dirs, off_thread};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::{
+    checkpoint::{self, Checkpoints, Loaded, Target, journal_dir},
+    embedded::{Cells, EmbeddedStore, StoreConfig},
+    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, Resting},
+    identity::Identity,
+    limits::Limits,
+    places::Places,
+    reap::ReapQueue,
+    schedule::Schedule,
+    tenant::{Scene, TenantState},
+};
+use crate::{
+    EngineOptions,
+    journal::{Journal, JournalConfig, SEGMENT_BYTES_MIN, scan},
+    time::{Stamp, StoreClock},
+};
+
+/// Most leases that one record of an opening speaks of.
+const LEASES_PER_RECORD: usize = 1_024;
+
+/// What recovery found when a store was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// The directory was empty, and a new store was made.
+    pub is_new: bool,
+    /// Files that were found, whatever their state.
+    pub files: u64,
+    /// Files found pending or leased.
+    pub recovered: u64,
+    /// Records of the journal that were replayed.
+    pub replayed: u64,
+    /// Records behind the end of the log that were dropped: nothing confirmed as durable was among them.
+    pub dropped: u64,
+    /// The last LSN of the recovered log.
+    pub end: Lsn,
+    /// The highest LSN that the disk said was durable.
+    pub durable: Lsn,
+    /// This opening.
+    pub epoch: Epoch,
+    /// Checkpoints that were damaged and passed over.
+    pub checkpoints_damaged: u64,
+    /// Leases of the process that died, given back.
+    pub leases_released: u64,
+    /// Leases of outsiders that got their full time again.
+    pub leases_resumed: u64,
+    /// Files that were given up because they were delivered too often.
+    pub given_up: u64,
+    /// The first file whose unsynced content did not survive, where the log was therefore ended.
+    pub content_lost: Option<FileKey>,
+    /// Files whose unsynced content could not be checked because their volume is not mounted.
+    pub unchecked: u64,
+    /// Limits that were set at run time and differ from the settings; they hold.
+    pub limits_differ: Vec<Scope>,
+}
+
+/// State that is being read back.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub(super) cells: Cells,
+    pub(super) places: Arc<Places>,
+    pub(super) limits: Limits,
+    epoch: Epoch,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) replayed: u64,
+    unknown_until: Lsn,
+}
+
+impl Target for Rebuilt {
+    fn tenant(&mut self, tenant: &TenantId, restore: &mut dyn FnMut(&mut TenantState, &Places)) {
+        let cell = self.cells.get_or_new(tenant, false);
+        restore(&mut cell.state.lock(), &self.places);
+    }
+
+    fn limit(&mut self, scope: Scope, limit: Limit, last: Lsn) {
+        self.limits.apply(last, scope, limit);
+    }
+}
+
+impl Rebuilt {
+    fn new(limits: Limits) -> Self {
+        Self {
+            cells: Cells::default(),
+            places: Arc::default(),
+            limits,
+            epoch: Epoch::default(),
+            stamp: None,
+            replayed: 0,
+            unknown_until: Lsn::ZERO,
+        }
+    }
+
+    fn replay(&mut self, lsn: Lsn, record: &Record) -> Result<()> {
+        self.replayed += 1;
+        match record {
+            Record::Files { wall, time, groups } => {
+                let stamp = self.note(Stamp { wall: *wall, time: *time });
+                for (tenant, changes) in groups {
+                    let cell = self.cells.get_or_new(tenant, false);
+                    let mut state = cell.state.lock();
+                    let scene = Scene {
+                        lsn,
+                        stamp,
+                        epoch: self.epoch,
+                        places: &self.places,
+                        unknown_until: self.unknown_until,
+                    };
+                    for (ordinal, change) in changes.iter().enumerate() {
+                        state.apply(&scene, ordinal, change)?;
+                    }
+                }
+            }
+            Record::Opened { wall, time, epoch } => {
+                self.note(Stamp { wall: *wall, time: *time });
+                self.epoch = *epoch;
+            }
+            Record::LimitSet { scope, limit } => self.limits.apply(lsn, scope.clone(), *limit),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, stamp: Stamp) -> Stamp {
+        if self.stamp.is_none_or(|last| last.time <= stamp.time) {
+            self.stamp = Some(stamp);
+        }
+        stamp
+    }
+
+    fn begin_live(&self) {
+        for cell in &self.cells.all {
+            cell.state.lock().begin_live(&self.places);
+        }
+    }
+}
+
+/// What is on the disk, read but not yet believed.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) identity: Identity,
+    directory: scan::Directory,
+    pub(super) survey: scan::Survey,
+    pub(super) loaded: Option<Loaded>,
+    /// Numbers of all checkpoints, newest first, and whether each is good.
+    checkpoints: Vec<(u64, Option<Lsn>)>,
+}
+
+impl Reading {
+    /// Reads checkpoints and log. Changes nothing.
+    pub(super) fn read(disk: &dyn Disk, dir: &Path, identity: Identity, writable: bool) -> Result<Self> {
+        let journal = journal_dir(dir);
+        let mut loaded = None;
+        let mut checkpoints = Vec::new();
+        for number in checkpoint::find(disk, &journal)? {
+            match checkpoint::check(disk, &journal, number, &identity.id) {
+                Ok(good) => {
+                    checkpoints.push((number, Some(good.begin)));
+                    loaded = loaded.or(Some(good));
+                }
+                Err(why @ Error::NewerFormat { .. }) => return Err(why),
+                Err(why) => {
+                    warn!(number, error = %why, "checkpoint passed over");
+                    checkpoints.push((number, None));
+                }
+            }
+        }
+        let directory = scan::Directory::read(disk, &journal, &identity.id, writable)?;
+        if identity.begun && directory.is_blank() {
+            return Err(Error::Corrupt {
+                place: journal.display().to_string(),
+                why: "the journal's segments are missing".into(),
+            });
+        }
+        let begin = loaded.map_or(Lsn(1), |loaded| loaded.begin);
+        let known = loaded.map_or(Lsn::ZERO, |loaded| loaded.durable);
+        let survey = directory.survey(begin, known)?;
+        Ok(Self { identity, directory, survey, loaded, checkpoints })
+    }
+
+    fn begin(&self) -> Lsn {
+        self.loaded.map_or(Lsn(1), |loaded| loaded.begin)
+    }
+
+    /// Builds the state at `end`.
+    pub(super) fn rebuild(&self, disk: &dyn Disk, dir: &Path, limits: Limits, end: Lsn) -> Result<Rebuilt> {
+        let mut rebuilt = Rebuilt::new(limits);
+        if let Some(Loaded { number, epoch, stamp, end, .. }) = self.loaded {
+            checkpoint::load(disk, &journal_dir(dir), number, &self.identity.id, &mut rebuilt)?;
+            rebuilt.epoch = epoch;
+            rebuilt.unknown_until = end;
+            rebuilt.note(stamp);
+        }
+        self.records(end, |lsn, record| rebuilt.replay(lsn, record))?;
+        if let Some(stamp) = self.survey.stamp {
+            rebuilt.note(stamp);
+        }
+        Ok(rebuilt)
+    }
+
+    fn records(&self, end: Lsn, mut visit: impl FnMut(Lsn, &Record) -> Result<()>) -> Result<()> {
+        self.directory.replay(&self.survey, self.begin(), end, |raw| {
+            if raw.head.flags & crate::journal::BARRIER != 0 {
+                return Ok(());
+            }
+            visit(raw.head.lsn, &Record::decode(raw.body, raw.head.lsn)?)
+        })
+    }
+
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.directory.bytes()
+    }
+
+    /// Contents that were confirmed before they were synced, above the last barrier, and that are still needed.
+    fn doubtful(&self) -> Result<Vec<Doubtful>> {
+        if self.survey.held.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut doubtful: BTreeMap<(Lsn, usize), Doubtful> = BTreeMap::new();
+        let mut by_key: HashMap<FileKey, (Lsn, usize)> = HashMap::new();
+        self.records(self.survey.end, |lsn, record| {
+            let Record::Files { groups, .. } = record else { return Ok(()) };
+            for (tenant, changes) in groups {
+                for (ordinal, change) in changes.iter().enumerate() {
+                    match change {
+                        Change::Accepted(accepted) if lsn > self.survey.barrier => {
+                            let Resting::Volume { id, synced } = &accepted.place;
+                            if *synced {
+                                continue;
+                            }
+                            let name = accepted.original_name.as_deref();
+                            let blob = BlobPath {
+                                owner: accepted.owner.clone().unwrap_or_else(|| StoragePath::from(tenant)),
+                                key: accepted.key,
+                                extension: name.map_or(Extension::NONE, Extension::of),
+                            };
+                            by_key.insert(accepted.key, (lsn, ordinal));
+                            let (volume, size, checksum) = (id.clone(), accepted.size, accepted.checksum);
+                            doubtful.insert((lsn, ordinal), Doubtful { lsn, volume, blob, size, checksum });
+                        }
+                        Change::Completed { keys } | Change::Reaped { keys } => {
+                            for key in keys {
+                                by_key.remove(key).map(|at| doubtful.remove(&at));
+                            }
+                        }
+                        Change::Deleted { key } => {
+                            by_key.remove(key).map(|at| doubtful.remove(&at));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(doubtful.into_values().collect())
+    }
+}
+
+/// A content that may not have survived.
+#[derive(Debug)]
+struct Doubtful {
+    lsn: Lsn,
+    volume: VolumeId,
+    blob: BlobPath,
+    size: u64,
+    checksum: Checksum,
+}
+
+impl Doubtful {
+    /// Whether the content is there, whole; it is then made durable. An error is one of the volume, not an absence.
+    async fn survived(&self, volumes: &dyn VolumeSet) -> Result<bool> {
+        let Some(volume) = volumes.volume(&self.volume) else {
+            return Err(Error::VolumeUnavailable {
+                volume: Some(self.volume.clone()),
+                why: "is not mounted".into(),
+            });
+        };
+        let reader = match volume.open(&self.blob, 0..self.size).await {
+            Ok(reader) => reader,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(why) => return Err(why),
+        };
+        if reader.length != self.size {
+            return Ok(false);
+        }
+        let mut hasher = locus_core::Hasher::new();
+        hasher.update(&reader.head);
+        let mut at = reader.head_offset + reader.head.len() as u64;
+        while at < self.size {
+            let bytes = reader.blob.read_at(at, 1 << 20).await?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            hasher.update(&bytes);
+            at += bytes.len() as u64;
+        }
+        if hasher.finish() != self.checksum {
+            return Ok(false);
+        }
+        volume.sync_blob(&self.blob).await?;
+        Ok(true)
+    }
+}
+
+impl EmbeddedStore {
+    /// Reads the identity of the store in `dir`, or makes a new one. Call it first: volumes are mounted with it. The
+    /// caller holds the directory's lock. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::NewerFormat`] for an identity that cannot be read, [`Error::Io`].
+    pub fn identify(dir: &Path, disk: &dyn Disk, entropy: &dyn Entropy) -> Result<StoreId> {
+        Ok(Identity::read_or_draw(disk, dir, entropy)?.id)
+    }
+
+    /// Opens the store in `config.dir`, which the caller holds locked, and says what was found.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when anything that was durable is damaged or missing: then nothing was changed.
+    /// [`Error::NewerFormat`], [`Error::InvalidSetting`], [`Error::Io`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a directory that opens again.
+    pub async fn open(config: StoreConfig) -> Result<(Arc<Self>, OpenReport)> {
+        let max_deliveries = check_options(&config.options)?;
+        let limits = Limits::from_settings(&config.options)?;
+        let here = config.clone();
+        let reading = off_thread(&*config.disk, move || {
+            let identity = Identity::read_or_draw(&*here.disk, &here.dir, &*here.entropy)?;
+            let journal = journal_dir(&here.dir);
+            if !identity.begun {
+                create_dirs(&*here.disk, &journal)?;
+            }
+            checkpoint::remove(&*here.disk, &journal, None);
+            Reading::read(&*here.disk, &here.dir, identity, true)
+        })
+        .await?;
+        let mut report = OpenReport {
+            is_new: !reading.identity.begun,
+            dropped: reading.survey.dropped,
+            durable: reading.survey.durable,
+            end: reading.survey.end,
+            checkpoints_damaged: reading.checkpoints.iter().filter(|(_, good)| good.is_none()).count() as u64,
+            ..OpenReport::default()
+        };
+        // Contents that were confirmed before they were synced: the first that is certainly gone ends the log.
+        let (reading, doubtful) = off_thread(&*config.disk, move || {
+            let doubtful = reading.doubtful();
+            (reading, doubtful)
+        })
+        .await;
+        for content in doubtful? {
+            match content.survived(&*config.volumes).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    report.content_lost = Some(content.blob.key);
+                    report.end = Lsn(content.lsn.0 - 1);
+                    break;
+                }
+                Err(why @ Error::VolumeUnavailable { .. }) => {
+                    report.unchecked += 1;
+                    warn!(key = %content.blob.key, error = %why, "unsynced content not checked");
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        let here = config.clone();
+        let (store, report) =
+            off_thread(&*config.disk, move || Self::resume(here, reading, limits, max_deliveries, report))
+                .await?;
+        info!(
+            files = report.files, replayed = report.replayed, dropped = report.dropped, end = %report.end,
+            released = report.leases_released, "store opened"
+        );
+        Ok((Arc::new(store), report))
+    }
+
+    /// Builds the state, makes what was recovered durable, and only then begins a new segment and a new epoch.
+    fn resume(
+        config: StoreConfig,
+        reading: Reading,
+        limits: Limits,
+        max_deliveries: u32,
+        mut report: OpenReport,
+    ) -> Result<(Self, OpenReport)> {
+        let disk = Arc::clone(&config.disk);
+        let rebuilt = reading.rebuild(&*disk, &config.dir, limits, report.end)?;
+        reading.directory.sync(&reading.survey)?;
+        let Reading { mut identity, directory, survey, loaded, checkpoints } = reading;
+        let journal_dir = journal_dir(&config.dir);
+        let kept: Vec<(u64, Lsn)> =
+            checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
+        for (number, good) in &checkpoints {
+            if good.is_none() {
+                checkpoint::remove(&*disk, &journal_dir, Some(*number));
+            }
+        }
+        let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
+        // Only two good checkpoints free anything: with one, its elder may be the one that is read next time.
+        let needed = if kept.len() >= 2 { kept[kept.len() - 2].1 } else { Lsn::ZERO };
+        let resume = directory.resume(&survey, report.end, needed);
+        let clock = Arc::new(StoreClock::resume(
+            Arc::clone(&config.clock),
+            rebuilt.stamp,
+            config.options.downtime_max,
+        ));
+        let journal = Journal::start(
+            JournalConfig {
+                disk: Arc::clone(&disk),
+                dir: journal_dir,
+                store: identity.id,
+                entropy: Arc::clone(&config.entropy),
+                segment_size: config.options.segment_size,
+                pending_bytes_max: config.options.pending_bytes_max,
+                max_unsynced_bytes: config.options.max_unsynced_bytes,
+            },
+            Arc::clone(&clock),
+            resume,
+        )?;
+        let epoch = Epoch { count: rebuilt.epoch.count + 1, random: config.entropy.next_u64() };
+        rebuilt.begin_live();
+        report.epoch = epoch;
+        report.replayed = rebuilt.replayed;
+        report.limits_differ = rebuilt.limits.differences();
+        let store = Self {
+            id: identity.id,
+            secret: identity.secret,
+            epoch,
+            max_deliveries,
+            journal,
+            clock,
+            places: rebuilt.places,
+            limits: RwLock::new(rebuilt.limits),
+            schedule: Schedule::default(),
+            cells: RwLock::new(rebuilt.cells),
+            reap: Mutex::new(ReapQueue::default()),
+            reap_changed: Notify::new(),
+            suspect_out: Mutex::new(None),
+            unsynced_volumes: Mutex::default(),
+            barrier: tokio::sync::Mutex::new(()),
+            checkpoints: Checkpoints::new(kept, next_checkpoint, loaded.map_or(0, |loaded| loaded.bytes)),
+            background_error: Mutex::new(None),
+            config,
+        };
+        store.begin_epoch(&mut report)?;
+        store.journal.flush_here()?;
+        if !identity.begun {
+            identity.begun = true;
+            identity.write(&*disk, &store.config.dir)?;
+        }
+        Ok((store, report))
+    }
+
+    /// The first records of an opening: the epoch, and what became of the leases that the closing left.
+    fn begin_epoch(&self, report: &mut OpenReport) -> Result<()> {
+        let stamp = self.clock.stamp();
+        let opened = Record::Opened { wall: stamp.wall, time: stamp.time, epoch: self.epoch };
+        let mut room = self.room_here(FRAME_BYTES)?;
+        self.journal.append(&mut room, opened.encode(), 0)?;
+        let cells = self.cells.read().all.clone();
+        for cell in cells {
+            let mut state = cell.state.lock();
+            let mut released = Vec::new();
+            let mut given_up = Vec::new();
+            let mut resumed = Vec::new();
+            for entry in state.entries() {
+                report.files += 1;
+                report.recovered +=
+                    u64::from(matches!(entry.status, FileStatus::Pending | FileStatus::Processing));
+                let Some(delivery) =
+                    entry.delivery.as_ref().filter(|_| entry.status == FileStatus::Processing)
+                else {
+                    continue;
+                };
+                match delivery.owner {
+                    Owner::Outside => {
+                        let ttl = Duration::from_micros(delivery.ttl_micros);
+                        resumed.push((entry.key, stamp.time.saturating_add(ttl)));
+                    }
+                    Owner::Process if entry.attempts >= self.max_deliveries => given_up.push(entry.key),
+                    Owner::Process => released.push(entry.key),
+                }
+            }
+            report.leases_released += (released.len() + given_up.len()) as u64;
+            report.leases_resumed += resumed.len() as u64;
+            report.given_up += given_up.len() as u64;
+            let mut changes = Vec::new();
+            for keys in released.chunks(LEASES_PER_RECORD) {
+                changes.push(Change::Interrupted { keys: keys.to_vec(), given_up: Vec::new() });
+            }
+            for keys in given_up.chunks(LEASES_PER_RECORD) {
+                changes.push(Change::Interrupted { keys: Vec::new(), given_up: keys.to_vec() });
+            }
+            for leases in resumed.chunks(LEASES_PER_RECORD) {
+                changes.push(Change::Resumed { leases: leases.to_vec() });
+            }
+            for change in changes {
+                let mut room =
+                    self.room_here(FRAME_BYTES + CHANGE_BYTES + LEASES_PER_RECORD * 2 * KEY_BYTES)?;
+                self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+            }
+            // Whatever waits must stand in the schedule, also when nothing was changed.
+            state.effects.ready = true;
+            self.after(&cell, &mut state);
+        }
+        Ok(())
+    }
+
+    /// Room while no keeper runs.
+    fn room_here(&self, body: usize) -> Result<crate::journal::Room> {
+        loop {
+            if let Some(room) = self.journal.reserve_now(body) {
+                return Ok(room);
+            }
+            self.journal.write_here();
+            if let Some(room) = self.journal.reserve_now(body) {
+                return Ok(room);
+            }
+            self.journal.grow_here()?;
+        }
+    }
+}
+
+/// Refuses settings that cannot work, by name; says the most deliveries of a file.
+fn check_options(options: &EngineOptions) -> Result<u32> {
+    let invalid =
+        |name: &'static str, why: String| Error::InvalidSetting { name: name.into(), why: why.into() };
+    let retries = options.retry_policy.max_retries;
+    let max_deliveries = options.max_deliveries.unwrap_or_else(|| retries.saturating_mul(2).max(10));
+    if max_deliveries < retries || max_deliveries == 0 {
+        return Err(invalid(
+            "leases.max_deliveries",
+            format!(
+                "is {max_deliveries}, less than retry.max_retries ({retries}): a file could never fail so often"
+            ),
+        ));
+    }
+    if options.segment_size < SEGMENT_BYTES_MIN || options.segment_size > 1 << 30 {
+        return Err(invalid(
+            "engine.segment_size",
+            format!("is {} bytes: use 1 MiB to 1 GiB", options.segment_size),
+        ));
+    }
+    if options.visibility_timeout.is_zero() {
+        return Err(invalid(
+            "leases.visibility_timeout",
+            "is zero: a lease would end before it begins".into(),
+        ));
+    }
+    if options.max_unsynced.is_zero() || options.max_unsynced_bytes == 0 || options.pending_bytes_max == 0 {
+        return Err(invalid("engine.max_unsynced", "and the bounds beside it must be more than zero".into()));
+    }
+    Ok(max_deliveries)
+}

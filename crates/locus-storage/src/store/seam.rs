@@ -1,0 +1,165 @@
+//! The seams that the embedded store fills.
+
+use std::{ops::Range, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use locus_core::{
+    Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, Knowledge, Lease, LeaseOptions, Leased, Limit,
+    LogicalDir, MetadataStore, NewFile, Reapable, Reservation, Reserved, Result, Scope, StoragePath,
+    StoreCounts, TenantId, Upkeep, Usage, VolumeId,
+};
+
+use super::embedded::EmbeddedStore;
+
+#[async_trait]
+impl MetadataStore for EmbeddedStore {
+    async fn reserve(
+        &self,
+        tenant: &TenantId,
+        directory: &LogicalDir,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Result<Reserved> {
+        self.reserve_room(tenant, directory, idempotency).await
+    }
+
+    async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>> {
+        self.accept_files(files).await
+    }
+
+    async fn content(&self, record: &FileRecord, _range: Range<u64>) -> Result<Bytes> {
+        // Every content rests on a volume: no record says otherwise.
+        Err(Error::FileNotFound { key: record.info.key })
+    }
+
+    async fn lease(&self, tenant: &TenantId, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>> {
+        self.lease_some(tenant, max, options).await
+    }
+
+    async fn lease_any(
+        &self,
+        max: usize,
+        options: &LeaseOptions,
+        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+    ) -> Result<Vec<Leased>> {
+        self.lease_fairly(max, options, eligible).await
+    }
+
+    async fn lease_key(&self, tenant: &TenantId, key: &FileKey, options: &LeaseOptions) -> Result<Leased> {
+        self.lease_one(tenant, key, options).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Option<Duration>) -> Result<Lease> {
+        self.renew_lease(lease, ttl).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        self.release_lease(lease).await
+    }
+
+    async fn complete(&self, leases: &[Lease]) -> Result<()> {
+        self.complete_leases(leases).await
+    }
+
+    async fn fail(&self, lease: &Lease, error: &str) -> Result<FailOutcome> {
+        self.fail_lease(lease, error).await
+    }
+
+    async fn reset(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
+        self.reset_file(tenant, key).await
+    }
+
+    async fn delete(&self, tenant: &TenantId, key: &FileKey, force: bool) -> Result<()> {
+        self.delete_file(tenant, key, force).await
+    }
+
+    async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>> {
+        let Some(cell) = self.cell(tenant) else { return Ok(None) };
+        let state = cell.state.lock();
+        let Some(entry) = state.get(key).filter(|entry| entry.order.lsn() <= self.watermark()) else {
+            return Ok(None);
+        };
+        self.check_certain(entry.last)?;
+        Ok(Some(state.record(entry, &self.places, &self.clock)))
+    }
+
+    async fn ready(&self, tenant: &TenantId) -> Result<()> {
+        self.ready_for(tenant).await
+    }
+
+    async fn ready_any(&self) -> Result<()> {
+        self.ready_for_any().await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.tell_background_error()?;
+        self.barrier().await
+    }
+
+    fn volume_available(&self, volume: &VolumeId, available: bool) {
+        self.set_volume_available(volume, available);
+    }
+
+    fn files_on(&self, volume: &VolumeId) -> u64 {
+        self.places.find(volume).map_or(0, |no| self.places.files_on(no))
+    }
+
+    fn tenant_changed(&self, tenant: &TenantId) {
+        self.look_again(tenant);
+    }
+
+    async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool> {
+        self.forget_key(tenant, idempotency).await
+    }
+
+    async fn set_limit(&self, scope: Scope, limit: Limit) -> Result<()> {
+        self.store_limit(scope, limit).await
+    }
+
+    fn usage(&self, scope: &Scope) -> Usage {
+        self.usage_of(scope)
+    }
+
+    fn counts(&self) -> StoreCounts {
+        self.counts_by_tenant()
+    }
+}
+
+#[async_trait]
+impl Upkeep for EmbeddedStore {
+    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>> {
+        Ok(self.take_reapable(max))
+    }
+
+    async fn reaped(&self, files: &[Reapable]) -> Result<()> {
+        self.record_reaped(files).await
+    }
+
+    fn not_reaped(&self, files: Vec<Reapable>) {
+        self.give_back_unreaped(files);
+    }
+
+    async fn reapable_ready(&self) {
+        self.wait_reapable().await;
+    }
+
+    async fn settled(&self) -> Result<()> {
+        self.wait_settled().await
+    }
+
+    async fn expire(&self, max: usize) -> Result<usize> {
+        self.expire_some(max).await
+    }
+
+    async fn expirable(&self) {
+        self.wait_expirable().await;
+    }
+
+    fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
+        self.knowledge(volume, owner, key)
+    }
+
+    fn is_trustworthy(&self) -> bool {
+        !self.journal.is_poisoned()
+    }
+}

@@ -1,0 +1,712 @@
+//! The files of one tenant: entries, and everything that is derived from them. Events are applied here, live and at
+//! replay alike; while replaying, nothing derived is kept, and it is computed when replay ends.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use hashbrown::HashTable;
+use locus_core::{
+    Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, StoreTime,
+    TenantCounts, TenantId, Token,
+};
+
+use super::{
+    entry::{Cold, Delivery, DirNo, Ended, Entry, Order, VolumeNo, Waits},
+    event::{Accepted, Change, Resting},
+    places::Places,
+    slab::Slab,
+};
+use crate::time::{Stamp, StoreClock};
+
+/// How long an idempotency key is remembered after its record went (ENGINE 9).
+pub(crate) const REMEMBER_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// A logical directory in use.
+#[derive(Debug)]
+struct Dir {
+    path: LogicalDir,
+    files: u64,
+    /// Entries and reservations that name it.
+    uses: u64,
+    reserved: u64,
+}
+
+/// A write that is remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Remembered {
+    pub(crate) key: FileKey,
+    pub(crate) remember: Remember,
+    /// When the file's record went.
+    pub(crate) gone_at: Option<StoreTime>,
+    /// The last record that changed this.
+    pub(crate) last: Lsn,
+}
+
+impl Remembered {
+    fn fades_at(&self) -> Option<StoreTime> {
+        match (self.remember, self.gone_at) {
+            (Remember::Day, Some(gone)) => {
+                Some(StoreTime::from_micros(gone.as_micros().saturating_add(REMEMBER_MICROS)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What an applied change asks of those outside the tenant.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Files that are over now, to be reaped when `Lsn` is durable.
+    pub(crate) over: Vec<(Lsn, VolumeNo, FileKey)>,
+    /// Something may be leased that could not be before.
+    pub(crate) ready: bool,
+}
+
+/// Where an event is applied: what it cannot say itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub(crate) lsn: Lsn,
+    pub(crate) stamp: Stamp,
+    pub(crate) epoch: Epoch,
+    pub(crate) places: &'a Places,
+    /// Events for unknown keys are skipped up to here (a checkpoint was being written then), and damage after it.
+    pub(crate) unknown_until: Lsn,
+}
+
+/// The files of one tenant.
+#[derive(Debug)]
+pub(crate) struct TenantState {
+    pub(crate) id: TenantId,
+    files: Slab<Entry>,
+    index: HashTable<u32>,
+    dirs: Slab<Dir>,
+    dir_index: HashMap<LogicalDir, DirNo>,
+    /// Per volume, in accept order.
+    ready: Vec<(VolumeNo, BTreeMap<Order, u32>)>,
+    suspects: BTreeMap<Order, u32>,
+    delayed: BTreeMap<(StoreTime, Order), u32>,
+    leased: BTreeSet<(StoreTime, u32)>,
+    remembered: HashMap<u128, Remembered>,
+    fading: BTreeSet<(StoreTime, u128)>,
+    /// Writes under way, and the directory that each has room in.
+    in_flight: HashMap<FileKey, DirNo>,
+    counts: TenantCounts,
+    /// Whether derived things are kept; not while replaying.
+    live: bool,
+    pub(crate) effects: Effects,
+}
+
+fn hash(key: &FileKey) -> u64 {
+    // The last eight bytes of a version 7 UUID are random but for two bits.
+    let bytes = key.as_bytes();
+    u64::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]])
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl TenantState {
+    /// A tenant without files. `live` as [`begin_live`](Self::begin_live) says.
+    pub(crate) fn new(id: TenantId, live: bool) -> Self {
+        Self {
+            id,
+            files: Slab::default(),
+            index: HashTable::new(),
+            dirs: Slab::default(),
+            dir_index: HashMap::new(),
+            ready: Vec::new(),
+            suspects: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            leased: BTreeSet::new(),
+            remembered: HashMap::new(),
+            fading: BTreeSet::new(),
+            in_flight: HashMap::new(),
+            counts: TenantCounts::default(),
+            live,
+            effects: Effects::default(),
+        }
+    }
+
+    // ---- looking ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn find(&self, key: &FileKey) -> Option<u32> {
+        self.index.find(hash(key), |at| self.files[*at].key == *key).copied()
+    }
+
+    pub(crate) fn entry(&self, at: u32) -> &Entry {
+        &self.files[at]
+    }
+
+    pub(crate) fn get(&self, key: &FileKey) -> Option<&Entry> {
+        self.find(key).map(|at| self.entry(at))
+    }
+
+    pub(crate) fn directory(&self, entry: &Entry) -> LogicalDir {
+        self.dirs[entry.directory].path.clone()
+    }
+
+    pub(crate) fn record(&self, entry: &Entry, places: &Places, clock: &StoreClock) -> FileRecord {
+        entry.record(&self.id, self.directory(entry), places.id(entry.volume), clock)
+    }
+
+    pub(crate) fn counts(&self) -> TenantCounts {
+        TenantCounts { delayed: self.delayed.len() as u64, ..self.counts }
+    }
+
+    pub(crate) fn reserved(&self) -> u64 {
+        self.in_flight.len() as u64
+    }
+
+    /// Files and reservations of a directory.
+    pub(crate) fn directory_use(&self, directory: &LogicalDir) -> (u64, u64) {
+        self.dir_index.get(directory).map_or((0, 0), |no| (self.dirs[*no].files, self.dirs[*no].reserved))
+    }
+
+    pub(crate) fn is_in_flight(&self, key: &FileKey) -> bool {
+        self.in_flight.contains_key(key)
+    }
+
+    pub(crate) fn remembered(&self, hash: u128) -> Option<&Remembered> {
+        self.remembered.get(&hash)
+    }
+
+    /// One more than the highest index in use, and the entry there: for checkpoints.
+    pub(crate) fn entries_end(&self) -> u32 {
+        self.files.end()
+    }
+
+    pub(crate) fn entry_at(&self, at: u32) -> Option<&Entry> {
+        self.files.get(at)
+    }
+
+    pub(crate) fn all_remembered(&self) -> impl Iterator<Item = (u128, &Remembered)> {
+        self.remembered.iter().map(|(hash, remembered)| (*hash, remembered))
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.files.iter().map(|(_, entry)| entry)
+    }
+
+    // ---- queues -----------------------------------------------------------------------------------------------
+
+    /// The oldest file that may be leased: on an available volume, its accept not above `watermark`.
+    pub(crate) fn front(&self, places: &Places, watermark: Lsn) -> Option<u32> {
+        self.heads(places)
+            .filter(|(order, _)| order.lsn() <= watermark)
+            .min_by_key(|(order, _)| *order)
+            .map(|(_, at)| at)
+    }
+
+    /// The `max` oldest files that may be leased.
+    pub(crate) fn fronts(&self, places: &Places, watermark: Lsn, max: usize) -> Vec<u32> {
+        let mut queues: Vec<_> = self
+            .ready
+            .iter()
+            .filter(|(volume, _)| places.is_available(*volume))
+            .map(|(_, queue)| queue.iter().take_while(|(order, _)| order.lsn() <= watermark).peekable())
+            .collect();
+        let mut fronts = Vec::new();
+        while fronts.len() < max {
+            let oldest = queues.iter_mut().filter_map(|q| q.peek().copied().map(|(order, _)| (*order, q)));
+            let Some((_, queue)) = oldest.min_by_key(|(order, _)| *order) else { break };
+            fronts.extend(queue.next().map(|(_, at)| *at));
+        }
+        fronts
+    }
+
+    /// The oldest suspect that may be leased.
+    pub(crate) fn suspect_front(&self, places: &Places) -> Option<u32> {
+        self.suspects.values().copied().find(|at| places.is_available(self.files[*at].volume))
+    }
+
+    /// The lowest accept LSN of a file that only waits for the watermark.
+    pub(crate) fn hidden(&self, places: &Places, watermark: Lsn) -> Option<Lsn> {
+        self.heads(places).map(|(order, _)| order.lsn()).filter(|lsn| *lsn > watermark).min()
+    }
+
+    fn heads(&self, places: &Places) -> impl Iterator<Item = (Order, u32)> {
+        self.ready
+            .iter()
+            .filter(|(volume, _)| places.is_available(*volume))
+            .filter_map(|(_, queue)| queue.first_key_value().map(|(order, at)| (*order, *at)))
+    }
+
+    /// Moves up to `max` delayed files that are due to the ready ones.
+    pub(crate) fn wake_due(&mut self, now: StoreTime, max: usize) {
+        for _ in 0..max {
+            let Some((&(due, order), &at)) = self.delayed.first_key_value() else { return };
+            if due > now {
+                return;
+            }
+            self.delayed.remove(&(due, order));
+            self.queue_ready(at);
+        }
+    }
+
+    /// Up to `max` leases that have run out.
+    pub(crate) fn overdue(&self, now: StoreTime, max: usize) -> Vec<u32> {
+        self.leased.iter().take_while(|(deadline, _)| *deadline <= now).take(max).map(|(_, at)| *at).collect()
+    }
+
+    /// When the next delayed file is due or the next lease runs out.
+    pub(crate) fn next_due(&self) -> Option<StoreTime> {
+        let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
+        let leased = self.leased.first().map(|(deadline, _)| *deadline);
+        delayed.into_iter().chain(leased).min()
+    }
+
+    /// When the next lease runs out.
+    pub(crate) fn next_deadline(&self) -> Option<StoreTime> {
+        self.leased.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whether anything waits in a queue of an available volume, visible or not.
+    pub(crate) fn has_ready(&self, places: &Places) -> bool {
+        self.heads(places).next().is_some() || self.suspect_front(places).is_some()
+    }
+
+    fn queue_ready(&mut self, at: u32) {
+        let entry = &self.files[at];
+        if entry.is_suspect() {
+            self.suspects.insert(entry.order, at);
+        } else {
+            let (order, volume) = (entry.order, entry.volume);
+            self.ready_queue(volume).insert(order, at);
+        }
+        self.effects.ready = true;
+    }
+
+    fn ready_queue(&mut self, volume: VolumeNo) -> &mut BTreeMap<Order, u32> {
+        let at = match self.ready.iter().position(|(no, _)| *no == volume) {
+            Some(at) => at,
+            None => {
+                self.ready.push((volume, BTreeMap::new()));
+                self.ready.len() - 1
+            }
+        };
+        &mut self.ready[at].1
+    }
+
+    /// Puts an entry into the queue where it waits, and counts it.
+    fn file(&mut self, at: u32, places: &Places) {
+        let entry = &self.files[at];
+        let (last, key, volume, order) = (entry.last, entry.key, entry.volume, entry.order);
+        self.count(at, places, true);
+        match self.files[at].waits() {
+            Waits::Ready | Waits::Suspect => self.queue_ready(at),
+            Waits::Delayed(due) => {
+                self.delayed.insert((due, order), at);
+            }
+            Waits::Leased(deadline) => {
+                self.leased.insert((deadline, at));
+            }
+            Waits::Over => self.effects.over.push((last, volume, key)),
+            Waits::Nowhere => {}
+        }
+    }
+
+    /// Takes an entry out of the queue where it waits, and out of the counts.
+    fn unfile(&mut self, at: u32, places: &Places) {
+        self.count(at, places, false);
+        let entry = &self.files[at];
+        let (order, volume) = (entry.order, entry.volume);
+        match entry.waits() {
+            Waits::Ready => {
+                self.ready_queue(volume).remove(&order);
+            }
+            Waits::Suspect => {
+                self.suspects.remove(&order);
+            }
+            // A delayed file that fell due has joined the ready ones.
+            Waits::Delayed(due) => {
+                if self.delayed.remove(&(due, order)).is_none() && self.suspects.remove(&order).is_none() {
+                    self.ready_queue(volume).remove(&order);
+                }
+            }
+            Waits::Leased(deadline) => {
+                self.leased.remove(&(deadline, at));
+            }
+            Waits::Over | Waits::Nowhere => {}
+        }
+    }
+
+    fn count(&mut self, at: u32, places: &Places, more: bool) {
+        let entry = &self.files[at];
+        let counts = &mut self.counts;
+        let slot = match entry.status {
+            FileStatus::Pending => &mut counts.pending,
+            FileStatus::Processing => &mut counts.processing,
+            FileStatus::Completed => &mut counts.completed,
+            FileStatus::Deleted => &mut counts.deleted,
+            _ => &mut counts.permanently_failed,
+        };
+        let dir = &mut self.dirs[entry.directory];
+        if more {
+            *slot += 1;
+            counts.bytes += entry.size;
+            dir.files += 1;
+        } else {
+            *slot -= 1;
+            counts.bytes -= entry.size;
+            dir.files -= 1;
+        }
+        places.count(entry.volume, more);
+    }
+
+    // ---- directories and reservations -------------------------------------------------------------------------
+
+    fn use_dir(&mut self, path: &LogicalDir) -> DirNo {
+        let no = match self.dir_index.get(path) {
+            Some(no) => *no,
+            None => {
+                let no = self.dirs.insert(Dir { path: path.clone(), files: 0, uses: 0, reserved: 0 });
+                self.dir_index.insert(path.clone(), no);
+                no
+            }
+        };
+        self.dirs[no].uses += 1;
+        no
+    }
+
+    fn drop_dir(&mut self, no: DirNo) {
+        self.dirs[no].uses -= 1;
+        if self.dirs[no].uses == 0 {
+            let dir = self.dirs.remove(no);
+            self.dir_index.remove(&dir.path);
+        }
+    }
+
+    /// Notes a write under way that takes room in `directory`.
+    pub(crate) fn reserve(&mut self, key: FileKey, directory: &LogicalDir) {
+        let no = self.use_dir(directory);
+        self.dirs[no].reserved += 1;
+        self.in_flight.insert(key, no);
+    }
+
+    /// The write is over, one way or the other. `false` when it was before.
+    pub(crate) fn unreserve(&mut self, key: &FileKey) -> bool {
+        let Some(no) = self.in_flight.remove(key) else { return false };
+        self.dirs[no].reserved -= 1;
+        self.drop_dir(no);
+        true
+    }
+
+    // ---- idempotency ------------------------------------------------------------------------------------------
+
+    /// Forgets writes whose time is over.
+    pub(crate) fn fade(&mut self, now: StoreTime, places: &Places) {
+        while let Some(&(at, hash)) = self.fading.first() {
+            if at > now {
+                return;
+            }
+            self.fading.pop_first();
+            self.forget(hash, places);
+        }
+    }
+
+    fn remember(&mut self, hash: u128, remembered: Remembered, places: &Places) {
+        if let Some(at) = remembered.fades_at() {
+            self.fading.insert((at, hash));
+        }
+        match self.remembered.insert(hash, remembered) {
+            None => {
+                places.remembered.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            }
+            Some(before) => {
+                if let Some(at) = before.fades_at() {
+                    let kept = self.remembered[&hash].fades_at() == Some(at);
+                    if !kept {
+                        self.fading.remove(&(at, hash));
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, hash: u128, places: &Places) {
+        if let Some(before) = self.remembered.remove(&hash) {
+            places.remembered.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+            if let Some(at) = before.fades_at() {
+                self.fading.remove(&(at, hash));
+            }
+        }
+    }
+
+    // ---- coming back ------------------------------------------------------------------------------------------
+
+    /// Puts back an entry that a checkpoint holds.
+    pub(crate) fn restore(&mut self, directory: &LogicalDir, mut entry: Entry) {
+        entry.directory = self.use_dir(directory);
+        let key = entry.key;
+        let at = self.files.insert(entry);
+        let files = &self.files;
+        self.index.insert_unique(hash(&key), at, |at| hash(&files[*at].key));
+    }
+
+    /// Puts back a remembered write that a checkpoint holds.
+    pub(crate) fn restore_remembered(&mut self, hash: u128, remembered: Remembered, places: &Places) {
+        self.remember(hash, remembered, places);
+    }
+
+    /// Replay is over: computes everything that is derived, and keeps it from now on.
+    pub(crate) fn begin_live(&mut self, places: &Places) {
+        self.live = true;
+        for at in 0..self.files.end() {
+            if self.files.get(at).is_some() {
+                self.file(at, places);
+            }
+        }
+    }
+
+    // ---- applying ---------------------------------------------------------------------------------------------
+
+    /// Applies one change. Live it cannot fail, because it was decided on this very state.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] at replay: the log speaks of a file that is not there.
+    pub(crate) fn apply(&mut self, scene: &Scene<'_>, ordinal: usize, change: &Change) -> Result<()> {
+        let Stamp { wall, time } = scene.stamp;
+        match change {
+            Change::Accepted(accepted) => self.accept(scene, ordinal, accepted),
+            Change::Leased { keys, deadline, ttl_micros, owner, by } => {
+                for key in keys {
+                    self.change(scene, key, |entry| {
+                        entry.status = legal(entry, Move::Lease)?;
+                        entry.available_at = StoreTime::ZERO;
+                        entry.attempts = entry.attempts.saturating_add(1);
+                        let before = entry.delivery.take();
+                        let (failed_at, error) = before.map_or((None, None), |d| (d.failed_at, d.error));
+                        entry.delivery = Some(Box::new(Delivery {
+                            token: Some(Token { epoch: scene.epoch, lsn: scene.lsn }),
+                            ended: Ended::Not,
+                            owner: *owner,
+                            deadline: *deadline,
+                            ttl_micros: *ttl_micros,
+                            by: by.as_deref().map(Into::into),
+                            started_at: wall,
+                            heartbeat_at: wall,
+                            failed_at,
+                            error,
+                        }));
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            }
+            Change::Renewed { key, deadline, ttl_micros } => self.change(scene, key, |entry| {
+                let delivery = delivery(entry)?;
+                delivery.deadline = *deadline;
+                delivery.ttl_micros = *ttl_micros;
+                delivery.heartbeat_at = wall;
+                Ok(())
+            }),
+            Change::Released { key } => self.change(scene, key, |entry| {
+                entry.status = legal(entry, Move::Release)?;
+                entry.attempts = entry.attempts.saturating_sub(1);
+                delivery(entry)?.ended = Ended::ByHolder;
+                Ok(())
+            }),
+            Change::Completed { keys } => {
+                for key in keys {
+                    self.change(scene, key, |entry| {
+                        entry.status = legal(entry, Move::Complete)?;
+                        entry.available_at = StoreTime::ZERO;
+                        delivery(entry)?.ended = Ended::ByHolder;
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            }
+            Change::Failed { key, error, available_at } => self.change(scene, key, |entry| {
+                let happened = if available_at.is_some() { Move::Retry } else { Move::GiveUp };
+                entry.status = legal(entry, happened)?;
+                entry.retry_count = entry.retry_count.saturating_add(1);
+                entry.available_at = available_at.unwrap_or_default();
+                entry.interrupted = 0;
+                let delivery = delivery(entry)?;
+                delivery.ended = Ended::ByHolder;
+                delivery.failed_at = Some(wall);
+                delivery.error = Some(error.as_str().into());
+                Ok(())
+            }),
+            Change::TimedOut { keys, given_up } => self.end_leases(scene, keys, given_up, false),
+            Change::Interrupted { keys, given_up } => self.end_leases(scene, keys, given_up, true),
+            Change::Resumed { leases } => {
+                for (key, deadline) in leases {
+                    self.change(scene, key, |entry| {
+                        delivery(entry)?.deadline = *deadline;
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            }
+            Change::Reset { key } => self.change(scene, key, |entry| {
+                entry.status = legal(entry, Move::Reset)?;
+                entry.available_at = StoreTime::ZERO;
+                entry.retry_count = 0;
+                entry.attempts = 0;
+                entry.interrupted = 0;
+                if let Some(delivery) = &mut entry.delivery {
+                    delivery.token = None;
+                }
+                Ok(())
+            }),
+            Change::Deleted { key } => self.change(scene, key, |entry| {
+                entry.status = legal(entry, Move::Delete)?;
+                entry.available_at = StoreTime::ZERO;
+                Ok(())
+            }),
+            Change::Reaped { keys } => {
+                for key in keys {
+                    self.reap(scene, key, time)?;
+                }
+                Ok(())
+            }
+            Change::Forgotten { hash } => {
+                if self.remembered.get(hash).is_some_and(|remembered| remembered.last < scene.lsn) {
+                    self.forget(*hash, scene.places);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn accept(&mut self, scene: &Scene<'_>, ordinal: usize, accepted: &Accepted) -> Result<()> {
+        if let Some((hash, remember)) = accepted.idempotency
+            && self.remembered.get(&hash).is_none_or(|remembered| remembered.last < scene.lsn)
+        {
+            let remembered = Remembered { key: accepted.key, remember, gone_at: None, last: scene.lsn };
+            self.remember(hash, remembered, scene.places);
+        }
+        if self.find(&accepted.key).is_some() {
+            return Ok(()); // a checkpoint holds it already
+        }
+        let Resting::Volume { id, .. } = &accepted.place;
+        let has_cold = accepted.owner.is_some()
+            || accepted.original_name.is_some()
+            || !accepted.properties.is_empty()
+            || accepted.idempotency.is_some();
+        let cold = has_cold.then(|| {
+            Box::new(Cold {
+                original_name: accepted.original_name.as_deref().map(Into::into),
+                properties: accepted.properties.clone(),
+                owner: accepted.owner.clone(),
+                idempotency: accepted.idempotency.map(|(hash, _)| hash),
+            })
+        });
+        let entry = Entry {
+            key: accepted.key,
+            order: Order::new(scene.lsn, ordinal),
+            last: scene.lsn,
+            size: accepted.size,
+            checksum: accepted.checksum,
+            created_at: scene.stamp.wall,
+            modified_at: scene.stamp.wall,
+            available_at: StoreTime::ZERO,
+            directory: self.use_dir(&accepted.directory),
+            retry_count: 0,
+            attempts: 0,
+            volume: scene.places.number(id),
+            status: FileStatus::Pending,
+            interrupted: 0,
+            cold,
+            delivery: None,
+        };
+        let at = self.files.insert(entry);
+        let files = &self.files;
+        self.index.insert_unique(hash(&accepted.key), at, |at| hash(&files[*at].key));
+        if self.live {
+            self.file(at, scene.places);
+        }
+        Ok(())
+    }
+
+    fn end_leases(
+        &mut self,
+        scene: &Scene<'_>,
+        keys: &[FileKey],
+        given_up: &[FileKey],
+        with_process: bool,
+    ) -> Result<()> {
+        let pending = keys.iter().map(|key| (key, false));
+        for (key, gives_up) in pending.chain(given_up.iter().map(|key| (key, true))) {
+            self.change(scene, key, |entry| {
+                entry.status = legal(entry, if gives_up { Move::GiveUp } else { Move::TimeOut })?;
+                entry.interrupted = if with_process { entry.interrupted.saturating_add(1) } else { 0 };
+                delivery(entry)?.ended = Ended::ByTime;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, scene: &Scene<'_>, key: &FileKey, time: StoreTime) -> Result<()> {
+        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        if self.files[at].last >= scene.lsn {
+            return Ok(());
+        }
+        if self.live {
+            self.unfile(at, scene.places);
+        }
+        if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
+            slot.remove();
+        }
+        let entry = self.files.remove(at);
+        self.drop_dir(entry.directory);
+        if let Some(hash) = entry.cold.and_then(|cold| cold.idempotency)
+            && let Some(remembered) = self.remembered.get(&hash)
+            && remembered.key == *key
+            && remembered.last < scene.lsn
+        {
+            let gone = Remembered { gone_at: Some(time), last: scene.lsn, ..remembered.clone() };
+            self.remember(hash, gone, scene.places);
+        }
+        Ok(())
+    }
+
+    /// Changes one entry, keeping what is derived from it.
+    fn change(
+        &mut self,
+        scene: &Scene<'_>,
+        key: &FileKey,
+        change: impl FnOnce(&mut Entry) -> Result<()>,
+    ) -> Result<()> {
+        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        if self.files[at].last >= scene.lsn {
+            return Ok(()); // a checkpoint holds this change already
+        }
+        if self.live {
+            self.unfile(at, scene.places);
+        }
+        let entry = &mut self.files[at];
+        let changed = change(entry);
+        entry.last = scene.lsn;
+        entry.modified_at = scene.stamp.wall;
+        if self.live {
+            self.file(at, scene.places);
+        }
+        changed
+    }
+}
+
+fn legal(entry: &Entry, happened: Move) -> Result<FileStatus> {
+    entry.status.after(happened).ok_or_else(|| Error::Corrupt {
+        place: format!("the log of file {}", entry.key),
+        why: format!("{happened:?} cannot happen to a file that is {}", entry.status).into(),
+    })
+}
+
+fn delivery(entry: &mut Entry) -> Result<&mut Delivery> {
+    let key = entry.key;
+    entry.delivery.as_deref_mut().ok_or_else(|| Error::Corrupt {
+        place: format!("the log of file {key}"),
+        why: "a lease ends that was never taken".into(),
+    })
+}
+
+fn unknown(scene: &Scene<'_>, key: &FileKey) -> Result<()> {
+    if scene.lsn <= scene.unknown_until {
+        return Ok(());
+    }
+    Err(Error::Corrupt {
+        place: format!("journal record {}", scene.lsn),
+        why: format!("it speaks of file {key}, which was never accepted").into(),
+    })
+}
