@@ -145,6 +145,10 @@ impl Core {
 
     fn may_sync(&self) -> Result<()> {
         self.may_be_used()?;
+        self.may_still_sync()
+    }
+
+    fn may_still_sync(&self) -> Result<()> {
         self.gauge.poisoned().map_or(Ok(()), |why| Err(self.unavailable(why)))
     }
 
@@ -208,8 +212,11 @@ impl Core {
         Error::io("sync", path)(error)
     }
 
+    /// A directory that could not be synced once is later said to be clean although it is not, so a success counts only
+    /// while nothing has failed.
     pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.disk.sync_dir(dir).map_err(|error| self.poison(dir, error))
+        self.disk.sync_dir(dir).map_err(|error| self.poison(dir, error))?;
+        self.may_still_sync()
     }
 
     /// Something could not be removed; `tidy` tries again. Told once, then counted.
@@ -385,7 +392,7 @@ impl Core {
                 self.sync_dir_or_above(dir)?;
             }
         }
-        Ok(())
+        self.may_still_sync()
     }
 
     /// A directory that is gone took its names along; that it is gone is a change of the one above.

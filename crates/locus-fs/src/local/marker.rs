@@ -106,7 +106,7 @@ fn parse_store(hex: &str) -> Option<StoreId> {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "these bytes are ours")]
+#[expect(clippy::indexing_slicing, reason = "these bytes are ours")]
 mod tests {
     use super::*;
 

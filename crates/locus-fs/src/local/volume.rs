@@ -1,18 +1,20 @@
 //! An open local volume.
 
 use std::{
-    mem,
+    io, mem,
     ops::Range,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath, StorageVolume,
     StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::local::{
     core::{CHUNK_BYTES, Core},
@@ -95,7 +97,7 @@ impl StorageVolume for OpenLocalVolume {
 
     /// # Cancel safety
     /// As the trait says. Content from a file is lent to the work while it runs: when this future is dropped, the
-    /// caller's [`Content`] is left empty.
+    /// caller's [`Content`] is lost and says so when it is read.
     async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob> {
         self.core.may_write()?;
         content.mark().await.map_err(|source| Error::Source { source })?;
@@ -104,7 +106,7 @@ impl StorageVolume for OpenLocalVolume {
             return self.core.write_hop(move |core| draft::write_bytes(core, &to, &bytes, how)).await;
         }
         if content.is_blocking() {
-            let mut lent = mem::replace(content, Content::from(Bytes::new()));
+            let mut lent = mem::replace(content, Content::reader(Lost));
             let (lent, stored) = self
                 .core
                 .write_hop(move |core| {
@@ -169,5 +171,14 @@ impl StorageVolume for OpenLocalVolume {
         self.core.quiet().await;
         drop(self.core.lock.lock().take());
         Ok(())
+    }
+}
+
+/// What is left of content that was lent to a write that was given up: to read nothing would look like an empty file.
+struct Lost;
+
+impl AsyncRead for Lost {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::Error::other("the content went with a write that was given up")))
     }
 }

@@ -20,10 +20,13 @@ pub(crate) struct FaultyDisk {
 #[derive(Debug, Default)]
 struct Shared {
     faults: Mutex<Vec<Fault>>,
-    holds: Mutex<HashMap<&'static str, (Sender<()>, Receiver<()>)>>,
+    holds: Mutex<HashMap<&'static str, Hold>>,
     asked: Mutex<Vec<Asked>>,
     space: Mutex<Option<Space>>,
 }
+
+/// Says that a call came, and waits for it to be let go on.
+type Hold = (Sender<()>, Receiver<()>);
 
 #[derive(Debug)]
 struct Fault {

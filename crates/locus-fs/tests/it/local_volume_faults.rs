@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{Content, Durability, Error, Tidy};
+use locus_core::{BlobPath, Content, Durability, Error, Extension, Tidy};
 use rstest::rstest;
 
 use crate::local_volume::{blob, faulty, files, head, open, write};
@@ -128,6 +128,31 @@ async fn a_failed_sync_ends_writes_until_the_volume_is_opened_again(
     assert_eq!(files(&dir.path().join("vol")).len(), 2, "marker and blob");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_succeeds_after_another_one_failed_confirms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let first = blob("acme", "");
+    let [waits, fails] =
+        ["x.a", "x.b"].map(|name| BlobPath { extension: Extension::of(name), ..first.clone() });
+    let waits = BlobPath { key: blob("acme", "").key, ..waits };
+    write(&volume, &first, b"x").await;
+    write(&volume, &BlobPath { extension: Extension::NONE, ..waits.clone() }, b"x").await;
+    let (came, go) = disk.hold("sync_dir");
+    let waiting = tokio::spawn({
+        let (volume, at) = (volume.clone(), waits.clone());
+        async move { volume.write(&at, &mut "x".into(), Durability::Durable).await }
+    });
+    came.recv().unwrap();
+    disk.fail("sync_dir", "acme", 0, io::ErrorKind::Other);
+    volume.write(&fails, &mut "x".into(), Durability::Durable).await.unwrap_err();
+    disk.heal();
+    go.send(()).unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::VolumeUnavailable { .. }), "{error:?}");
+    assert!(volume.open(&waits, 0..1).await.is_err());
+}
+
 #[tokio::test]
 async fn b4_a_blob_whose_name_could_neither_be_synced_nor_removed_is_removed_later() {
     let dir = tempfile::tempdir().unwrap();
@@ -188,7 +213,7 @@ async fn a_probe_finds_out_that_nothing_can_be_written() {
     assert!(volume.probe().await.unwrap().takes_writes());
     disk.fail("create_new", ".staging", 0, io::ErrorKind::StorageFull);
     assert!(volume.probe().await.unwrap().takes_writes(), "a full disk is full, not read-only");
-    assert_eq!(files(&dir.path().join("vol/.staging")), [PathBuf::new(); 0]);
+    assert!(files(&dir.path().join("vol/.staging")).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,7 +234,7 @@ async fn b6_a_write_dropped_inside_its_hop_goes_on_to_its_end_and_keeps_its_stag
     volume.close().await.unwrap(); // waits for the hop
     let path = volume.local_path(&at).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"whole");
-    assert_eq!(files(&dir.path().join("vol/.staging")), [PathBuf::new(); 0]);
+    assert!(files(&dir.path().join("vol/.staging")).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,4 +259,26 @@ async fn b6_a_write_dropped_between_its_hops_removes_its_staging() {
     remove.send(()).unwrap();
     assert!(volume.open(&at, 0..1).await.is_err());
     drop(source);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_lost_with_a_dropped_write_is_never_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let source = dir.path().join("source");
+    locus_fs::replace(&locus_fs::OsDisk, &source, b"precious").unwrap();
+    let mut content = Content::from(fs::File::open(&source).unwrap());
+    let at = blob("acme", "");
+    let (came, go) = disk.hold("rename_new");
+    {
+        let mut write = volume.write(&at, &mut content, Durability::Durable);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(write.as_mut().poll(&mut context).is_pending());
+        came.recv().unwrap();
+    }
+    let again = volume.write(&blob("acme", ""), &mut content, Durability::Durable).await;
+    assert!(matches!(again, Err(Error::Source { .. })), "{again:?}");
+    go.send(()).unwrap();
+    volume.close().await.unwrap();
+    assert_eq!(fs::read(volume.local_path(&at).unwrap()).unwrap(), b"precious");
 }

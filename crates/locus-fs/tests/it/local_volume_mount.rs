@@ -141,7 +141,7 @@ async fn an_empty_mount_point_of_a_known_volume_is_unavailable_and_stays_empty(#
     spec.expect_existing();
     let message = refusal(spec.clone()).await;
     assert!(message.contains("is not mounted"), "{message}");
-    assert_eq!(files(dir.path()), [PathBuf::new(); 0]);
+    assert!(files(dir.path()).is_empty());
     assert_eq!(vol.exists(), exists);
     drop(real(&vol).await.unwrap());
     Box::new(spec).open(on(Arc::new(OsDisk))).await.unwrap();

@@ -1,4 +1,5 @@
 //! What locus-fs promises, on real files.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod dir_lock;
 mod faulty;
