@@ -3,8 +3,7 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use locus_core::StorageVolume;
-//! # async fn open_a_new_empty_one() -> Arc<dyn StorageVolume> { unimplemented!() }
-//! # async fn test() {
+//! # async fn test(open_a_new_empty_one: impl AsyncFn() -> Arc<dyn StorageVolume>) {
 //! locus_testkit::volume_suite::run(async || open_a_new_empty_one().await).await;
 //! # }
 //! ```
