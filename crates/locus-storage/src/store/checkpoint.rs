@@ -321,7 +321,8 @@ impl EmbeddedStore {
                     break;
                 }
             }
-            for frame in remembered_frames(&cell.state.lock()) {
+            let remembered = remembered_frames(&cell.state.lock()); // the lock ends here, before anything waits
+            for frame in remembered {
                 writer.push(&frame).await?;
             }
         }
