@@ -156,7 +156,7 @@ impl Content {
         match &mut self.source {
             Source::File { file, start } if start.is_none() => *start = Some(file.stream_position()?),
             Source::Seekable { reader, start } if start.is_none() => {
-                *start = Some(reader.stream_position().await?)
+                *start = Some(reader.stream_position().await?);
             }
             _ => {}
         }

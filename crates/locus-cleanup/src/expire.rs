@@ -1,0 +1,44 @@
+//! The overdue sweep: leases that ran out are written back, so that counts and logs tell the truth. Leasing does not
+//! wait for it.
+
+use locus_core::{CleanupStatistics, Result};
+
+use crate::{Sweeper, backoff::Backoff};
+
+/// Most leases that one step writes back.
+pub const EXPIRE_LEASES_MAX: usize = 256;
+
+impl Sweeper {
+    /// Writes back up to 256 leases that ran out: their files are pending again, or given up after too many deliveries.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// What was written back is; the rest is found again.
+    pub async fn expire_step(&self) -> Result<CleanupStatistics> {
+        let began = self.clock.monotonic();
+        let mut step = CleanupStatistics::default();
+        step.timed_out_reset = self.upkeep.expire(EXPIRE_LEASES_MAX).await? as u64;
+        Ok(self.count(step, began))
+    }
+
+    /// Writes leases back as they run out, for ever. Returns when the store is closed or poisoned.
+    ///
+    /// # Cancel safety
+    /// As [`expire_step`](Self::expire_step): drop it to stop.
+    pub async fn run_expirer(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            self.upkeep.expirable().await;
+            match self.expire_step().await {
+                Ok(_) => backoff.reset(),
+                Err(error) => {
+                    if !self.carry_on("expire", &error, &mut backoff).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

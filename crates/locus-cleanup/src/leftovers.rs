@@ -1,0 +1,147 @@
+//! What killed writes left on volumes: staging, and blobs that no record names.
+//!
+//! A write takes its key first, then writes its blob, then its record; keys are never used again. So a blob is listed
+//! first and its key asked for afterwards: whoever is unknown then was given up, and nothing will ever name it.
+
+use std::collections::VecDeque;
+
+use locus_core::{
+    BlobPage, CleanupStatistics, Cursor, Error, Knowledge, Outcome, Result, StorageVolume, Tidy, TidyReport,
+    VolumeId,
+};
+use tracing::info;
+
+use crate::Sweeper;
+
+/// Most blobs that one step looks at.
+pub const LIST_BLOBS_MAX: usize = 256;
+
+/// Where a scan stands. Small whatever the volumes hold.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    volumes: VecDeque<VolumeId>,
+    /// Where in the first of them; `None` before its beginning.
+    at: Option<Cursor>,
+}
+
+impl Sweeper {
+    /// Looks through all mounted, healthy volumes, and removes staging of writes that no longer run and blobs that
+    /// neither a record nor a write in flight names. Goes on where a dropped or failed call left off. Calls run one
+    /// after the other.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] once the store does not trust its records any more: nothing is removed then. Failures of
+    /// single blobs or volumes are counted and passed by.
+    ///
+    /// # Cancel safety
+    /// What was removed is; the next call goes on at the page it was at.
+    pub async fn leftovers(&self) -> Result<CleanupStatistics> {
+        let mut done = CleanupStatistics::default();
+        let mut scan = self.scan.lock().await;
+        while self.step(&mut scan, &mut done).await? {}
+        if done.orphans_removed + done.staging_removed > 0 {
+            info!(
+                blobs = done.orphans_removed,
+                staging = done.staging_removed,
+                "leftovers of writes removed"
+            );
+        }
+        Ok(done)
+    }
+
+    /// One page of [`leftovers`](Self::leftovers), at most 256 blobs. Says what it did, and whether the scan goes on.
+    ///
+    /// # Errors
+    /// As [`leftovers`](Self::leftovers).
+    ///
+    /// # Cancel safety
+    /// As [`leftovers`](Self::leftovers).
+    pub async fn leftovers_step(&self) -> Result<(CleanupStatistics, bool)> {
+        let mut done = CleanupStatistics::default();
+        let more = self.step(&mut *self.scan.lock().await, &mut done).await?;
+        Ok((done, more))
+    }
+
+    async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {
+        if !self.upkeep.is_trustworthy() {
+            return Err(Error::Poisoned { outcome: Outcome::NotDone });
+        }
+        let began = self.clock.monotonic();
+        let mut step = CleanupStatistics::default();
+        let going = scan.get_or_insert_with(|| Scan {
+            volumes: self.volumes.all().iter().map(|volume| volume.id().clone()).collect(),
+            at: None,
+        });
+        let more = self.step_volume(going, &mut step).await;
+        if !more {
+            *scan = None;
+        }
+        done.add(&self.count(step, began));
+        Ok(more)
+    }
+
+    async fn step_volume(&self, scan: &mut Scan, step: &mut CleanupStatistics) -> bool {
+        let Some(id) = scan.volumes.front() else { return false };
+        let volume = self.volumes.volume(id).filter(|volume| volume.status().is_healthy);
+        let next = match volume {
+            Some(volume) => self.page(&*volume, scan.at.as_ref(), step).await.unwrap_or_else(|error| {
+                self.tell(id, "look for leftovers", &error);
+                step.errors += 1;
+                None
+            }),
+            None => None,
+        };
+        scan.at = next;
+        if scan.at.is_none() {
+            scan.volumes.pop_front();
+        }
+        !scan.volumes.is_empty()
+    }
+
+    /// One page of one volume; says where it goes on.
+    async fn page(
+        &self,
+        volume: &dyn StorageVolume,
+        from: Option<&Cursor>,
+        step: &mut CleanupStatistics,
+    ) -> Result<Option<Cursor>> {
+        if from.is_none() {
+            note(volume.tidy(Tidy::StaleStaging).await?, step);
+        }
+        let page = volume.list(None, from, LIST_BLOBS_MAX).await?;
+        self.remove_unknown(volume, &page, step).await;
+        Ok(page.next)
+    }
+
+    async fn remove_unknown(
+        &self,
+        volume: &dyn StorageVolume,
+        page: &BlobPage,
+        step: &mut CleanupStatistics,
+    ) {
+        for found in &page.blobs {
+            // Asked in this order: what is said of a key counts only if it was said by a store that knows all.
+            let known = self.upkeep.knows(volume.id(), &found.path.owner, &found.path.key);
+            if known != Knowledge::Unknown || !self.upkeep.is_trustworthy() {
+                continue;
+            }
+            match volume.delete(&found.path).await {
+                Ok(true) => {
+                    step.orphans_removed += 1;
+                    step.space_freed += found.length;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.tell(volume.id(), "remove a leftover", &error);
+                    step.errors += 1;
+                }
+            }
+        }
+    }
+}
+
+fn note(tidied: TidyReport, step: &mut CleanupStatistics) {
+    step.staging_removed += tidied.removed;
+    step.space_freed += tidied.bytes;
+    step.errors += tidied.failed;
+}

@@ -1,0 +1,131 @@
+//! The sweeper: what its jobs share, and all of them at once.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use locus_core::{CleanupStatistics, Clock, Error, Result, Upkeep, VolumeId, VolumeSet};
+use parking_lot::Mutex;
+use tracing::{debug, error, warn};
+
+use crate::{backoff::Backoff, leftovers::Scan};
+
+/// Runs the sweep jobs over a store and its volumes.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use locus_core::{Clock, Upkeep, VolumeSet};
+/// # async fn tidy(upkeep: Arc<dyn Upkeep>, volumes: Arc<dyn VolumeSet>, clock: Arc<dyn Clock>)
+/// #     -> locus_core::Result<()> {
+/// let sweeper = locus_cleanup::Sweeper::new(upkeep, volumes, clock);
+/// let done = sweeper.run_all().await?;
+/// println!("{} files removed, {} bytes freed", done.completed_removed, done.space_freed);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Sweeper {
+    pub(crate) upkeep: Arc<dyn Upkeep>,
+    pub(crate) volumes: Arc<dyn VolumeSet>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// A scan of the volumes under way, of which there is one at most.
+    pub(crate) scan: tokio::sync::Mutex<Option<Scan>>,
+    totals: Mutex<CleanupStatistics>,
+    /// Volumes whose present failure was told.
+    told: Mutex<BTreeSet<VolumeId>>,
+}
+
+impl Sweeper {
+    /// A sweeper that has done nothing yet. It starts nothing by itself.
+    #[must_use]
+    pub fn new(upkeep: Arc<dyn Upkeep>, volumes: Arc<dyn VolumeSet>, clock: Arc<dyn Clock>) -> Self {
+        let (scan, totals, told) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
+        Self { upkeep, volumes, clock, scan, totals, told }
+    }
+
+    /// What all sweeps did so far.
+    #[must_use]
+    pub fn statistics(&self) -> CleanupStatistics {
+        self.totals.lock().clone()
+    }
+
+    /// Reaps and expires all there is, then looks for leftovers once, and says what that did.
+    ///
+    /// # Errors
+    /// What the store says. Failures of single files or volumes are counted and passed by.
+    ///
+    /// # Cancel safety
+    /// What was done is done and counted; the rest is found again.
+    pub async fn run_all(&self) -> Result<CleanupStatistics> {
+        let mut done = CleanupStatistics::default();
+        loop {
+            let step = self.reap_step().await?;
+            done.add(&step);
+            if step.completed_removed == 0 {
+                break;
+            }
+        }
+        loop {
+            let step = self.expire_step().await?;
+            done.add(&step);
+            if step.timed_out_reset == 0 {
+                break;
+            }
+        }
+        done.add(&self.leftovers().await?);
+        Ok(done)
+    }
+
+    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably. Reaps
+    /// what it finds; what could not be removed then is waited for, which ends only if
+    /// [`run_reaper`](Self::run_reaper) runs as well.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect but what was reaped.
+    pub async fn settled(&self) -> Result<()> {
+        while self.reap_step().await?.completed_removed > 0 {}
+        self.upkeep.settled().await
+    }
+
+    /// Adds a step to the totals, with the time it took.
+    pub(crate) fn count(&self, mut step: CleanupStatistics, began: Duration) -> CleanupStatistics {
+        step.duration = self.clock.monotonic().saturating_sub(began);
+        self.totals.lock().add(&step);
+        step
+    }
+
+    /// Tells a failure of a volume, the first of several in a row at `warn`.
+    pub(crate) fn tell(&self, volume: &VolumeId, what: &'static str, error: &Error) {
+        let error = error as &dyn std::error::Error;
+        if self.told.lock().insert(volume.clone()) {
+            warn!(%volume, what, error, "sweep met a failure on a volume, tried again later");
+        } else {
+            debug!(%volume, what, error, "sweep met a failure on a volume, tried again later");
+        }
+    }
+
+    /// A volume works: its next failure is news.
+    pub(crate) fn untell(&self, volume: &VolumeId) {
+        self.told.lock().remove(volume);
+    }
+
+    /// After a failed step: waits and says `true`, or says `false` when no further step can succeed.
+    pub(crate) async fn carry_on(&self, job: &'static str, failed: &Error, backoff: &mut Backoff) -> bool {
+        {
+            let error = failed as &dyn std::error::Error; // must be gone before the wait: it is not `Send`
+            match failed {
+                Error::ShuttingDown => return false,
+                Error::Poisoned { .. } => {
+                    error!(job, error, "sweep job ended until the store is reopened");
+                    return false;
+                }
+                _ if backoff.is_fresh() => warn!(job, error, "sweep job failed, tried again later"),
+                _ => debug!(job, error, "sweep job failed, tried again later"),
+            }
+        }
+        self.totals.lock().errors += 1;
+        backoff.wait(&*self.clock).await;
+        true
+    }
+}

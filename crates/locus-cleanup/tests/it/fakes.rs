@@ -1,0 +1,238 @@
+//! A store and a volume in memory that fail on command.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use locus_cleanup::Sweeper;
+use locus_core::{
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
+    ListedBlob, Reapable, Result, StoragePath, StorageVolume, StoredBlob, TenantId, Tidy, TidyReport,
+    Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
+};
+use locus_testkit::ManualClock;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub(crate) fn key(number: u8) -> FileKey {
+    FileKey::generate(Timestamp::from_micros(0), &[number; 10])
+}
+
+pub(crate) fn blob(number: u8) -> BlobPath {
+    let owner = StoragePath::parse("acme").unwrap();
+    BlobPath { owner, key: key(number), extension: Extension::NONE }
+}
+
+pub(crate) fn reapable(number: u8) -> Reapable {
+    Reapable {
+        tenant: TenantId::parse("acme").unwrap(),
+        key: key(number),
+        volume: VolumeId::parse("vol").unwrap(),
+        blob: blob(number),
+        size: 10,
+    }
+}
+
+/// What a test may look at and change.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) blobs: BTreeMap<FileKey, BlobPath>,
+    pub(crate) undeletable: BTreeSet<FileKey>,
+    pub(crate) waiting: VecDeque<Reapable>,
+    pub(crate) out: usize,
+    pub(crate) reaped: Vec<FileKey>,
+    pub(crate) recorded: BTreeSet<FileKey>,
+    pub(crate) in_flight: BTreeSet<FileKey>,
+    pub(crate) overdue: usize,
+    pub(crate) untrustworthy: bool,
+    pub(crate) fail_sync: bool,
+    pub(crate) fail_reaped: bool,
+    pub(crate) hang_delete: bool,
+    pub(crate) unhealthy: bool,
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) page_max: usize,
+}
+
+/// Store, volume and set of volumes in one.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) state: Mutex<State>,
+    pub(crate) wake: Notify,
+    id: VolumeId,
+}
+
+#[derive(Debug)]
+pub(crate) struct One(pub(crate) Arc<World>);
+
+pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
+    let id = VolumeId::parse("vol").unwrap();
+    let state = Mutex::new(State { page_max: usize::MAX, ..State::default() });
+    let world = Arc::new(World { state, wake: Notify::new(), id });
+    let clock = ManualClock::new();
+    let volumes = Arc::new(One(Arc::clone(&world)));
+    let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _);
+    (world, sweeper, clock)
+}
+
+fn eio() -> Error {
+    Error::io("delete", "/vol")(std::io::Error::other("bad sector"))
+}
+
+#[async_trait]
+impl Upkeep for World {
+    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>> {
+        let mut state = self.state.lock();
+        let count = max.min(state.waiting.len());
+        state.out += count;
+        Ok(state.waiting.drain(..count).collect())
+    }
+
+    async fn reaped(&self, files: &[Reapable]) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.fail_reaped {
+            return Err(eio());
+        }
+        state.out -= files.len();
+        state.events.push("reaped");
+        state.reaped.extend(files.iter().map(|file| file.key));
+        Ok(())
+    }
+
+    fn not_reaped(&self, files: Vec<Reapable>) {
+        let mut state = self.state.lock();
+        state.out -= files.len();
+        state.waiting.extend(files);
+        self.wake.notify_one();
+    }
+
+    async fn reapable_ready(&self) {
+        while self.state.lock().waiting.is_empty() {
+            self.wake.notified().await;
+        }
+    }
+
+    async fn settled(&self) -> Result<()> {
+        assert!(self.state.lock().waiting.is_empty(), "settled is asked when nothing waits");
+        Ok(())
+    }
+
+    async fn expire(&self, max: usize) -> Result<usize> {
+        let mut state = self.state.lock();
+        let count = max.min(state.overdue);
+        state.overdue -= count;
+        Ok(count)
+    }
+
+    async fn expirable(&self) {
+        self.wake.notified().await;
+    }
+
+    fn knows(&self, _: &VolumeId, _: &StoragePath, key: &FileKey) -> Knowledge {
+        let state = self.state.lock();
+        if state.recorded.contains(key) {
+            Knowledge::Recorded
+        } else if state.in_flight.contains(key) {
+            Knowledge::InFlight
+        } else {
+            Knowledge::Unknown
+        }
+    }
+
+    fn is_trustworthy(&self) -> bool {
+        !self.state.lock().untrustworthy
+    }
+}
+
+#[async_trait]
+impl StorageVolume for World {
+    fn id(&self) -> &VolumeId {
+        &self.id
+    }
+
+    fn mount_path(&self) -> Option<&Path> {
+        None
+    }
+
+    fn local_path(&self, _: &BlobPath) -> Option<PathBuf> {
+        None
+    }
+
+    fn status(&self) -> VolumeStatus {
+        let is_healthy = !self.state.lock().unhealthy;
+        VolumeStatus { total: 1, available: 1, is_healthy, read_only: false, why: None }
+    }
+
+    async fn probe(&self) -> Result<VolumeStatus> {
+        Ok(self.status())
+    }
+
+    async fn write(&self, _: &BlobPath, _: &mut Content, _: Durability) -> Result<StoredBlob> {
+        unreachable!("a sweeper writes nothing")
+    }
+
+    async fn open(&self, _: &BlobPath, _: Range<u64>) -> Result<BlobReader> {
+        unreachable!("a sweeper reads nothing")
+    }
+
+    async fn delete(&self, at: &BlobPath) -> Result<bool> {
+        if self.state.lock().hang_delete {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state.lock();
+        if state.undeletable.contains(&at.key) {
+            return Err(eio());
+        }
+        state.events.push("delete");
+        Ok(state.blobs.remove(&at.key).is_some())
+    }
+
+    async fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn sync_blob(&self, _: &BlobPath) -> Result<()> {
+        unreachable!("a sweeper syncs no content")
+    }
+
+    async fn sync_names(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        state.events.push("sync names");
+        if state.fail_sync { Err(eio()) } else { Ok(()) }
+    }
+
+    async fn list(&self, _: Option<&StoragePath>, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        let state = self.state.lock();
+        let limit = limit.min(state.page_max);
+        let from = from.map(|from| FileKey::parse(&from.0).unwrap());
+        let mut rest = state.blobs.values().filter(|blob| from.is_none_or(|from| blob.key > from));
+        let page = rest.by_ref().take(limit).cloned().collect::<Vec<_>>();
+        let next = rest.next().and(page.last()).map(|last| Cursor(last.key.to_string()));
+        let blobs = page.into_iter().map(|path| ListedBlob { path, length: 10 }).collect();
+        Ok(BlobPage { blobs, next })
+    }
+
+    async fn tidy(&self, _: Tidy) -> Result<TidyReport> {
+        self.state.lock().events.push("tidy");
+        Ok(TidyReport { removed: 2, bytes: 7, failed: 0 })
+    }
+
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl VolumeSet for One {
+    fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
+        (*id == self.0.id).then(|| Arc::clone(&self.0) as _)
+    }
+
+    fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
+        vec![Arc::clone(&self.0) as _]
+    }
+}
