@@ -161,6 +161,8 @@ pub(crate) struct Journal {
     /// The durable LSN that the disk was last told.
     noted: AtomicU64,
     poisoned: AtomicBool,
+    /// Callers reserve no more room.
+    closing: AtomicBool,
     appended_bytes: AtomicU64,
     segments_reused: AtomicU64,
     room_changed: Notify,
@@ -234,6 +236,7 @@ impl Journal {
             durable: AtomicU64::new(last.0),
             noted: AtomicU64::new(last.0),
             poisoned: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             appended_bytes: AtomicU64::new(0),
             segments_reused: AtomicU64::new(0),
             room_changed: Notify::new(),
@@ -266,6 +269,16 @@ impl Journal {
         self.poisoned.load(Ordering::Acquire)
     }
 
+    /// From now on callers reserve no room: the log is about to be left alone.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.room_changed.notify_waiters();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closing.load(Ordering::Acquire) { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
     /// Bytes of records appended since the log was opened.
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.appended_bytes.load(Ordering::Relaxed)
@@ -292,11 +305,12 @@ impl Journal {
     /// Reserves room for records with bodies of at most these sizes; waits while too much is pending or unsynced.
     ///
     /// # Errors
-    /// [`Error::InsufficientStorage`] when no segment can be made, [`Error::Poisoned`].
+    /// [`Error::InsufficientStorage`] when no segment can be made, [`Error::Poisoned`], [`Error::ShuttingDown`].
     ///
     /// # Cancel safety
     /// Dropping the future reserves nothing.
     pub(crate) async fn reserve(self: &Arc<Self>, bodies: &[usize]) -> Result<Room> {
+        self.check_open()?;
         let bytes = bodies.iter().map(|body| Room::cost(*body)).sum();
         if let Some(&body) = bodies.iter().find(|body| **body > Self::body_bytes_max()) {
             return Err(Error::TooLarge {
@@ -325,6 +339,7 @@ impl Journal {
             self.keep_signal.raise();
             self.written_something.notify_one();
             changed.await;
+            self.check_open()?;
         }
     }
 

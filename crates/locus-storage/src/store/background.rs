@@ -157,11 +157,13 @@ impl EmbeddedStore {
     }
 
     /// Makes everything durable and says so on the disk. Call it before [`EngineThreads::stop`]; the store can be
-    /// dropped afterwards.
+    /// dropped afterwards. From its beginning on every change is refused with
+    /// [`Error::ShuttingDown`](locus_core::Error::ShuttingDown).
     ///
     /// # Errors
     /// What a barrier says; then reopening decides.
     pub async fn shutdown(&self) -> Result<()> {
+        self.journal.close();
         self.barrier().await?;
         self.note_durable();
         let journal = Arc::clone(&self.journal);
