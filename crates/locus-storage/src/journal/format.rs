@@ -18,7 +18,7 @@ pub(crate) const RECORD_HEAD_BYTES: usize = 48;
 /// The newest format that this version reads, and the one it writes.
 pub(crate) const FORMAT: u32 = 1;
 /// Length of an encoded segment header (the rest of the header area is zero).
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 112;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 104;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LOCUSLOG";
 const BATCH_MAGIC: [u8; 4] = *b"LBAT";

@@ -3,7 +3,7 @@
 mod leased;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use locus_core::{
     Error, FailOutcome, FileKey, FileStatus, Lease, LeaseOptions, Leased, MetadataStore, Result,
@@ -128,7 +128,7 @@ impl FileScheduler {
                 return Err(over);
             }
             tokio::select! {
-                ready = self.store.ready(tenant.id()) => ready?,
+                ready = self.ready(tenant) => ready?,
                 () = clock.sleep_until(deadline) => return Err(over),
             }
         }
@@ -183,8 +183,13 @@ impl FileScheduler {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn ready(&self, tenant: &TenantContext) -> Result<()> {
+        let mut ready = std::pin::pin!(self.store.ready(tenant.id()));
+        // It listens before the status is asked for: a change in between is heard.
+        if let Poll::Ready(ready) = poll_fn(|context| Poll::Ready(ready.as_mut().poll(context))).await {
+            return ready;
+        }
         self.allow(tenant, TenantAccess::Work)?;
-        self.store.ready(tenant.id()).await
+        ready.await
     }
 
     /// Returns when any tenant may have a file to lease. May return early; [`next_any`](Self::next_any) tells.
@@ -348,7 +353,7 @@ impl FileScheduler {
             if let Some(file) = self.next_with(tenant, options.clone()).await? {
                 return Ok(file);
             }
-            self.store.ready(tenant.id()).await?;
+            self.ready(tenant).await?;
         }
     }
 }

@@ -156,18 +156,24 @@ impl EmbeddedStore {
         }
     }
 
-    /// Makes everything durable and says so on the disk. Call it before [`EngineThreads::stop`]; the store can be
+    /// Releases what workers inside this process still hold, makes everything durable and says so on the disk. Call it
+    /// before [`EngineThreads::stop`]; the store can be
     /// dropped afterwards. From its beginning on every change is refused with
     /// [`Error::ShuttingDown`](locus_core::Error::ShuttingDown).
     ///
     /// # Errors
     /// What a barrier says; then reopening decides.
     pub async fn shutdown(&self) -> Result<()> {
+        let released = self.release_held().await;
         self.journal.close();
         self.barrier().await?;
         self.note_durable();
         let journal = Arc::clone(&self.journal);
-        locus_fs::off_thread(&*self.config.disk, move || journal.flush_here()).await
+        locus_fs::off_thread(&*self.config.disk, move || journal.flush_here()).await?;
+        match released {
+            Err(locus_core::Error::ShuttingDown) => Ok(()), // closed before
+            other => other,
+        }
     }
 
     pub(super) async fn wait_expirable(&self) {

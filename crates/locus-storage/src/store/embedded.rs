@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use locus_core::{
@@ -92,6 +92,8 @@ pub(super) struct Cell {
     pub(super) state: Mutex<TenantState>,
     /// Something may be leased.
     pub(super) ready: Notify,
+    /// How often the tenant's status changed since the store was opened.
+    pub(super) status_changes: AtomicU64,
 }
 
 /// Numbers for people who watch a store.
@@ -317,6 +319,7 @@ impl Cells {
             no: self.all.len() as TenantNo,
             state: Mutex::new(TenantState::new(tenant.clone(), live)),
             ready: Notify::new(),
+            status_changes: AtomicU64::new(0),
         });
         self.all.push(Arc::clone(&cell));
         self.by_id.insert(tenant.clone(), Arc::clone(&cell));

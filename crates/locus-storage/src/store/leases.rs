@@ -1,9 +1,12 @@
 //! Handing files out: lease, renew, release, time-outs, and how to wait for a file.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use locus_core::{
-    Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Result, StoreTime, TenantId, Token,
+    Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Owner, Result, StoreTime, TenantId, Token,
     VolumeId,
 };
 use parking_lot::MutexGuard;
@@ -11,7 +14,7 @@ use parking_lot::MutexGuard;
 use super::{
     decide,
     embedded::{Cell, EmbeddedStore},
-    entry::Waits,
+    entry::{Entry, Waits},
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES},
     schedule::TenantNo,
     tenant::TenantState,
@@ -343,6 +346,25 @@ impl EmbeddedStore {
         self.journal.confirm_written(lsn).await
     }
 
+    /// Gives back what workers inside this process still hold: the store is being closed. The attempts do not count.
+    pub(super) async fn release_held(&self) -> Result<()> {
+        let cells = self.cells.read().all.clone();
+        for cell in cells {
+            let held: Vec<FileKey> =
+                cell.state.lock().entries().filter(|entry| is_held(entry)).map(|entry| entry.key).collect();
+            for keys in held.chunks(MOVE_MAX) {
+                let mut room = self.journal.reserve(&[FRAME_BYTES + keys.len() * CHANGE_BYTES]).await?;
+                let mut state = cell.state.lock();
+                let still = keys.iter().filter(|key| state.get(key).is_some_and(is_held));
+                let changes: Vec<_> = still.map(|key| Change::Released { key: *key }).collect();
+                if !changes.is_empty() {
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), changes, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The tenant of a lease that must hold; a tenant without files has none.
     fn lease_cell(&self, lease: &Lease) -> Result<Arc<Cell>> {
         match self.cell(&lease.tenant) {
@@ -377,10 +399,14 @@ impl EmbeddedStore {
 
     pub(super) async fn ready_for(&self, tenant: &TenantId) -> Result<()> {
         let cell = self.cell_or_new(tenant);
+        let changes = cell.status_changes.load(Ordering::Acquire);
         loop {
             let notified = cell.ready.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
+            if cell.status_changes.load(Ordering::Acquire) != changes {
+                return Ok(()); // the caller looks again, and is told
+            }
             let (due, hidden) = {
                 let mut state = cell.state.lock();
                 let now = self.clock.now();
@@ -460,10 +486,17 @@ impl EmbeddedStore {
     /// A tenant's status changed.
     pub(super) fn look_again(&self, tenant: &TenantId) {
         if let Some(cell) = self.cell(tenant) {
+            cell.status_changes.fetch_add(1, Ordering::AcqRel);
             self.schedule.push(cell.no);
             cell.ready.notify_waiters();
         }
     }
+}
+
+/// Whether a worker inside this process holds the file.
+fn is_held(entry: &Entry) -> bool {
+    entry.status == FileStatus::Processing
+        && entry.delivery.as_ref().is_some_and(|delivery| delivery.owner == Owner::Process)
 }
 
 /// Bounds of the records that a lease of `max` files may need: time-outs, the lease, its release.

@@ -2,7 +2,7 @@
 //! epoch. There is no second way to build state.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -228,14 +228,15 @@ impl Reading {
         self.directory.bytes()
     }
 
-    /// Contents that were confirmed before they were synced, above the last barrier, and that are still needed.
-    fn doubtful(&self) -> Result<Vec<Doubtful>> {
+    /// Contents that were confirmed before they were synced, above the last barrier, and that are still needed if the
+    /// log ends at `end`.
+    fn doubtful(&self, end: Lsn) -> Result<Vec<Doubtful>> {
         if self.survey.held.is_empty() {
             return Ok(Vec::new());
         }
         let mut doubtful: BTreeMap<(Lsn, usize), Doubtful> = BTreeMap::new();
         let mut by_key: HashMap<FileKey, (Lsn, usize)> = HashMap::new();
-        self.records(self.survey.end, |lsn, record| {
+        self.records(end, |lsn, record| {
             let Record::Files { groups, .. } = record else { return Ok(()) };
             for (tenant, changes) in groups {
                 for (ordinal, change) in changes.iter().enumerate() {
@@ -361,27 +362,39 @@ impl EmbeddedStore {
             checkpoints_damaged: reading.checkpoints.iter().filter(|(_, good)| good.is_none()).count() as u64,
             ..OpenReport::default()
         };
-        // Contents that were confirmed before they were synced: the first that is certainly gone ends the log.
-        let (reading, doubtful) = off_thread(&*config.disk, move || {
-            let doubtful = reading.doubtful();
-            (reading, doubtful)
-        })
-        .await;
-        for content in doubtful? {
-            match content.survived(&*config.volumes).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    report.content_lost = Some(content.blob.key);
-                    report.end = Lsn(content.lsn.0 - 1);
-                    break;
+        // Contents that were confirmed before they were synced: the first that is certainly gone ends the log. That may cut
+        // off the completion of an earlier file whose content was not looked at because of it: look again until all is well.
+        let reading = Arc::new(reading);
+        let mut checked = BTreeSet::new();
+        loop {
+            let (here, end) = (Arc::clone(&reading), report.end);
+            let doubtful = off_thread(&*config.disk, move || here.doubtful(end)).await?;
+            let mut cut = None;
+            report.unchecked = 0;
+            for content in doubtful {
+                if checked.contains(&content.blob.key) {
+                    continue;
                 }
-                Err(why @ Error::VolumeUnavailable { .. }) => {
-                    report.unchecked += 1;
-                    warn!(key = %content.blob.key, error = %why, "unsynced content not checked");
+                match content.survived(&*config.volumes).await {
+                    Ok(true) => {
+                        checked.insert(content.blob.key);
+                    }
+                    Ok(false) => {
+                        cut = Some((content.blob.key, Lsn(content.lsn.0 - 1)));
+                        break;
+                    }
+                    Err(why @ Error::VolumeUnavailable { .. }) => {
+                        report.unchecked += 1;
+                        warn!(key = %content.blob.key, error = %why, "unsynced content not checked");
+                    }
+                    Err(why) => return Err(why),
                 }
-                Err(why) => return Err(why),
             }
+            let Some((key, end)) = cut else { break };
+            report.content_lost = Some(key);
+            report.end = end;
         }
+        let reading = Arc::into_inner(reading).expect("because nobody else has it any more");
         let here = config.clone();
         let (store, report) =
             off_thread(&*config.disk, move || Self::resume(here, reading, limits, max_deliveries, report))

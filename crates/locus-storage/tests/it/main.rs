@@ -1,0 +1,5 @@
+//! The public behaviour of locus-storage.
+#![allow(missing_docs)]
+
+mod crash;
+mod world;
