@@ -1,0 +1,251 @@
+//! What the tests of pool and scheduler share: an open engine, a volume that hangs on command, a future polled by hand.
+
+#![allow(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use async_trait::async_trait;
+use locus_core::{
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, StoragePath,
+    StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId, VolumeStatus,
+};
+use locus_storage::{EngineOptions, FileScheduler, StoragePool, WriteOptions};
+use locus_testkit::{Fault, FaultId, OpKind};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::world::{Engine, World};
+
+/// An open engine with two volumes and two tenants.
+pub(crate) struct Bench {
+    pub(crate) world: World,
+    pub(crate) engine: Engine,
+    pub(crate) pool: StoragePool,
+    pub(crate) scheduler: FileScheduler,
+    pub(crate) acme: TenantContext,
+    pub(crate) other: TenantContext,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(EngineOptions::default(), 2)
+    }
+
+    pub(crate) fn with(options: EngineOptions, volumes: usize) -> Self {
+        let mut world = World::new(1, options);
+        world.volumes = volumes;
+        Self::open(world)
+    }
+
+    fn open(mut world: World) -> Self {
+        let engine = world.open().unwrap();
+        let (pool, scheduler) = (engine.pool.clone(), engine.scheduler.clone());
+        let (acme, other) = (engine.tenants[0].clone(), engine.tenants[1].clone());
+        Self { world, engine, pool, scheduler, acme, other }
+    }
+
+    /// The process dies and comes back.
+    pub(crate) fn restart(self) -> Self {
+        let Self { world, .. } = self;
+        world.disk.heal_all();
+        world.disk.kill();
+        Self::open(world)
+    }
+
+    pub(crate) fn run<T>(&mut self, call: impl Future<Output = T>) -> T {
+        self.world.run(&self.engine, call)
+    }
+
+    /// Like `run`; the clock moves to the next deadline whenever nobody else can go on.
+    pub(crate) fn run_on<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let (store, clock) = (self.engine.store.clone(), self.world.clock.clone());
+        let idle = move || (store.commit_step() | store.keep_step()) || clock.advance_to_next();
+        self.world.stepper.block_on(call, idle)
+    }
+
+    /// Polls by hand up to `polls` times, the committer in between. Drops the future when it is not done by then.
+    pub(crate) fn poll<T>(&mut self, polls: usize, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = Box::pin(call);
+        for _ in 0..polls {
+            if let Poll::Ready(done) = poll_once(call.as_mut()) {
+                return Some(done);
+            }
+            self.commit();
+        }
+        None
+    }
+
+    /// Steps of committer and keeper until there is nothing to do.
+    pub(crate) fn commit(&self) {
+        while self.engine.store.commit_step() | self.engine.store.keep_step() {}
+    }
+
+    pub(crate) fn write(&mut self, content: impl Into<Content>) -> FileKey {
+        self.write_with(content, WriteOptions::new()).unwrap()
+    }
+
+    pub(crate) fn write_with(
+        &mut self,
+        content: impl Into<Content>,
+        options: WriteOptions,
+    ) -> Result<FileKey> {
+        let (pool, acme) = (self.pool.clone(), self.acme.clone());
+        let content = content.into();
+        self.run(async move { pool.write(&acme, content, options).await })
+    }
+
+    /// The content of one of acme's files, checked.
+    pub(crate) fn read(&mut self, key: FileKey) -> Result<Vec<u8>> {
+        let (pool, acme) = (self.pool.clone(), self.acme.clone());
+        self.run(async move { Ok(pool.read(&acme, &key).await?.bytes().await?.to_vec()) })
+    }
+
+    pub(crate) fn volume_of(&mut self, key: FileKey) -> VolumeId {
+        let (pool, acme) = (self.pool.clone(), self.acme.clone());
+        let location = self.run(async move { pool.location(&acme, &key).await }).unwrap().unwrap();
+        location.volume_id.unwrap()
+    }
+
+    /// Keys of all blobs on all volumes.
+    pub(crate) fn blobs(&mut self) -> Vec<FileKey> {
+        let blobs = {
+            let Self { world, engine, .. } = self;
+            world.run(engine, engine.blobs()).unwrap()
+        };
+        blobs.into_iter().map(|blob| blob.key).collect()
+    }
+
+    pub(crate) fn counts(&self) -> TenantCounts {
+        self.engine.store.counts().get(self.acme.id()).copied().unwrap_or_default()
+    }
+
+    /// Plants a fault on what happens under `/vol-<n>`.
+    pub(crate) fn fault(&self, volume: usize, kind: OpKind, fault: Fault) -> FaultId {
+        let root = PathBuf::from(format!("/vol-{volume}"));
+        self.world.disk.fail(fault.on(kind).at(move |path| path.starts_with(&root)))
+    }
+
+    /// Puts a volume that hangs on command in the place of `vol-<n>`.
+    pub(crate) fn hanging(&mut self, volume: usize) -> Arc<Hanging> {
+        let id = vol(volume);
+        let inner = self.engine.registry.take(&id).unwrap();
+        let hanging = Arc::new(Hanging { inner, hang: Mutex::new(Hang::No), go: Notify::new() });
+        self.engine.registry.insert(hanging.clone()).unwrap();
+        hanging
+    }
+}
+
+pub(crate) fn poll_once<F: Future + ?Sized>(call: Pin<&mut F>) -> Poll<F::Output> {
+    call.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub(crate) fn vol(number: usize) -> VolumeId {
+    VolumeId::parse(&format!("vol-{number}")).unwrap()
+}
+
+/// Where a write stops until it is told to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hang {
+    No,
+    Before,
+    After,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hanging {
+    inner: Arc<dyn StorageVolume>,
+    hang: Mutex<Hang>,
+    go: Notify,
+}
+
+impl Hanging {
+    pub(crate) fn hang(&self, hang: Hang) {
+        *self.hang.lock() = hang;
+    }
+
+    pub(crate) fn go(&self) {
+        self.hang(Hang::No);
+        self.go.notify_waiters();
+    }
+
+    async fn pass(&self, gate: Hang) {
+        let go = self.go.notified();
+        let hangs = *self.hang.lock() == gate;
+        if hangs {
+            go.await;
+        }
+    }
+}
+
+#[async_trait]
+impl StorageVolume for Hanging {
+    fn id(&self) -> &VolumeId {
+        self.inner.id()
+    }
+
+    fn mount_path(&self) -> Option<&Path> {
+        self.inner.mount_path()
+    }
+
+    fn local_path(&self, at: &BlobPath) -> Option<PathBuf> {
+        self.inner.local_path(at)
+    }
+
+    fn status(&self) -> VolumeStatus {
+        self.inner.status()
+    }
+
+    async fn probe(&self) -> Result<VolumeStatus> {
+        self.inner.probe().await
+    }
+
+    async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob> {
+        self.pass(Hang::Before).await;
+        let stored = self.inner.write(at, content, how).await;
+        self.pass(Hang::After).await;
+        stored
+    }
+
+    async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
+        self.inner.open(at, expected).await
+    }
+
+    async fn delete(&self, at: &BlobPath) -> Result<bool> {
+        self.inner.delete(at).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn sync_blob(&self, at: &BlobPath) -> Result<()> {
+        self.inner.sync_blob(at).await
+    }
+
+    async fn sync_names(&self) -> Result<()> {
+        self.inner.sync_names().await
+    }
+
+    async fn list(
+        &self,
+        under: Option<&StoragePath>,
+        from: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<BlobPage> {
+        self.inner.list(under, from, limit).await
+    }
+
+    async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
+        self.inner.tidy(what).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
