@@ -48,27 +48,33 @@ impl TenantDirectory {
     /// [`Error::Corrupt`] and [`Error::NewerFormat`] name the file that cannot be read; nothing was changed.
     pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: PathBuf) -> Result<Self> {
         create_dirs(&*disk, &dir)?;
-        let mut known = HashMap::new();
-        for entry in disk.read_dir(&dir).map_err(Error::io("list", &dir))? {
-            let entry = entry.map_err(Error::io("list", &dir))?;
-            // What a killed replace left ends otherwise; nothing else is ours.
-            let Some(name) = entry.name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
-            if entry.kind != EntryKind::File {
-                continue;
-            }
-            let path = dir.join(&entry.name);
-            let Some(bytes) = read_bounded(&*disk, &path, record::FILE_BYTES_MAX)? else { continue };
-            let tenant = record::decode(&path, &bytes)?;
-            if tenant.id.as_str() != name {
-                return Err(Error::Corrupt {
-                    place: path.display().to_string(),
-                    why: format!("it holds tenant {}", tenant.id).into(),
-                });
-            }
-            known.insert(tenant.id.clone(), Arc::new(tenant));
-        }
+        let tenants = Self::read(&*disk, &dir)?;
+        let known = tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect();
         let inner = Inner { disk, clock, dir, known: RwLock::new(known), changing: Arc::new(Mutex::new(())) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The tenants in `dir`, in order of their names, without opening it: also while somebody else has it open. None when
+    /// there is no such directory. Blocks the thread.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<Tenant>> {
+        let entries = match disk.read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::io("list", dir))?,
+        };
+        let mut tenants = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list", dir))?;
+            // What a killed replace left ends otherwise; nothing else is ours.
+            let Some(name) = entry.name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
+            if entry.kind == EntryKind::File {
+                tenants.extend(read_tenant(disk, dir.join(&entry.name), name)?);
+            }
+        }
+        tenants.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(tenants)
     }
 
     /// Creates the tenant unless it is there already. An existing tenant stays as it is.
@@ -192,4 +198,17 @@ impl Inner {
         self.known.write().insert(tenant.id.clone(), Arc::clone(&tenant));
         Ok(tenant)
     }
+}
+
+/// The tenant `name` in the file at `path`; `None` when the file is gone.
+fn read_tenant(disk: &dyn Disk, path: PathBuf, name: &str) -> Result<Option<Tenant>> {
+    let Some(bytes) = read_bounded(disk, &path, record::FILE_BYTES_MAX)? else { return Ok(None) };
+    let tenant = record::decode(&path, &bytes)?;
+    if tenant.id.as_str() != name {
+        return Err(Error::Corrupt {
+            place: path.display().to_string(),
+            why: format!("it holds tenant {}", tenant.id).into(),
+        });
+    }
+    Ok(Some(tenant))
 }

@@ -1,1 +1,81 @@
-//! Placeholder.
+//! Locus: an embeddable, multi-tenant file queue over a pool of storage volumes.
+//!
+//! A producer hands in content and gets a key; each file is leased to one worker at a time; the worker completes it (it
+//! is deleted) or fails it (it comes back later, with backoff). [`Locus::builder`] opens a data directory and gives a
+//! [`Locus`]: its [`pool`](Locus::pool) takes and reads content, its [`scheduler`](Locus::scheduler) leases files, its
+//! [`workers`](Locus::workers) run a handler for each, its [`tenants`](Locus::tenants) keep owners apart.
+//!
+//! ```
+//! use locus::prelude::*;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let temp = tempfile::tempdir()?;
+//! # let dir = temp.path();
+//! let locus = Locus::builder()
+//!     .data_dir(dir.join("data"))
+//!     .add_volume(LocalVolume::new("vol-001", dir.join("data/vol-001")))
+//!     .add_tenant("acme")
+//!     .build()
+//!     .await?;
+//! let acme = locus.tenants().get("acme").await?;
+//!
+//! let options = WriteOptions::new().original_name("hello.txt").directory("/letters");
+//! let key = locus.pool().write(&acme, "hello", options).await?; // durable once this returns
+//! assert_eq!(locus.pool().read(&acme, &key).await?.bytes().await?, "hello");
+//!
+//! let workers = locus.workers(&acme).concurrency(8);
+//! let done = workers
+//!     .run_until_drained(|file: WorkerFile| async move {
+//!         println!("{:?}: {} bytes", file.original_name, file.bytes().await?.len());
+//!         Ok(()) // completed, and deleted; an error brings the file back later
+//!     })
+//!     .await?;
+//! assert_eq!(done.completed, 1);
+//! locus.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Cancel safety
+//! A dropped future leaves a state that its method names. A dropped [`Locus`] is closed in the background;
+//! [`Locus::shutdown`] waits for that.
+
+mod background;
+mod builder;
+mod cleanup;
+mod gate;
+mod handle;
+mod inspect;
+mod mounts;
+pub mod prelude;
+mod quotas;
+mod settings;
+mod tenants;
+mod threads;
+mod workers;
+
+pub use builder::Builder;
+pub use bytes::Bytes;
+pub use cleanup::StorageCleanup;
+pub use handle::Locus;
+pub use inspect::{InspectedVolume, Inspection};
+pub use locus_core::{
+    BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
+    ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, IdempotencyKey, Lease, LeaseOptions,
+    Limit, LogicalDir, Outcome, Owner, Properties, Remember, Result, RetryPolicy, Scope, StorageVolume,
+    StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId, TenantStatus,
+    Timestamp, Token, Usage, VolumeId, VolumeStatus,
+};
+pub use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
+pub use locus_storage::{
+    FileReader, FileScheduler, FileStream, LeasedFile, OpenReport, StoragePool, StoreStatistics, VolumeInfo,
+    WriteOptions,
+};
+pub use quotas::Quotas;
+pub use settings::{
+    BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,
+    StoreSettings, TenantSettings, VolumeSettings, WorkerSettings, settings_markdown, settings_toml,
+};
+pub use tenants::Tenants;
+pub use workers::{WorkSummary, WorkerFile, WorkerHandle, Workers};

@@ -1,0 +1,96 @@
+//! What goes on by itself in an open store: started in one place, stopped in one.
+
+use std::{sync::Arc, time::Duration};
+
+use locus_cleanup::Sweeper;
+use locus_core::{Clock, Upkeep};
+use locus_storage::{EmbeddedStore, StoragePool};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use crate::{cleanup::StorageCleanup, mounts::MountNote, settings::BackgroundSettings};
+
+/// What the background works on.
+pub(crate) struct Parts {
+    pub(crate) engine: Arc<EmbeddedStore>,
+    pub(crate) pool: StoragePool,
+    pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) note: MountNote,
+    pub(crate) settings: BackgroundSettings,
+}
+
+/// The tasks. Dropping it stops them at their next `.await`, without waiting.
+#[derive(Debug)]
+pub(crate) struct Background {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Background {
+    /// Starts everything.
+    pub(crate) fn start(parts: Parts) -> Self {
+        let background = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let Parts { engine, pool, sweeper, clock, note, settings } = parts;
+        let upkeep: Arc<dyn Upkeep> = engine.clone();
+        let cleanup = StorageCleanup::new(Arc::clone(&sweeper), upkeep, pool.clone());
+        let reaper = Arc::clone(&sweeper);
+        let checkpoints = Arc::clone(&engine);
+        background.spawn(async move { engine.run_barriers().await });
+        background.spawn(async move { checkpoints.run_checkpoints().await });
+        background.spawn(async move { reaper.run_reaper().await });
+        background.spawn(async move { sweeper.run_expirer().await });
+        background.spawn(remove_leftovers(cleanup, Arc::clone(&clock), settings.residue_interval));
+        background.spawn(watch_volumes(pool, clock, note, settings.probe_interval));
+        background.tasks.close();
+        background
+    }
+
+    /// Stops everything and waits for it.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Every job is a loop of steps that may be dropped anywhere.
+    fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = job => {}
+            }
+        });
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Once at the start, then at each interval.
+async fn remove_leftovers(cleanup: StorageCleanup, clock: Arc<dyn Clock>, interval: Duration) {
+    loop {
+        if let Err(error) = cleanup.leftovers().await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "leftovers could not be looked for, tried again later"
+            );
+        }
+        clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
+    }
+}
+
+/// Measures the volumes at each interval, and notes when others are mounted than before.
+async fn watch_volumes(pool: StoragePool, clock: Arc<dyn Clock>, note: MountNote, interval: Duration) {
+    loop {
+        if let Err(error) = note.refresh(&pool, None).await {
+            warn!(error = &error as &dyn std::error::Error, "mounts could not be noted, tried again later");
+        }
+        clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
+        pool.probe_all().await;
+    }
+}

@@ -1,0 +1,360 @@
+//! From settings and components to an open store.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use locus_cleanup::Sweeper;
+use locus_core::{
+    Clock, DirectoryQuota, Durability, Entropy, Error, MetadataStore, Result, RetryPolicy, StorageVolume,
+    SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, join_bounded,
+};
+use locus_fs::{DirLock, Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec, create_dirs, off_thread};
+use locus_storage::{EmbeddedStore, FileScheduler, StoragePool, StoreConfig, VolumeRegistry};
+use locus_tenant::TenantDirectory;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tracing::info;
+
+use crate::{
+    background::{Background, Parts},
+    gate::Gate,
+    handle::{Locus, Opened, Running},
+    mounts::MountNote,
+    settings::{RetrySettings, Settings, TenantSettings, invalid},
+    threads::{SharedLock, Threads},
+    workers::{Stop, Tools},
+};
+
+/// Volumes that are opened at the same time.
+const VOLUMES_OPENING_MAX: usize = 16;
+
+type Change = Box<dyn FnOnce(&mut Settings) + Send>;
+
+/// Describes a store to be opened. Made by [`Locus::builder`].
+///
+/// Setters neither fail nor touch a disk; [`build`](Self::build) does both. What a setter says wins over
+/// [`settings`](Self::settings), in whatever order they are called.
+#[must_use = "a builder opens nothing until it is built"]
+pub struct Builder {
+    settings: Settings,
+    changes: Vec<Change>,
+    tenants: Vec<String>,
+    volumes: Vec<Box<dyn VolumeSpec>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    disk: Arc<dyn Disk>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("volumes", &self.volumes)
+            .field("tenants", &self.tenants)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            changes: Vec::new(),
+            tenants: Vec::new(),
+            volumes: Vec::new(),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            disk: Arc::new(OsDisk),
+        }
+    }
+}
+
+impl Builder {
+    /// Everything that was not said otherwise, for example from [`Settings::load`].
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The directory of journal, checkpoints and tenants. Default `./locus-data`; created when absent.
+    pub fn data_dir(self, dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        self.change(|settings| settings.store.data_dir = dir)
+    }
+
+    /// Adds a volume. It is opened by [`build`](Self::build), and may lie in the data directory.
+    pub fn add_volume(mut self, volume: impl VolumeSpec + 'static) -> Self {
+        self.volumes.push(Box::new(volume));
+        self
+    }
+
+    /// Adds a tenant, which is created when absent. An existing one keeps its status and properties.
+    pub fn add_tenant(mut self, id: impl Into<String>) -> Self {
+        self.tenants.push(id.into());
+        self
+    }
+
+    /// What `Ok` of a change promises. Default [`Durability::Durable`].
+    pub fn durability(self, durability: Durability) -> Self {
+        self.change(move |settings| settings.store.durability = durability)
+    }
+
+    /// What `Ok` of a completion promises. Default: as [`durability`](Self::durability). Buffered completions are lazy:
+    /// power loss may deliver a completed file again, and loses none.
+    pub fn complete_durability(self, durability: Durability) -> Self {
+        self.change(move |settings| settings.store.complete_durability = Some(durability))
+    }
+
+    /// When failed files come back. Default: 5 s after the first failure, 10 s after the second, given up at the third.
+    pub fn retry_policy(self, policy: RetryPolicy) -> Self {
+        self.change(move |settings| settings.retry = RetrySettings::from(policy))
+    }
+
+    /// How long a lease lasts when it does not say. Default 30 min.
+    pub fn visibility_timeout(self, timeout: Duration) -> Self {
+        self.change(move |settings| settings.leases.visibility_timeout = timeout)
+    }
+
+    /// After this many deliveries a file that times out is given up. Default the larger of 10 and twice the retries; less
+    /// than the retries is refused.
+    pub fn max_deliveries(self, deliveries: u32) -> Self {
+        self.change(move |settings| settings.leases.max_deliveries = Some(deliveries))
+    }
+
+    /// Most files of a tenant without a limit of its own. Default no limit.
+    pub fn tenant_quota(self, files: u64) -> Self {
+        self.change(move |settings| settings.quotas.tenant = Some(files))
+    }
+
+    /// Most files of the store as a whole. Default no limit.
+    pub fn global_quota(self, files: u64) -> Self {
+        self.change(move |settings| settings.quotas.global = Some(files))
+    }
+
+    /// Most files in one directory, named as `tenant/directory`. Said twice for one directory, the last one holds.
+    pub fn directory_quota(self, pattern: impl Into<String>, files: u64) -> Self {
+        let pattern = pattern.into();
+        self.change(move |settings| {
+            settings.quotas.directories.retain(|quota| quota.pattern != pattern);
+            let quota = DirectoryQuota { pattern, max_files: files, max_bytes: None, enabled: true };
+            settings.quotas.directories.push(quota);
+        })
+    }
+
+    /// Largest segment of the journal, in bytes: 1 MiB to 1 GiB. Default 64 MiB.
+    pub fn segment_size(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.journal.segment_size = bytes)
+    }
+
+    /// Longest time that anything written stays unsynced. Default 1 s.
+    pub fn max_unsynced(self, time: Duration) -> Self {
+        self.change(move |settings| settings.store.max_unsynced = time)
+    }
+
+    /// Where time comes from. Default the machine's clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where randomness comes from. Default the operating system.
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// The disk of the data directory and of volumes that were described by a path. Default the machine's disk.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Opens the store: locks the data directory, recovers what is there, creates tenants that are absent, opens the
+    /// volumes, and only then starts what goes on by itself. Needs a tokio runtime with its time driver.
+    ///
+    /// # Errors
+    /// When anything fails, nothing is left running and the directory is unlocked again.
+    /// [`Error::InvalidSetting`] and [`Error::InvalidId`] name what contradicts, before a disk is touched;
+    /// [`Error::AlreadyOpen`] names who has the data directory or a volume; [`Error::VolumeUnavailable`] names a volume
+    /// that cannot be used; [`Error::Corrupt`], [`Error::NewerFormat`] and [`Error::Io`] name the place.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves a directory that can be opened again.
+    pub async fn build(self) -> Result<Locus> {
+        let plan = self.plan()?;
+        plan.open().await
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Settings) + Send + 'static) -> Self {
+        self.changes.push(Box::new(change));
+        self
+    }
+
+    /// Everything that can be refused without a disk.
+    fn plan(self) -> Result<Plan> {
+        let mut settings = self.settings;
+        for change in self.changes {
+            change(&mut settings);
+        }
+        for id in self.tenants {
+            let id = TenantId::parse(&id)?;
+            if !settings.tenants.iter().any(|tenant| tenant.id == id) {
+                settings.tenants.push(TenantSettings { id, properties: Default::default() });
+            }
+        }
+        settings.check()?;
+        let mut volumes = self.volumes;
+        for volume in &settings.volumes {
+            volumes.push(Box::new(LocalVolume::new(volume.id.as_str(), &volume.path)));
+        }
+        let mut named: Vec<(VolumeId, Box<dyn VolumeSpec>)> = Vec::new();
+        for volume in volumes {
+            let id = volume.id()?;
+            if named.iter().any(|(other, _)| *other == id) {
+                return invalid(format!("volumes[{id}]"), "is there twice");
+            }
+            named.push((id, volume));
+        }
+        settings.store.data_dir = std::path::absolute(&settings.store.data_dir)
+            .map_err(Error::io("find the directory", &settings.store.data_dir))?;
+        Ok(Plan { settings, volumes: named, clock: self.clock, entropy: self.entropy, disk: self.disk })
+    }
+}
+
+/// A builder without contradictions.
+struct Plan {
+    settings: Settings,
+    volumes: Vec<(VolumeId, Box<dyn VolumeSpec>)>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    disk: Arc<dyn Disk>,
+}
+
+/// The mounted volumes, and the lock of the data directory, which the store thereby holds as long as it lives.
+#[derive(Debug)]
+struct LockedVolumes {
+    volumes: Arc<VolumeRegistry>,
+    _lock: SharedLock,
+}
+
+impl VolumeSet for LockedVolumes {
+    fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
+        self.volumes.volume(id)
+    }
+
+    fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
+        self.volumes.all()
+    }
+}
+
+impl Plan {
+    /// The gates of a start, one after the other; the last step starts what runs by itself.
+    async fn open(mut self) -> Result<Locus> {
+        let dir = self.settings.store.data_dir.clone();
+
+        let (disk, at) = (Arc::clone(&self.disk), dir.clone());
+        let lock = off_thread(&*self.disk, move || {
+            create_dirs(&*disk, &at)?;
+            DirLock::acquire(&*disk, &at, &DirLock::me())
+        })
+        .await?;
+        let lock = Arc::new(Mutex::new(Some(lock)));
+
+        let (disk, clock, at) = (Arc::clone(&self.disk), Arc::clone(&self.clock), dir.clone());
+        let (tenants, note) = off_thread(&*self.disk, move || {
+            let tenants = TenantDirectory::open(Arc::clone(&disk), clock, at.join("tenants"))?;
+            Ok::<_, Error>((tenants, MountNote::open(disk, at)))
+        })
+        .await?;
+
+        let context = self.volume_context().await?;
+        let registry = VolumeRegistry::new();
+        self.mount(&registry, &context, &note).await?;
+
+        let config = StoreConfig {
+            dir,
+            options: self.settings.engine(),
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            volumes: Arc::new(LockedVolumes { volumes: Arc::clone(&registry), _lock: Arc::clone(&lock) }),
+        };
+        let (engine, report) = EmbeddedStore::open(config).await?;
+
+        for tenant in &self.settings.tenants {
+            tenants.ensure(&tenant.id, tenant.properties.clone()).await?;
+        }
+
+        let store: Arc<dyn MetadataStore> = engine.clone();
+        let upkeep: Arc<dyn Upkeep> = engine.clone();
+        let gate = Arc::new(Gate::new(tenants, Arc::clone(&store)));
+        let durability = self.settings.store.durability;
+        let pool = StoragePool::new(Arc::clone(&store), registry, gate.clone(), context, durability);
+        note.refresh(&pool, None).await?;
+        let volumes: Arc<dyn VolumeSet> = Arc::new(pool.clone());
+        let sweeper = Arc::new(Sweeper::new(upkeep, volumes, Arc::clone(&self.clock)));
+        let tools = Tools {
+            scheduler: FileScheduler::new(Arc::clone(&store), gate.clone(), pool.clone()),
+            pool: pool.clone(),
+            store,
+            gate,
+            clock: Arc::clone(&self.clock),
+            stop: Stop::default(),
+            settings: self.settings.workers.clone(),
+            visibility_timeout: self.settings.leases.visibility_timeout,
+        };
+
+        let threads = engine
+            .spawn_threads()
+            .map_err(Error::io("start the threads of", &self.settings.store.data_dir))?;
+        let background = Background::start(Parts {
+            engine: Arc::clone(&engine),
+            pool,
+            sweeper: Arc::clone(&sweeper),
+            clock: Arc::clone(&self.clock),
+            note: note.clone(),
+            settings: self.settings.background.clone(),
+        });
+        let running =
+            Running { background, threads: Threads::new(threads, lock), note, runtime: Handle::current() };
+        info!(dir = %self.settings.store.data_dir.display(), "store opened");
+        Ok(Locus::new(Opened { tools, engine, sweeper, report, disk: self.disk }, running))
+    }
+
+    /// Volumes carry the identity of their store, which is drawn before its first opening.
+    async fn volume_context(&self) -> Result<VolumeContext> {
+        let (disk, entropy) = (Arc::clone(&self.disk), Arc::clone(&self.entropy));
+        let dir = self.settings.store.data_dir.clone();
+        let store = off_thread(&*self.disk, move || EmbeddedStore::identify(&dir, &*disk, &*entropy)).await?;
+        let (disk, clock) = (Arc::clone(&self.disk), Arc::clone(&self.clock));
+        Ok(VolumeContext { store, disk, clock, entropy: Arc::clone(&self.entropy) })
+    }
+
+    /// Opens and probes every volume; recovery needs them to see what is there.
+    async fn mount(
+        &mut self,
+        registry: &VolumeRegistry,
+        context: &VolumeContext,
+        note: &MountNote,
+    ) -> Result<()> {
+        let mut opening = Vec::new();
+        for (id, mut spec) in std::mem::take(&mut self.volumes) {
+            if note.expects(&id).await {
+                spec.expect_existing();
+            }
+            opening.push(open_volume(spec, context.clone()));
+        }
+        for opened in join_bounded(opening, VOLUMES_OPENING_MAX).await {
+            registry.insert(opened?)?;
+        }
+        Ok(())
+    }
+}
+
+async fn open_volume(spec: Box<dyn VolumeSpec>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
+    let volume = spec.open(context).await?;
+    let status = volume.probe().await?;
+    if status.is_healthy {
+        return Ok(volume);
+    }
+    let why = status.why.unwrap_or("is unhealthy".into());
+    Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why })
+}

@@ -1,0 +1,113 @@
+//! The keeper of tenants as the rest of an open store sees it: it also refuses work once the store is being closed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use async_trait::async_trait;
+use locus_core::{
+    Error, MetadataStore, Properties, Result, Tenant, TenantAccess, TenantId, TenantManager, TenantStatus,
+};
+use locus_tenant::TenantDirectory;
+use tokio::sync::Notify;
+
+/// How far the store is on its way to being closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Phase {
+    Open,
+    /// No new work; what is leased may be ended.
+    Closing,
+    Closed,
+}
+
+/// Every call of pool and scheduler asks here first.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    tenants: TenantDirectory,
+    store: Arc<dyn MetadataStore>,
+    phase: AtomicU8,
+    changed: Notify,
+}
+
+impl Gate {
+    pub(crate) fn new(tenants: TenantDirectory, store: Arc<dyn MetadataStore>) -> Self {
+        Self { tenants, store, phase: AtomicU8::new(Phase::Open as u8), changed: Notify::new() }
+    }
+
+    /// From now on no work is taken, and whoever waits for files is told so.
+    pub(crate) async fn close_to_work(&self) -> Result<()> {
+        self.enter(Phase::Closing);
+        for tenant in self.tenants.list().await? {
+            self.store.tenant_changed(&tenant.id);
+        }
+        Ok(())
+    }
+
+    /// From now on every call is refused.
+    pub(crate) fn close(&self) {
+        self.enter(Phase::Closed);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Open as u8
+    }
+
+    /// Returns when the tenant may work, or the store is being closed.
+    pub(crate) async fn until_allowed(&self, id: &TenantId) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.check(id, TenantAccess::Work) {
+                Err(Error::TenantDisabled { .. }) => changed.await,
+                _ => return,
+            }
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    fn refuse_from(&self, phase: Phase) -> Result<()> {
+        if self.phase.load(Ordering::Acquire) >= phase as u8 { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl TenantManager for Gate {
+    async fn create(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>> {
+        self.refuse_from(Phase::Closing)?;
+        self.tenants.create(id, properties).await
+    }
+
+    async fn try_get(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>> {
+        self.tenants.try_get(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<Arc<Tenant>>> {
+        self.tenants.list().await
+    }
+
+    async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>> {
+        self.refuse_from(Phase::Closing)?;
+        let tenant = self.tenants.set_status(id, status).await?;
+        self.store.tenant_changed(id);
+        self.changed.notify_waiters();
+        Ok(tenant)
+    }
+
+    fn check(&self, id: &TenantId, access: TenantAccess) -> Result<Arc<Tenant>> {
+        self.refuse_from(match access {
+            TenantAccess::Work => Phase::Closing,
+            TenantAccess::Read => Phase::Closed,
+        })?;
+        self.tenants.check(id, access)
+    }
+
+    fn is_known(&self, id: &TenantId) -> bool {
+        self.tenants.is_known(id)
+    }
+}

@@ -1,0 +1,239 @@
+//! An open store.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use locus_cleanup::Sweeper;
+use locus_core::{MetadataStore, Result, TenantContext};
+use locus_fs::{Disk, OsDisk, off_thread};
+use locus_storage::{EmbeddedStore, FileScheduler, OpenReport, StoragePool, StoreStatistics};
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use crate::{
+    background::Background,
+    builder::Builder,
+    cleanup::StorageCleanup,
+    inspect::{Inspection, inspect},
+    mounts::MountNote,
+    quotas::Quotas,
+    tenants::Tenants,
+    threads::Threads,
+    workers::{Source, Tools, Workers},
+};
+
+/// An open store. Cheap to clone, and usable from all threads; clones are the same store.
+///
+/// [`shutdown`](Self::shutdown) closes it and waits. When the last clone is dropped instead, it is closed in the
+/// background without patience for workers; and where its runtime ends first, what was confirmed is there at the next
+/// start, as after a kill.
+#[derive(Clone)]
+pub struct Locus {
+    shared: Arc<Shared>,
+}
+
+/// The parts of an open store.
+pub(crate) struct Opened {
+    pub(crate) tools: Tools,
+    pub(crate) engine: Arc<EmbeddedStore>,
+    pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) report: OpenReport,
+    pub(crate) disk: Arc<dyn Disk>,
+}
+
+/// What is to be stopped.
+pub(crate) struct Running {
+    pub(crate) background: Background,
+    pub(crate) threads: Threads,
+    pub(crate) note: MountNote,
+    /// Where a dropped store is closed.
+    pub(crate) runtime: Handle,
+}
+
+struct Shared {
+    opened: Opened,
+    /// `None` once the store is closed. Held while it is being closed, so that whoever asks again waits.
+    running: tokio::sync::Mutex<Option<Running>>,
+}
+
+impl fmt::Debug for Locus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locus").field("store", &self.shared.opened.engine.id()).finish_non_exhaustive()
+    }
+}
+
+impl Locus {
+    /// Describes a store to be opened.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(opened: Opened, running: Running) -> Self {
+        Self { shared: Arc::new(Shared { opened, running: tokio::sync::Mutex::new(Some(running)) }) }
+    }
+
+    /// Looks at a data directory without opening it: read-only, without the lock, also while another process runs on it.
+    ///
+    /// # Errors
+    /// [`Error::Io`](locus_core::Error::Io) when there is no store; [`Error::Corrupt`](locus_core::Error::Corrupt) and
+    /// [`Error::NewerFormat`](locus_core::Error::NewerFormat) name the place.
+    pub async fn inspect(dir: impl AsRef<Path>) -> Result<Inspection> {
+        let dir = dir.as_ref().to_path_buf();
+        off_thread(&OsDisk, move || inspect(&Arc::new(OsDisk), &dir)).await
+    }
+
+    /// Creates, finds and switches tenants.
+    #[must_use]
+    pub fn tenants(&self) -> Tenants {
+        Tenants::new(Arc::clone(&self.tools().gate))
+    }
+
+    /// Takes and reads content; mounts volumes.
+    #[must_use]
+    pub fn pool(&self) -> &StoragePool {
+        &self.tools().pool
+    }
+
+    /// Leases files to workers.
+    #[must_use]
+    pub fn scheduler(&self) -> &FileScheduler {
+        &self.tools().scheduler
+    }
+
+    /// Sets limits and tells usage.
+    #[must_use]
+    pub fn quotas(&self) -> Quotas {
+        Quotas::new(Arc::clone(&self.tools().gate), Arc::clone(&self.tools().store))
+    }
+
+    /// Runs sweeps on demand.
+    #[must_use]
+    pub fn cleanup(&self) -> StorageCleanup {
+        let Opened { engine, sweeper, .. } = &self.shared.opened;
+        StorageCleanup::new(Arc::clone(sweeper), engine.clone(), self.pool().clone())
+    }
+
+    /// Workers for the files of one tenant.
+    pub fn workers(&self, tenant: &TenantContext) -> Workers {
+        Workers::new(self.tools().clone(), Source::One(tenant.clone()))
+    }
+
+    /// Workers for the files of all tenants, chosen fairly.
+    pub fn workers_any(&self) -> Workers {
+        Workers::new(self.tools().clone(), Source::Any)
+    }
+
+    /// How many files each tenant has, by state. Tenants without files are left out.
+    #[must_use]
+    pub fn counts(&self) -> locus_core::StoreCounts {
+        self.tools().store.counts()
+    }
+
+    /// Sizes of journal and checkpoints, and how far the journal is durable.
+    #[must_use]
+    pub fn statistics(&self) -> StoreStatistics {
+        self.shared.opened.engine.statistics()
+    }
+
+    /// A barrier: returns when everything confirmed so far survives power loss.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`](locus_core::Error::Poisoned) when that can no longer be promised.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn sync(&self) -> Result<()> {
+        self.tools().store.sync().await
+    }
+
+    /// What was found when the store was opened.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        &self.shared.opened.report
+    }
+
+    /// Closes the store: takes no new work, waits for workers until `workers.drain_timeout` is over, releases what they
+    /// hold, makes everything durable, and unlocks the directory. Whoever waits for files is told
+    /// [`Error::ShuttingDown`](locus_core::Error::ShuttingDown), as is every later call. Closing a closed store succeeds.
+    /// A handler that blocks its thread and never gives way cannot be dropped, and is waited for.
+    ///
+    /// # Errors
+    /// What the store says, such as [`Error::Poisoned`](locus_core::Error::Poisoned); it is closed all the same.
+    ///
+    /// # Cancel safety
+    /// Once begun, closing goes on even when the future is dropped.
+    pub async fn shutdown(&self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::spawn(async move { shared.close().await }).await {
+            Ok(closed) => closed,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(locus_core::Error::ShuttingDown), // the runtime itself is being closed
+            },
+        }
+    }
+
+    fn tools(&self) -> &Tools {
+        &self.shared.opened.tools
+    }
+}
+
+impl Shared {
+    async fn close(&self) -> Result<()> {
+        let mut slot = self.running.lock().await;
+        let Some(running) = slot.take() else { return Ok(()) };
+        let patience = self.opened.tools.settings.drain_timeout;
+        Closing::of(&self.opened).close(running, patience).await
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get_mut().take() {
+            let (closing, runtime) = (Closing::of(&self.opened), running.runtime.clone());
+            // Where the runtime is gone, so are the tasks; the threads hear of it by their drop.
+            runtime.spawn(async move {
+                if let Err(error) = closing.close(running, Duration::ZERO).await {
+                    warn!(error = &error as &dyn std::error::Error, "dropped store was not closed cleanly");
+                }
+            });
+        }
+    }
+}
+
+/// The way to a closed store.
+struct Closing {
+    tools: Tools,
+    engine: Arc<EmbeddedStore>,
+    disk: Arc<dyn Disk>,
+}
+
+impl Closing {
+    fn of(opened: &Opened) -> Self {
+        Self {
+            tools: opened.tools.clone(),
+            engine: Arc::clone(&opened.engine),
+            disk: Arc::clone(&opened.disk),
+        }
+    }
+
+    /// Goes on to the end whatever fails on the way, and says what failed first.
+    async fn close(self, running: Running, patience: Duration) -> Result<()> {
+        let Tools { gate, stop, clock, pool, .. } = &self.tools;
+        let woken = gate.close_to_work().await;
+        stop.tasks.close();
+        stop.drain_then_halt(&**clock, patience, stop.tasks.wait()).await;
+        running.background.stop().await;
+        let stored = self.engine.shutdown().await;
+        let noted = running.note.refresh(pool, Some(&|id| self.engine.files_on(id))).await;
+        gate.close();
+        let threads = running.threads;
+        let lock = off_thread(&*self.disk, move || threads.join()).await;
+        let mut unmounted = Ok(());
+        for volume in pool.volumes() {
+            unmounted = unmounted.and(pool.unmount(&volume.id).await);
+        }
+        lock.lock().take();
+        info!("store closed");
+        woken.and(stored).and(noted).and(unmounted)
+    }
+}

@@ -1,0 +1,187 @@
+//! The table of all settings, from which `docs/settings.md` and `config/locus.toml` are made.
+
+use std::fmt::Write;
+
+use crate::settings::{model::Settings, unit::size_text};
+
+/// One setting.
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    /// Its default as TOML says it; `None` when it is unset by default.
+    default: fn(&Settings) -> Option<String>,
+    /// What it would look like when it is unset by default; else empty.
+    example: &'static str,
+    meaning: &'static str,
+}
+
+const SECTIONS: [(&str, &str); 9] = [
+    ("store", "Where the store lies and what it promises."),
+    ("journal", "How the journal is kept."),
+    ("retry", "When failed files come back."),
+    ("leases", "How long workers may take."),
+    ("quotas", "How many files may be held. What was set at run time wins over these."),
+    ("workers", "How workers run unless told otherwise."),
+    ("background", "What goes on by itself."),
+    ("volumes", "The volumes to mount at start: one [[volumes]] for each."),
+    ("tenants", "The tenants to create when absent: one [[tenants]] for each."),
+];
+
+const COUNT: &str = "number";
+const FILES: &str = "files";
+const TIME: &str = "time: `500ms`, `30s`, `5m`, `1h`, `1day`";
+const SIZE: &str = "size: `64 KiB`, `32 MiB`, `1 GiB`";
+const PROMISE: &str = "`durable` or `buffered`";
+const SWITCH: &str = "`true` or `false`";
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { name: "store.data_dir", unit: "path", default: |s| text(s.store.data_dir.display()), example: "",
+        meaning: "The directory of journal, checkpoints and tenants. A relative path is relative to this file." },
+    Row { name: "store.durability", unit: PROMISE, default: |s| promise(s.store.durability), example: "",
+        meaning: "What Ok of a change promises: it survives power loss (durable), or the death of the process (buffered)." },
+    Row { name: "store.complete_durability", unit: PROMISE, default: |s| s.store.complete_durability.and_then(promise), example: "\"buffered\"",
+        meaning: "What Ok of a completion promises. Unset: as store.durability. With buffered, power loss may deliver a completed file again." },
+    Row { name: "store.max_unsynced", unit: TIME, default: |s| time(s.store.max_unsynced), example: "",
+        meaning: "Longest time that anything written stays unsynced: what power loss may take in buffered mode." },
+    Row { name: "store.max_unsynced_size", unit: SIZE, default: |s| size(s.store.max_unsynced_size), example: "",
+        meaning: "Most bytes of the journal that stay unsynced; beyond them callers wait. 1 MiB to 1 TiB." },
+    Row { name: "store.downtime_max", unit: TIME, default: |s| time(s.store.downtime_max), example: "",
+        meaning: "Most that store time, in which delays and ages count, advances over a restart." },
+    Row { name: "store.idempotency_max", unit: COUNT, default: |s| number(s.store.idempotency_max), example: "",
+        meaning: "Most idempotency keys remembered; beyond them a write with a key is refused." },
+    Row { name: "journal.segment_size", unit: SIZE, default: |s| size(s.journal.segment_size), example: "",
+        meaning: "Largest segment of the journal. 1 MiB to 1 GiB. A fresh store begins with small ones and doubles." },
+    Row { name: "journal.pending_max", unit: SIZE, default: |s| size(s.journal.pending_max), example: "",
+        meaning: "Most bytes of records that wait in memory to be written; beyond them callers wait. 64 KiB to 1 TiB." },
+    Row { name: "journal.checkpoint_size", unit: SIZE, default: |s| size(s.journal.checkpoint_size), example: "",
+        meaning: "A checkpoint is due when the log since the last one is longer than this and than that checkpoint. 64 KiB to 1 TiB." },
+    Row { name: "retry.max_retries", unit: COUNT, default: |s| number(s.retry.max_retries), example: "",
+        meaning: "The failure with this number is the last." },
+    Row { name: "retry.initial_delay", unit: TIME, default: |s| time(s.retry.initial_delay), example: "",
+        meaning: "Delay after the first failure." },
+    Row { name: "retry.exponential", unit: SWITCH, default: |s| number(s.retry.exponential), example: "",
+        meaning: "Whether the delay doubles with each failure." },
+    Row { name: "retry.max_delay", unit: TIME, default: |s| time(s.retry.max_delay), example: "",
+        meaning: "No delay is longer than this." },
+    Row { name: "leases.visibility_timeout", unit: TIME, default: |s| time(s.leases.visibility_timeout), example: "",
+        meaning: "How long a lease lasts when it does not say; then the file is handed out again." },
+    Row { name: "leases.max_deliveries", unit: COUNT, default: |s| s.leases.max_deliveries.and_then(number), example: "10",
+        meaning: "After this many deliveries a file that times out is given up. Unset: the larger of 10 and twice retry.max_retries. Less than retry.max_retries is refused." },
+    Row { name: "quotas.global", unit: FILES, default: |s| s.quotas.global.and_then(number), example: "10000000",
+        meaning: "Most files of the store as a whole. Unset: no limit." },
+    Row { name: "quotas.tenant", unit: FILES, default: |s| s.quotas.tenant.and_then(number), example: "1000000",
+        meaning: "Most files of a tenant without a limit of its own. Unset: no limit." },
+    Row { name: "quotas.directories", unit: "list", default: |_| None, example: "[{ pattern = \"acme/invoices\", max_files = 10000, enabled = true }]",
+        meaning: "Limits of single directories: `pattern` is tenant/directory, `max_files` its limit, `enabled` (default true) whether it holds." },
+    Row { name: "workers.concurrency", unit: FILES, default: |s| number(s.workers.concurrency), example: "",
+        meaning: "Files that one set of workers processes at the same time." },
+    Row { name: "workers.drain_timeout", unit: TIME, default: |s| time(s.workers.drain_timeout), example: "",
+        meaning: "How long handlers that run are waited for when workers or the store stop; then their files are released." },
+    Row { name: "background.probe_interval", unit: TIME, default: |s| time(s.background.probe_interval), example: "",
+        meaning: "How often volumes are measured and their identity is checked." },
+    Row { name: "background.residue_interval", unit: TIME, default: |s| time(s.background.residue_interval), example: "",
+        meaning: "How often what killed writes left on volumes is looked for and removed; always once at start." },
+    Row { name: "volumes", unit: "list", default: |_| None, example: "id = \"vol-001\"\npath = \"./locus-data/vol-001\"",
+        meaning: "`id` is its name; `path` its directory, created when absent. A relative path is relative to this file." },
+    Row { name: "tenants", unit: "list", default: |_| None, example: "id = \"acme\"\nproperties = { city = \"Graz\" }",
+        meaning: "`id` is its name; `properties` are given to it when it is created." },
+];
+
+/// Whether `name` is a setting, with dots between its parts.
+pub(crate) fn is_known(name: &str) -> bool {
+    ROWS.iter().any(|row| row.name == name)
+}
+
+/// The page `docs/settings.md`.
+#[must_use]
+pub fn settings_markdown() -> String {
+    let defaults = Settings::default();
+    let mut page = String::from(
+        "# Settings\n\n\
+         Made from the code by `LOCUS_WRITE_SETTINGS=1 cargo test -p locus --test it settings`; do not edit by hand.\n\n\
+         `Settings::load(\"config/locus.toml\")` reads the file, then variables of the environment: `LOCUS__SECTION__KEY`\n\
+         wins over `key` in `[section]`, for example `LOCUS__LEASES__VISIBILITY_TIMEOUT=10m`. Lists come from the file alone.\n\
+         Relative paths are relative to the file. Unknown names and contradictions are refused by name.\n",
+    );
+    for (section, meaning) in SECTIONS {
+        write(
+            &mut page,
+            format_args!(
+                "\n## [{section}]\n{meaning}\n\n| name | unit | default | meaning |\n|---|---|---|---|\n"
+            ),
+        );
+        for row in rows_of(section) {
+            let default = (row.default)(&defaults).map_or("unset".into(), |value| format!("`{value}`"));
+            write(
+                &mut page,
+                format_args!("| `{}` | {} | {default} | {} |\n", row.name, row.unit, row.meaning),
+            );
+        }
+    }
+    page
+}
+
+/// The file `config/locus.toml`: every setting with its default and unit.
+#[must_use]
+pub fn settings_toml() -> String {
+    let defaults = Settings::default();
+    let mut file = String::from(
+        "# Every setting with its default and unit. What is commented out is unset by default.\n\
+         # The environment wins: LOCUS__SECTION__KEY, for example LOCUS__LEASES__VISIBILITY_TIMEOUT=10m.\n\
+         # Made from the code, as docs/settings.md says.\n",
+    );
+    for (section, meaning) in SECTIONS {
+        write(&mut file, format_args!("\n# {meaning}\n"));
+        let is_list = rows_of(section).any(|row| row.name == section);
+        if !is_list {
+            write(&mut file, format_args!("[{section}]\n"));
+        }
+        for row in rows_of(section) {
+            let key = row.name.rsplit('.').next().unwrap_or(row.name);
+            write(&mut file, format_args!("# {} ({})\n", row.meaning, row.unit.replace('`', "")));
+            match (row.default)(&defaults) {
+                Some(value) => write(&mut file, format_args!("{key} = {value}\n")),
+                None if is_list => {
+                    write(&mut file, format_args!("# [[{section}]]\n"));
+                    for line in row.example.lines() {
+                        write(&mut file, format_args!("# {line}\n"));
+                    }
+                }
+                None => write(&mut file, format_args!("# {key} = {}\n", row.example)),
+            }
+        }
+    }
+    file
+}
+
+fn rows_of(section: &str) -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(move |row| row.name.split('.').next() == Some(section))
+}
+
+fn write(to: &mut String, what: std::fmt::Arguments<'_>) {
+    to.write_fmt(what).expect("because a text takes everything");
+}
+
+fn number(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn text(value: impl ToString) -> Option<String> {
+    Some(format!("\"{}\"", value.to_string()))
+}
+
+fn size(bytes: u64) -> Option<String> {
+    text(size_text(bytes))
+}
+
+fn time(time: std::time::Duration) -> Option<String> {
+    text(humantime_serde::re::humantime::format_duration(time))
+}
+
+fn promise(durability: locus_core::Durability) -> Option<String> {
+    text(match durability {
+        locus_core::Durability::Durable => "durable",
+        locus_core::Durability::Buffered => "buffered",
+    })
+}

@@ -1,0 +1,10 @@
+//! The facade: what a program that embeds Locus sees.
+
+mod queue;
+mod quotas;
+mod settings;
+mod start;
+mod stop;
+mod support;
+mod tenants;
+mod workers;

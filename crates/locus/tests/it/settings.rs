@@ -1,0 +1,163 @@
+//! Settings: the file, the environment, the documents.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use locus::{Error, Settings, settings_markdown, settings_toml};
+use rstest::rstest;
+
+use crate::support::setting_of;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn put(path: &Path, text: &str) {
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(true).open(path).expect("a writable path");
+    file.write_all(text.as_bytes()).expect("room");
+}
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Settings, Error> {
+    let temp = tempfile::tempdir().expect("a place for files");
+    let path = temp.path().join("locus.toml");
+    put(&path, text);
+    Settings::load_with(&path, environment.iter().map(|(name, value)| (name.to_string(), value.to_string())))
+}
+
+/// With `LOCUS_WRITE_SETTINGS` set, writes what the code says instead of comparing it.
+fn hold(path: &str, made: &str) {
+    let path = root().join(path);
+    if std::env::var_os("LOCUS_WRITE_SETTINGS").is_some() {
+        put(&path, made);
+    }
+    let kept = std::fs::read_to_string(&path).expect("the document");
+    assert!(kept == made, "{} differs from the code: see its first lines", path.display());
+}
+
+#[test]
+fn the_settings_file_is_what_the_code_says() {
+    hold("config/locus.toml", &settings_toml());
+}
+
+#[test]
+fn the_settings_page_is_what_the_code_says() {
+    hold("docs/settings.md", &settings_markdown());
+}
+
+#[test]
+fn the_settings_file_holds_the_defaults() {
+    let config = root().join("config");
+    let loaded = Settings::load_with(&config.join("locus.toml"), []).unwrap();
+    let mut defaults = Settings::default();
+    defaults.store.data_dir = std::path::absolute(&config).unwrap().join("./locus-data");
+    assert_eq!(loaded, defaults);
+}
+
+#[test]
+fn what_is_commented_out_in_the_settings_file_can_be_commented_in() {
+    let text = settings_toml();
+    let mut enabled = String::new();
+    for line in text.lines() {
+        let setting = line.strip_prefix("# ").filter(|rest| {
+            rest.starts_with("[[") || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        });
+        enabled += setting.unwrap_or(line);
+        enabled += "\n";
+    }
+    let settings = load(&enabled, &[]).unwrap();
+    assert_eq!(settings.volumes.len(), 1);
+    assert_eq!(settings.tenants[0].properties["city"], "Graz");
+    assert_eq!(settings.quotas.directories[0].max_files, 10_000);
+    assert!(settings.quotas.global.is_some() && settings.leases.max_deliveries.is_some());
+}
+
+#[test]
+fn every_setting_is_in_the_documents() {
+    let all = serde_json::to_value(Settings::default()).unwrap();
+    let mut names = Vec::new();
+    for (section, value) in all.as_object().unwrap() {
+        match value.as_object() {
+            Some(keys) => names.extend(keys.keys().map(|key| format!("{section}.{key}"))),
+            None => names.push(section.clone()),
+        }
+    }
+    assert!(names.len() > 20, "{names:?}");
+    let page = settings_markdown();
+    for name in names {
+        assert!(page.contains(&format!("| `{name}` |")), "{name} is not documented");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[leases]\nvisibility_timeout = \"10m\"\n[journal]\nsegment_size = \"2 MiB\"";
+    let settings = load(
+        text,
+        &[
+            ("LOCUS__LEASES__VISIBILITY_TIMEOUT", "90s"),
+            ("LOCUS__QUOTAS__TENANT", "7"),
+            ("LOCUS__JOURNAL__PENDING_MAX", "1048576"),
+            ("LOCUS__RETRY__EXPONENTIAL", "false"),
+            ("LOCUS__STORE__DURABILITY", "buffered"),
+            ("LOCUSX__STORE__NONSENSE", "1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.leases.visibility_timeout, Duration::from_secs(90));
+    assert_eq!(settings.journal.segment_size, 2 << 20);
+    assert_eq!(settings.journal.pending_max, 1 << 20);
+    assert_eq!(settings.quotas.tenant, Some(7));
+    assert!(!settings.retry.exponential);
+    assert_eq!(settings.store.durability, locus::Durability::Buffered);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("locus.toml");
+    put(
+        &path,
+        "[store]\ndata_dir = \"data\"\n[[volumes]]\nid = \"a\"\npath = \"vol-a\"\n\
+         [[volumes]]\nid = \"b\"\npath = \"/mnt/b\"",
+    );
+    let settings = Settings::load_with(&path, []).unwrap();
+    assert_eq!(settings.store.data_dir, temp.path().join("data"));
+    assert_eq!(settings.volumes[0].path, temp.path().join("vol-a"));
+    assert_eq!(settings.volumes[1].path, Path::new("/mnt/b"));
+}
+
+#[rstest]
+#[case::unknown_key("[store]\ndata_dri = \"x\"", &[], "store.data_dri")]
+#[case::unknown_section("[stroe]\ndata_dir = \"x\"", &[], "stroe.data_dir")]
+#[case::unknown_in_the_environment("", &[("LOCUS__STORE__NONSENSE", "1")], "store.nonsense")]
+#[case::wrong_kind("[store]\nidempotency_max = \"many\"", &[], "store.idempotency_max")]
+#[case::no_time("[leases]\nvisibility_timeout = \"soon\"", &[], "leases.visibility_timeout")]
+#[case::no_size("", &[("LOCUS__JOURNAL__SEGMENT_SIZE", "big")], "journal.segment_size")]
+#[case::no_durability("[store]\ndurability = \"maybe\"", &[], "store.durability")]
+#[case::unknown_in_a_list("[[volumes]]\nid = \"a\"\npath = \"x\"\ndepth = 3", &[], "volumes")]
+#[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]
+#[case::contradiction("[retry]\nmax_retries = 5\n[leases]\nmax_deliveries = 4", &[], "leases.max_deliveries")]
+#[case::range("[journal]\nsegment_size = \"4 KiB\"", &[], "journal.segment_size")]
+#[case::glob("[[quotas.directories]]\npattern = \"*/x\"\nmax_files = 1", &[], "quotas.directories[*/x]")]
+#[case::twice("[[tenants]]\nid = \"a\"\n[[tenants]]\nid = \"a\"", &[], "tenants[a]")]
+fn b86_a_bad_setting_is_refused_by_its_name(
+    #[case] text: &str,
+    #[case] environment: &[(&str, &str)],
+    #[case] name: &str,
+) {
+    let error = load(text, environment).unwrap_err();
+    assert_eq!(setting_of(&error), name, "{error}");
+}
+
+#[test]
+fn a_missing_file_and_a_file_that_is_no_toml_are_named() {
+    let missing = Settings::load("/nonexistent/locus.toml").unwrap_err();
+    assert!(missing.to_string().contains("/nonexistent/locus.toml"), "{missing}");
+    let error = load("[store", &[]).unwrap_err();
+    assert!(setting_of(&error).ends_with("locus.toml"), "{error}");
+}

@@ -1,0 +1,48 @@
+//! What the tests share.
+
+use std::{path::Path, time::Duration};
+
+use locus::{Builder, prelude::*};
+
+/// A store in `dir` with one volume and the tenant `acme`.
+pub(crate) fn builder(dir: &Path) -> Builder {
+    Locus::builder()
+        .data_dir(dir.join("data"))
+        .add_volume(LocalVolume::new("vol-001", dir.join("vol-001")))
+        .add_tenant("acme")
+}
+
+pub(crate) async fn open(dir: &Path) -> (Locus, TenantContext) {
+    let locus = builder(dir).build().await.expect("a good builder");
+    let acme = locus.tenants().get("acme").await.expect("the builder's tenant");
+    (locus, acme)
+}
+
+pub(crate) async fn write(locus: &Locus, tenant: &TenantContext, text: &str) -> FileKey {
+    locus.pool().write(tenant, text, WriteOptions::new()).await.expect("room for a small file")
+}
+
+/// Gives way until `condition` holds; a test that waits in vain fails.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(what, waiting).await;
+}
+
+/// Fails instead of hanging.
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(Duration::from_secs(60), future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+pub(crate) fn setting_of(error: &Error) -> &str {
+    match error {
+        Error::InvalidSetting { name, .. } => name,
+        other => panic!("not about a setting: {other}"),
+    }
+}
