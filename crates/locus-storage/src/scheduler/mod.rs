@@ -344,7 +344,8 @@ impl FileScheduler {
     }
 
     fn hand_out(&self, leased: Leased) -> LeasedFile {
-        LeasedFile::new(leased.lease, self.pool.locate(leased.record.clone()), leased.record.owner)
+        let owner = leased.record.owner.clone();
+        LeasedFile::new(leased.lease, self.pool.locate(leased.record), owner)
     }
 
     /// Waits for the tenant's next file.

@@ -135,13 +135,25 @@ fn b6_a_write_dropped_at_its_volume_leaves_nothing(#[case] hang: Hang) {
     bench.write("fits");
 }
 
-#[test]
-fn b6_a_write_dropped_after_any_poll_is_there_or_not() {
+#[rstest]
+#[case::tidied_by_steps(false)]
+#[case::tidied_in_the_background(true)]
+fn b6_a_write_dropped_after_any_poll_is_there_or_not(#[case] in_background: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _entered = in_background.then(|| runtime.enter());
     let (mut there, mut not) = (0, 0);
     for polls in 0..20 {
         let mut bench = Bench::with(one_file_only(), 1);
         let (pool, acme, store) = (bench.pool.clone(), bench.acme.clone(), bench.engine.store.clone());
         let done = bench.poll(polls, pool.write(&acme, "hello", WriteOptions::new()));
+        // What was left to the runtime runs before the committer comes to its next step.
+        if in_background {
+            runtime.block_on(async {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
         bench.commit();
         while bench.run(pool.tidy_residue(&*store)) > 0 {}
         match bench.blobs().as_slice() {
@@ -649,6 +661,26 @@ fn a_leased_file_is_deleted_only_by_force() {
     bench.run(pool.delete(&acme, &key)).unwrap();
     bench.run(scheduler.complete(&file.lease)).unwrap();
     assert!(bench.run(scheduler.next(&acme)).unwrap().is_none());
+}
+
+#[test]
+fn calls_may_move_between_threads() {
+    fn spawnable<T: Send>(_: T) {}
+    let bench = Bench::new();
+    let (pool, scheduler, acme) = (&bench.pool, &bench.scheduler, &bench.acme);
+    let key = locus_core::FileKey::generate(Timestamp::from_micros(0), &[1; 10]);
+    spawnable(pool.write(acme, "x", WriteOptions::new()));
+    spawnable(pool.write_batch(acme, Vec::new()));
+    spawnable(async { pool.read(acme, &key).await?.bytes().await });
+    spawnable(pool.read_range(acme, &key, 0..1));
+    spawnable(pool.probe_all());
+    spawnable(pool.tidy_residue(&*bench.engine.store));
+    spawnable(pool.mount(LocalVolume::new("vol-9", "/vol-9")));
+    spawnable(scheduler.next_timeout(acme, std::time::Duration::ZERO));
+    spawnable(scheduler.next_any());
+    spawnable(scheduler.stream(acme));
+    spawnable(bench.engine.sweeper.run_all());
+    spawnable(bench.engine.sweeper.run_reaper());
 }
 
 // ---- volumes ----------------------------------------------------------------------------------------------------
