@@ -1,0 +1,166 @@
+//! Many pending files: what they cost to hold, to lease, to complete, and to open again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use locus_benches::{
+    BoxError, Engine, Ground, Spread, Stopwatch, is_quick, percentile, rate, resident_bytes, thousands,
+};
+use locus_core::{Durability, LeaseOptions, MetadataStore};
+use locus_storage::EngineOptions;
+
+/// Files of one lease and of one completion while the store is emptied.
+const BATCH: usize = 64;
+
+struct Form {
+    files: u64,
+    /// Files of one line of the table.
+    slice: u64,
+    /// Leases that are timed while nothing else goes on, and rounds of it.
+    leases: u64,
+    rounds: usize,
+}
+
+fn main() -> Result<(), BoxError> {
+    let form = if is_quick() {
+        Form { files: 100_000, slice: 20_000, leases: 2_000, rounds: 2 }
+    } else {
+        Form { files: 1_000_000, slice: 100_000, leases: 10_000, rounds: 5 }
+    };
+    let ground = Ground::open(env!("CARGO_TARGET_TMPDIR"))?;
+    println!("# {} pending files\n\n{ground}", thousands(form.files as f64));
+    println!("settings:    defaults, Buffered; one tenant; records without content, 32-byte names\n");
+    tokio::runtime::Runtime::new()?.block_on(run(&form, &ground))
+}
+
+fn options() -> EngineOptions {
+    EngineOptions { durability: Durability::Buffered, ..EngineOptions::default() }
+}
+
+async fn run(form: &Form, ground: &Ground) -> Result<(), BoxError> {
+    let dir = ground.path().join("store");
+
+    let engine = Engine::open(&dir, options(), true).await?;
+    let before = resident_bytes()?;
+    let watch = Stopwatch::start();
+    engine.fill(form.files).await?;
+    let filled = rate(form.files, watch.elapsed());
+    let held = resident_bytes()?.saturating_sub(before);
+    println!("accepted, 1,000 by one record   {} /s", thousands(filled));
+    println!("memory per pending file         {} bytes", held / form.files);
+    engine.abandon().await?;
+
+    let engine = reopen("killed, no checkpoint asked for", &dir, form).await?;
+    engine.store.checkpoint().await?;
+    engine.close().await?;
+    let engine = reopen("closed just behind a checkpoint", &dir, form).await?;
+    println!();
+
+    lease_beside_checkpoint(&engine, form).await?;
+    drain(&engine, form).await?;
+    engine.close().await
+}
+
+async fn reopen(how: &str, dir: &std::path::Path, form: &Form) -> Result<Engine, BoxError> {
+    let watch = Stopwatch::start();
+    let engine = Engine::open(dir, options(), true).await?;
+    let took = watch.elapsed();
+    let report = &engine.report;
+    if report.files != form.files {
+        return Err(format!("{} files came back of {}", report.files, form.files).into());
+    }
+    println!("reopened, {how}: {took:.2?} ({} records replayed)", thousands(report.replayed as f64));
+    Ok(engine)
+}
+
+/// Times of single leases: alone, then while checkpoints are written one after the other. The files are given back.
+async fn lease_beside_checkpoint(engine: &Engine, form: &Form) -> Result<(), BoxError> {
+    println!("| a lease | p50 | p99 | longest | leases |");
+    println!("|---|---|---|---|---|");
+    let mut p99 = [vec![], vec![]];
+    for _ in 0..form.rounds {
+        let done = AtomicBool::new(false);
+        let mut alone = time_leases(engine, form.leases, &done).await?;
+        p99[0].push(tell("alone", &mut alone));
+
+        let done = Arc::new(AtomicBool::new(false));
+        let (store, end) = (Arc::clone(&engine.store), Arc::clone(&done));
+        let watch = Stopwatch::start();
+        let writer = tokio::spawn(async move {
+            let taken = store.checkpoint().await;
+            end.store(true, Ordering::Release);
+            taken
+        });
+        let mut beside = time_leases(engine, u64::MAX, &done).await?;
+        writer.await??;
+        p99[1].push(tell(&format!("while a checkpoint runs ({:.0?})", watch.elapsed()), &mut beside));
+    }
+    let [alone, beside] = p99.map(|figures| Spread::of(&figures));
+    println!("\np99 in microseconds: alone {alone}, while a checkpoint runs {beside}\n");
+    Ok(())
+}
+
+fn tell(name: &str, times: &mut [Duration]) -> f64 {
+    let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| percentile(times, part));
+    println!("| {name} | {p50:.1?} | {p99:.1?} | {longest:.1?} | {} |", times.len());
+    p99.as_secs_f64() * 1e6
+}
+
+/// Leases one file after the other until there were so many or `done` says so, each timed.
+async fn time_leases(engine: &Engine, most: u64, done: &AtomicBool) -> Result<Vec<Duration>, BoxError> {
+    let (lease, mut leased, mut times) = (LeaseOptions::new(), Vec::new(), Vec::new());
+    while (times.len() as u64) < most && !done.load(Ordering::Acquire) {
+        let watch = Stopwatch::start();
+        let files = engine.store.lease(&engine.tenant, 1, &lease).await?;
+        times.push(watch.elapsed());
+        if files.is_empty() {
+            break;
+        }
+        leased.extend(files.into_iter().map(|file| file.lease));
+    }
+    for lease in &leased {
+        engine.store.release(lease).await?;
+    }
+    Ok(times)
+}
+
+/// Leases and completes everything; beside that, records of what is durably over go.
+async fn drain(engine: &Engine, form: &Form) -> Result<(), BoxError> {
+    println!("| leased and completed, {BATCH} at a time | files/s |");
+    println!("|---|---|");
+    let lease = LeaseOptions::new();
+    let (mut ended, mut slices) = (0, Vec::new());
+    while ended < form.files {
+        let (watch, mut slice) = (Stopwatch::start(), 0);
+        while slice < form.slice {
+            let files = engine.store.lease(&engine.tenant, BATCH, &lease).await?;
+            if files.is_empty() {
+                break;
+            }
+            let leases = files.into_iter().map(|file| file.lease).collect::<Vec<_>>();
+            engine.store.complete(&leases).await?;
+            slice += leases.len() as u64;
+            engine.reap_ready().await?;
+        }
+        if slice == 0 {
+            return Err(format!("only {ended} files could be leased").into());
+        }
+        ended += slice;
+        slices.push(rate(slice, watch.elapsed()));
+        println!("| up to {} | {} |", thousands(ended as f64), thousands(*slices.last().unwrap_or(&0.0)));
+    }
+    let half = slices.len() / 2;
+    let (first, second) = (Spread::of(&slices[..half]), Spread::of(&slices[half..]));
+    println!("\nsecond half over first half: {:.2}", second.median / first.median);
+    engine.reap().await?;
+    let left: u64 = engine.store.counts().values().map(locus_core::TenantCounts::files).sum();
+    if left > 0 {
+        return Err(format!("{left} files are left").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! What the benchmarks share: the ground they run on, the floors they are held against, an engine without a pool, and
+//! how figures are told.
+//!
+//! A *floor* makes the system calls that a promise demands, with the same syncs in the same order, and nothing else: no
+//! index, no checksum, no recovery. [`FileFloor`] keeps a file for each content, [`LogFloor`] keeps content and record
+//! together in one log.
+
+mod engine;
+mod figures;
+mod floor;
+mod ground;
+mod process;
+mod queue;
+
+pub use engine::{Engine, VOLUME};
+pub use figures::{Spread, Stopwatch, percentile, rate, thousands};
+pub use floor::{FileFloor, Load, LogFloor, Promise};
+pub use ground::Ground;
+pub use process::resident_bytes;
+pub use queue::Queue;
+
+/// What a benchmark may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether the tiny form was asked for: `LOCUS_BENCH_QUICK=1`.
+#[must_use]
+pub fn is_quick() -> bool {
+    std::env::var("LOCUS_BENCH_QUICK").is_ok_and(|value| !matches!(value.as_str(), "" | "0"))
+}
