@@ -129,34 +129,44 @@ async fn time_leases(engine: &Engine, most: u64, done: &AtomicBool) -> Result<Ve
     Ok(times)
 }
 
-/// Leases and completes everything; beside that, records of what is durably over go.
+/// Leases and completes everything. In between, records of what is durably over go, which is timed by itself.
 async fn drain(engine: &Engine, form: &Form) -> Result<(), BoxError> {
-    println!("| leased and completed, {BATCH} at a time | files/s |");
-    println!("|---|---|");
+    println!(
+        "| leased and completed, {BATCH} at a time | files/s | records let go meanwhile, in | longest call |"
+    );
+    println!("|---|---|---|---|");
     let lease = LeaseOptions::new();
     let (mut ended, mut slices) = (0, Vec::new());
     while ended < form.files {
-        let (watch, mut slice) = (Stopwatch::start(), 0);
+        let (mut slice, mut took, mut reaping) = (0, Duration::ZERO, Duration::ZERO);
+        let mut longest = Duration::ZERO;
         while slice < form.slice {
+            let watch = Stopwatch::start();
             let files = engine.store.lease(&engine.tenant, BATCH, &lease).await?;
             if files.is_empty() {
                 break;
             }
+            let leased = watch.elapsed();
             let leases = files.into_iter().map(|file| file.lease).collect::<Vec<_>>();
             engine.store.complete(&leases).await?;
+            let both = watch.elapsed();
             slice += leases.len() as u64;
+            took += both;
+            longest = longest.max(leased).max(both - leased);
             engine.reap_ready().await?;
+            reaping += watch.elapsed() - both;
         }
         if slice == 0 {
             return Err(format!("only {ended} files could be leased").into());
         }
         ended += slice;
-        slices.push(rate(slice, watch.elapsed()));
-        println!("| up to {} | {} |", thousands(ended as f64), thousands(*slices.last().unwrap_or(&0.0)));
+        let speed = rate(slice, took);
+        slices.push(speed);
+        let (ended, speed) = (thousands(ended as f64), thousands(speed));
+        println!("| up to {ended} | {speed} | {reaping:.1?} | {longest:.1?} |");
     }
-    let half = slices.len() / 2;
-    let (first, second) = (Spread::of(&slices[..half]), Spread::of(&slices[half..]));
-    println!("\nsecond half over first half: {:.2}", second.median / first.median);
+    let (first, second) = slices.split_at(slices.len() / 2);
+    println!("\nsecond half over first half: {:.2}", Spread::of(second).median / Spread::of(first).median);
     engine.reap().await?;
     let left: u64 = engine.store.counts().values().map(locus_core::TenantCounts::files).sum();
     if left > 0 {
