@@ -111,6 +111,8 @@ pub struct StoreStatistics {
     pub written: Lsn,
     /// Last LSN that survives power loss.
     pub durable: Lsn,
+    /// Idempotency keys that are remembered.
+    pub idempotency_keys: u64,
 }
 
 impl EmbeddedStore {
@@ -131,6 +133,7 @@ impl EmbeddedStore {
             segments_reused: self.journal.segments_reused(),
             written: self.journal.written(),
             durable: self.journal.durable(),
+            idempotency_keys: self.places.remembered.load(std::sync::atomic::Ordering::Acquire),
         }
     }
 
