@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use locus::Durability;
+
+use crate::{fate, plan::DATA_DIR};
+
+/// Takes files in, processes them, and survives being killed.
+///
+/// Without a command it takes in the files of its own repository for two tenants, with eight workers; a few files fail
+/// once on purpose. Started again, it begins anew, or finishes what it was killed in.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Takes the files of a folder in and processes them. Started again it goes on where it was stopped or killed.
+    Run(RunArgs),
+    /// Shows what a data directory holds, also while a run has it open.
+    Status(StatusArgs),
+    /// A tour of what Locus does, item by item. Reads its choices from the keyboard or from a pipe.
+    Menu,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The folder to take in: regular files only, without links, `.git`, `target` and the data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) input: PathBuf,
+    /// Where Locus keeps everything [default: what --config says, else ./locus-console-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Volumes, made in the data directory. Those that it has already are used in any case
+    /// [default: those that --config names, else 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub(crate) volumes: Option<u32>,
+    /// Tenants that share the files. Fixed by the first run on a data directory.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) tenants: u32,
+    /// Files that are processed at the same time [default: what the settings say, 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) workers: Option<u32>,
+    /// So many % of the files fail on their first attempt.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = fate::parse_percent)]
+    pub(crate) fail_percent: f64,
+    /// What is promised of each file that was taken in [default: what the settings say, durable]
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<Promise>,
+    /// After this many deliveries a file is given up [default: what the settings say, 1000]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_deliveries: Option<u32>,
+    /// A settings file; config/locus.toml lists what it may say [default: samples/console/console.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// No progress; the last line of stdout is one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The data directory to look at.
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub(crate) data: PathBuf,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `Ok` of a write promises, as an argument.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Promise {
+    /// It survives power loss.
+    Durable,
+    /// It survives the death of the process.
+    Buffered,
+}
+
+impl From<Promise> for Durability {
+    fn from(promise: Promise) -> Self {
+        match promise {
+            Promise::Durable => Self::Durable,
+            Promise::Buffered => Self::Buffered,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a run is asked to do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use locus::{BoxError, Settings};
+use locus_core::Error;
+
+use crate::args::RunArgs;
+
+/// Where files are kept unless `--data` or a settings file says otherwise.
+pub(crate) const DATA_DIR: &str = "./locus-console-data";
+
+/// The settings of this sample, in the repository.
+const CONSOLE_TOML: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/console.toml");
+
+/// The repository.
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Of the files of the demonstration, so many % fail once.
+const DEMO_FAIL_PERCENT: f64 = 5.0;
+
+/// What a run is asked to do, checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The folder to take in, without links in its path.
+    pub(crate) input: PathBuf,
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    pub(crate) settings: Settings,
+    /// Volumes to make in the data directory, beside those of the settings.
+    pub(crate) volumes: u32,
+    pub(crate) tenants: u32,
+    pub(crate) workers: usize,
+    pub(crate) fail_percent: f64,
+    pub(crate) json: bool,
+    /// Takes sources in again that were finished in an earlier run.
+    pub(crate) again: bool,
+}
+
+impl Plan {
+    /// The run that is made without arguments: the repository's own files, each time anew.
+    pub(crate) fn demo() -> Result<Self, BoxError> {
+        let args = RunArgs {
+            input: REPOSITORY.into(),
+            data: None,
+            volumes: None,
+            tenants: 2,
+            workers: Some(8),
+            fail_percent: DEMO_FAIL_PERCENT,
+            durability: None,
+            max_deliveries: None,
+            config: None,
+            json: false,
+        };
+        Ok(Self { again: true, ..Self::of(args)? })
+    }
+
+    /// The run that was asked for.
+    pub(crate) fn of(args: RunArgs) -> Result<Self, BoxError> {
+        let input = existing_folder(&args.input)?;
+        let mut settings = match &args.config {
+            Some(file) => Settings::load(file)?,
+            None => sample_settings()?,
+        };
+        if let Some(durability) = args.durability {
+            settings.store.durability = durability.into();
+        }
+        if let Some(deliveries) = args.max_deliveries {
+            settings.leases.max_deliveries = Some(deliveries);
+        }
+        let data = match (args.data, &args.config) {
+            (Some(data), _) => data,
+            (None, Some(_)) => settings.store.data_dir.clone(),
+            (None, None) => DATA_DIR.into(),
+        };
+        let ours = args.volumes.unwrap_or(if settings.volumes.is_empty() { 2 } else { 0 });
+        let volumes = ours.max(volumes_in(&data));
+        let workers = args.workers.map_or(settings.workers.concurrency, |workers| workers as usize);
+        Ok(Self {
+            input,
+            data,
+            settings,
+            volumes,
+            tenants: args.tenants,
+            workers,
+            fail_percent: args.fail_percent,
+            json: args.json,
+            again: false,
+        })
+    }
+
+    /// Names and paths of the volumes to make in the data directory.
+    pub(crate) fn own_volumes(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        (1..=self.volumes).map(|n| {
+            let name = volume_name(n);
+            let path = self.data.join(&name);
+            (name, path)
+        })
+    }
+}
+
+fn volume_name(n: u32) -> String {
+    format!("vol-{n:03}")
+}
+
+/// How many volumes an earlier run made: files may wait on them.
+fn volumes_in(data: &Path) -> u32 {
+    (1..1_000).rev().find(|n| data.join(volume_name(*n)).is_dir()).unwrap_or(0)
+}
+
+fn existing_folder(path: &Path) -> Result<PathBuf, BoxError> {
+    let found = fs::canonicalize(path).map_err(Error::io("open the input folder", path))?;
+    if !found.is_dir() {
+        return Err(format!("the input {} is not a folder", path.display()).into());
+    }
+    Ok(found)
+}
+
+/// The file `console.toml`, or the same settings where the repository is not at hand.
+fn sample_settings() -> Result<Settings, BoxError> {
+    if Path::new(CONSOLE_TOML).is_file() {
+        return Ok(Settings::load(CONSOLE_TOML)?);
+    }
+    Ok(built_in_settings())
+}
+
+fn built_in_settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.retry.initial_delay = std::time::Duration::from_millis(100);
+    settings.leases.max_deliveries = Some(1_000);
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_settings_are_those_of_the_file() {
+        let mut of_file = Settings::load_with(Path::new(CONSOLE_TOML), []).unwrap();
+        of_file.store.data_dir = Settings::default().store.data_dir; // relative to the file
+        assert_eq!(of_file, built_in_settings());
+    }
+}

@@ -1,0 +1,290 @@
+//! The program as it is run: its last line, its exit code, and what a kill does to it.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
+
+mod program;
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use locus::prelude::*;
+use program::{Program, json};
+use serde_json::Value;
+
+/// A tree of `files` files beside things that are left out.
+fn tree(dir: &Path, files: u64) {
+    for n in 0..files {
+        put(&dir.join(format!("dir-{}/file-{n}.txt", n % 7)), format!("content {n}").repeat(100).as_bytes());
+    }
+    put(&dir.join("empty"), b"");
+    put(&dir.join("large.bin"), &vec![5; 3 << 20]);
+    put(&dir.join(".git/config"), b"left out");
+    put(&dir.join("target/debug"), b"left out");
+    std::os::unix::fs::symlink(dir.join("empty"), dir.join("link")).unwrap();
+}
+
+fn put(path: &Path, content: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    File::create(path).unwrap().write_all(content).unwrap();
+}
+
+/// A settings file in which a failed file stays away for so long.
+fn settings(dir: &Path, delay: &str) -> String {
+    let path = dir.join("settings.toml");
+    let text = format!("[retry]\ninitial_delay = \"{delay}\"\n[leases]\nmax_deliveries = 1000\n");
+    put(&path, text.as_bytes());
+    path.to_str().unwrap().to_owned()
+}
+
+fn number(of: &Value, name: &str) -> u64 {
+    of[name].as_u64().unwrap_or_else(|| panic!("{name} is no number in {of}"))
+}
+
+/// Everything on the volumes but their markers and their directories.
+fn blobs(data: &Path) -> Vec<String> {
+    let volumes = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let volumes = volumes.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("vol-"));
+    let all = volumes.flat_map(walkdir::WalkDir::new).map(Result::unwrap);
+    let files = all.filter(|entry| entry.file_type().is_file() && entry.file_name() != ".locus-volume");
+    files.map(|entry| entry.path().display().to_string()).collect()
+}
+
+fn assert_all_zero(status: &Value) {
+    for (name, count) in status["total"].as_object().unwrap() {
+        assert_eq!(count, 0, "{name} in {status}");
+    }
+}
+
+#[test]
+fn a_run_takes_everything_in_and_completes_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("input/data"));
+    tree(&input, 200);
+    let run = Program::run(&input, &data).args([
+        "--tenants",
+        "4",
+        "--workers",
+        "8",
+        "--volumes",
+        "2",
+        "--fail-percent",
+        "20",
+        "--json",
+    ]);
+    let ended = run.wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    assert_eq!(number(&report, "files"), 202);
+    assert_eq!(number(&report, "completed"), 202);
+    assert_eq!(number(&report, "completed_now"), 202);
+    assert!((10..100).contains(&number(&report, "retried")), "{report}");
+    for none in ["mismatched", "pending", "permanently_failed", "skipped", "recovered"] {
+        assert_eq!(number(&report, none), 0, "{none} in {report}");
+    }
+    assert!(number(&report, "bytes") > 3 << 20);
+    assert_eq!(blobs(&data), Vec::<String>::new());
+
+    // Nothing is taken in twice, and what is new is.
+    put(&input.join("new"), b"new");
+    let again = Program::run(&input, &data).args(["--tenants", "4", "--json"]).wait();
+    let report = json(&again.stdout);
+    assert_eq!((number(&report, "files"), number(&report, "completed")), (203, 203));
+    assert_eq!((number(&report, "files_now"), number(&report, "completed_now")), (1, 1));
+
+    let status = json(&Program::status(&data).args(["--json"]).wait().stdout);
+    assert_all_zero(&status);
+    assert_eq!(status["tenants"].as_object().unwrap().len(), 4);
+    assert_eq!(status["volumes"].as_array().unwrap().len(), 2);
+    assert!(number(&status["volumes"][0], "available_bytes") > 0);
+
+    let table = Program::status(&data).wait().stdout;
+    assert!(table.contains("tenant-4") && table.contains("vol-002"), "{table}");
+}
+
+#[test]
+fn b24_a_run_that_is_killed_again_and_again_completes_every_file_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    tree(&input, 400);
+    let settings = settings(temp.path(), "2s"); // so that something is left to recover
+    let run = || {
+        Program::run(&input, &data).args([
+            "--fail-percent",
+            "50",
+            "--workers",
+            "4",
+            "--config",
+            &settings,
+            "--json",
+        ])
+    };
+    for files in [1, 20, 60] {
+        let mut killed = run().spawn();
+        // It is killed in the middle of things: some files are in, some are not, some failed.
+        killed.until(|| waiting(&data).is_some_and(|waiting| waiting >= files));
+        killed.kill();
+    }
+    let waiting = waiting(&data).unwrap();
+    let ended = run().wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    assert_eq!((number(&report, "files"), number(&report, "completed")), (402, 402));
+    assert_eq!((number(&report, "mismatched"), number(&report, "pending")), (0, 0));
+    assert_eq!(number(&report, "permanently_failed"), 0);
+    assert_eq!(number(&report, "recovered"), waiting, "{report}");
+    // What was found and what was missing was processed, and each of it once.
+    assert_eq!(
+        number(&report, "completed_now"),
+        number(&report, "recovered") + number(&report, "files_now"),
+        "{report}"
+    );
+    assert_eq!(blobs(&data), Vec::<String>::new());
+    assert_all_zero(&json(&Program::status(&data).args(["--json"]).wait().stdout));
+}
+
+/// Files that wait or are leased, as somebody sees it from outside; `None` while there is no store.
+fn waiting(data: &Path) -> Option<u64> {
+    let status = Program::status(data).args(["--json"]).wait();
+    let total = status.status.success().then(|| json(&status.stdout)["total"].clone())?;
+    Some(number(&total, "pending") + number(&total, "processing"))
+}
+
+#[test]
+fn b63_a_run_can_be_looked_at_and_stopped_while_nobody_else_gets_its_directory() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    tree(&input, 50);
+    let settings = settings(temp.path(), "1h"); // every file fails once: the run stays open
+    let run = || Program::run(&input, &data).args(["--fail-percent", "100", "--config", &settings, "--json"]);
+    let mut running = run().spawn();
+    let delayed = || {
+        let status = Program::status(&data).args(["--json"]).wait();
+        status.status.success().then(|| number(&json(&status.stdout)["total"], "delayed"))
+    };
+    running.until(|| delayed() == Some(52));
+
+    let second = run().wait();
+    assert_eq!(second.status.code(), Some(1));
+    let holder = format!("process {}", running.id());
+    assert!(second.stderr.starts_with("error: ") && second.stderr.contains(&holder), "{}", second.stderr);
+    assert_eq!(second.stderr.lines().count(), 1, "{}", second.stderr);
+
+    running.interrupt();
+    let ended = running.wait();
+    assert_eq!(ended.status.code(), Some(130), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    assert_eq!((number(&report, "files"), number(&report, "pending")), (52, 52));
+    assert_eq!((number(&report, "completed"), number(&report, "retried")), (0, 52));
+}
+
+#[test]
+fn the_tour_shows_every_item_to_a_pipe() {
+    let toured = Program::menu().input("1\n2\n3\n4\n5\n6\n7\nnonsense\na\n").wait();
+    assert!(toured.status.success(), "{}{}", toured.stdout, toured.stderr);
+    let times = |what: &str| toured.stdout.matches(what).count();
+    for shown_twice in [
+        "read: \"hello, Locus\"",
+        "globex reads acme's file: there is no file",
+        "globex asks for work: None",
+        "tenant small is full: 2 of 2 files",
+        "after one was deleted there is room again",
+        "enabled again: 16 bytes are there",
+        "100 files completed",
+        "attempt 3, failed 2 times before",
+        "2 failures, then 1 completed",
+    ] {
+        assert_eq!(times(shown_twice), 2, "{shown_twice:?} in {}", toured.stdout);
+    }
+    assert_eq!(times("refused: tenant guest is disabled"), 6);
+    assert_eq!(times("there is no item \"nonsense\""), 1);
+
+    let left = Program::menu().input("q\n1\n").wait();
+    assert!(left.status.success() && !left.stdout.contains("hello"), "{}", left.stdout);
+}
+
+#[test]
+fn bad_input_is_named_in_one_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    let refused = |program: Program, named: &str| {
+        let ended = program.wait();
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(named), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    };
+    refused(Program::run(&input, &data), input.to_str().unwrap());
+    assert!(!data.exists(), "nothing is made for an input that is not there");
+    refused(Program::status(&data), data.to_str().unwrap());
+
+    put(&input, b"a file");
+    refused(Program::run(&input, &data), "is not a folder");
+
+    let folder = temp.path().join("folder");
+    tree(&folder, 3);
+    put(&data.join("vol-001"), b"a file");
+    refused(Program::run(&folder, &data), "vol-001");
+    fs::remove_file(data.join("vol-001")).unwrap();
+
+    let unknown = temp.path().join("unknown.toml");
+    put(&unknown, b"[leases]\nmax_delivery = 3\n");
+    let with = |file: &Path| Program::run(&folder, &data).args(["--config", file.to_str().unwrap()]);
+    refused(with(&unknown), "leases.max_delivery");
+    refused(with(&temp.path().join("absent.toml")), "absent.toml");
+    refused(Program::run(&folder, &data).args(["--max-deliveries", "1"]), "leases.max_deliveries");
+
+    assert!(Program::run(&folder, &data).wait().status.success());
+    refused(Program::run(&folder, &data).args(["--tenants", "3"]), "use --tenants 2");
+    refused(Program::run(&data, &data), "lies in the data directory");
+}
+
+#[test]
+fn what_cannot_be_taken_in_is_named_and_counted_and_the_rest_is_done() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    tree(&input, 5);
+    // Nobody can look into a link that leads to itself, nor is anybody asked to.
+    std::os::unix::fs::symlink("loop", input.join("loop")).unwrap();
+    let locked = input.join("locked");
+    put(&locked, b"secret");
+    fs::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let is_readable = File::open(&locked).is_ok(); // by the superuser, for whom nothing is locked
+
+    let ended = Program::run(&input, &data).args(["--json"]).wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    let skipped = u64::from(!is_readable);
+    assert_eq!(number(&report, "skipped"), skipped);
+    assert_eq!(number(&report, "completed"), 8 - skipped);
+    assert_eq!(ended.stderr.contains(locked.to_str().unwrap()), !is_readable, "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_content_that_is_not_what_its_source_was_is_counted_and_ends_the_run_badly() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    tree(&input, 3);
+    let locus = Locus::builder()
+        .data_dir(&data)
+        .add_volume(LocalVolume::new("vol-001", data.join("vol-001")))
+        .add_tenant("tenant-1")
+        .build()
+        .await
+        .unwrap();
+    let tenant = locus.tenants().get("tenant-1").await.unwrap();
+    let told = WriteOptions::new().property("path", "forged").property("blake3", "0".repeat(64));
+    locus.pool().write(&tenant, "something else", told).await.unwrap();
+    locus.shutdown().await.unwrap();
+
+    let settings = settings(temp.path(), "10ms");
+    let ended = Program::run(&input, &data).args(["--config", &settings, "--json"]).wait();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    for one in ["recovered", "mismatched", "permanently_failed", "retried"] {
+        assert_eq!(number(&report, one), 1, "{one} in {report}");
+    }
+    assert_eq!((number(&report, "files_now"), number(&report, "completed_now")), (5, 5));
+}
