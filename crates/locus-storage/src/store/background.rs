@@ -1,12 +1,16 @@
 //! What runs beside the callers: threads and loops that merely drive step functions.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use locus_core::Result;
 use tracing::warn;
 
 use super::embedded::EmbeddedStore;
 use crate::journal::Journal;
+
+/// While nothing happens, store time is told to the disk so often (ENGINE 9): a restart makes up for no more than
+/// `downtime_max`, counted from the last stamp.
+const STAMP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The threads of an open store: the committer, which writes and syncs, and the keeper, which makes segments ready.
 #[derive(Debug)]
@@ -92,10 +96,7 @@ impl EmbeddedStore {
             let deadline = match since {
                 Some(since) => since.saturating_add(self.config.options.max_unsynced),
                 None if self.journal.note_due() => now.saturating_add(self.config.options.max_unsynced),
-                None => {
-                    notified.await;
-                    continue;
-                }
+                None => now.saturating_add(STAMP_EVERY),
             };
             if since.is_some() && (deadline <= now || bytes > self.journal.max_unsynced_bytes()) {
                 if let Err(why) = self.barrier().await {
@@ -121,7 +122,11 @@ impl EmbeddedStore {
             )
             .await;
             if !woken && since.is_none() {
-                self.note_durable();
+                if self.journal.note_due() {
+                    self.note();
+                } else if let Err(why) = self.stamp().await {
+                    warn!(error = %why, "stamp not written");
+                }
             }
         }
     }
@@ -138,22 +143,28 @@ impl EmbeddedStore {
             if self.journal.is_poisoned() {
                 return;
             }
-            if self.checkpoint_due() {
-                if let Err(why) = self.checkpoint().await {
-                    warn!(error = %why, source = ?std::error::Error::source(&why), "checkpoint failed");
-                }
+            if self.checkpoint_due()
+                && let Err(why) = self.checkpoint().await
+            {
+                warn!(error = %why, source = ?std::error::Error::source(&why), "checkpoint failed");
             }
             rolled.await;
         }
     }
 
-    /// Tells the disk how far the log is durable, so that damage found later is not taken for a torn tail.
-    fn note_durable(&self) {
-        if self.journal.note_due()
-            && let Some(room) = self.journal.reserve_now(0)
-        {
+    /// Tells the disk the time, and how far the log is durable, so that damage found later is not taken for a torn
+    /// tail. Without room it is left: nothing rests on it.
+    fn note(&self) {
+        if let Some(room) = self.journal.reserve_now(0) {
             self.journal.note_durable(room);
         }
+    }
+
+    /// A note that survives power loss.
+    async fn stamp(&self) -> Result<()> {
+        self.note();
+        let journal = Arc::clone(&self.journal);
+        locus_fs::off_thread(&*self.config.disk, move || journal.flush_here()).await
     }
 
     /// Releases what workers inside this process still hold, makes everything durable and says so on the disk. Call it
@@ -167,9 +178,7 @@ impl EmbeddedStore {
         let released = self.release_held().await;
         self.journal.close();
         self.barrier().await?;
-        self.note_durable();
-        let journal = Arc::clone(&self.journal);
-        locus_fs::off_thread(&*self.config.disk, move || journal.flush_here()).await?;
+        self.stamp().await?;
         match released {
             Err(locus_core::Error::ShuttingDown) => Ok(()), // closed before
             other => other,
