@@ -86,22 +86,19 @@ impl EmbeddedStore {
                     limit,
                 });
             }
-            // Other tenants reserve at the same time: take first, then look.
-            let others = self.places.reserved.fetch_add(1, Ordering::AcqRel);
-            let used = others + self.places.files.load(Ordering::Acquire);
-            if let Some(limit) = limits.of(&Scope::Global)
-                && used >= limit
-            {
-                self.places.reserved.fetch_sub(1, Ordering::AcqRel);
-                return Err(Error::GlobalQuotaExceeded { used, limit });
-            }
+            // Other tenants reserve at the same time: look and take are one step.
+            let limit = limits.of(&Scope::Global);
+            self.places.take(limit).map_err(|used| Error::GlobalQuotaExceeded {
+                used,
+                limit: limit.expect("because only a limit refuses"),
+            })?;
         }
         let key = self.new_key();
         state.reserve(key, directory);
         let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
         Ok(Reservation::new(key, move |key| {
             if cell.state.lock().unreserve(&key) {
-                places.reserved.fetch_sub(1, Ordering::AcqRel);
+                places.give_back();
             }
         }))
     }
@@ -211,8 +208,9 @@ impl EmbeddedStore {
         // owners give them back.
         let lsn = self.commit(cell, state, room, stamp, changes, held)?;
         for (_, reservation) in files {
-            if state.unreserve(&reservation.key()) {
-                self.places.reserved.fetch_sub(1, Ordering::AcqRel);
+            // What turned out to be known has no record; its owner gives its room back.
+            if state.find(&reservation.key()).is_some() {
+                state.unreserve(&reservation.key());
             }
         }
         Ok(lsn)

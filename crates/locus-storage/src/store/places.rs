@@ -23,10 +23,11 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     volumes: RwLock<Vec<Arc<Seen>>>,
-    /// Files of all tenants that count.
+    /// Files of all tenants that count. One that changes its state is missing for a moment.
     pub(crate) files: AtomicU64,
-    /// Rooms reserved by writes under way.
-    pub(crate) reserved: AtomicU64,
+    /// Files that count and rooms reserved by writes under way: what the global limit is held against. It stands still
+    /// while a room becomes a file or a file changes its state.
+    taken: AtomicU64,
     /// Idempotency keys remembered.
     pub(crate) remembered: AtomicU64,
 }
@@ -64,6 +65,17 @@ impl Places {
     /// Says whether that is a change.
     pub(crate) fn set_available(&self, id: &VolumeId, available: bool) -> bool {
         self.seen(self.number(id)).available.swap(available, Ordering::AcqRel) != available
+    }
+
+    /// Takes room for one file, unless so many are taken already, which it then says.
+    pub(crate) fn take(&self, limit: Option<u64>) -> Result<(), u64> {
+        let more = |taken: u64| limit.is_none_or(|limit| taken < limit).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map(|_| ())
+    }
+
+    /// Gives back the room of one file, or of one that never came to be.
+    pub(crate) fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 
     pub(crate) fn files_on(&self, volume: VolumeNo) -> u64 {

@@ -451,6 +451,7 @@ impl TenantState {
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
                 self.file(at, places);
+                let _ = places.take(None);
             }
         }
     }
@@ -644,6 +645,7 @@ impl TenantState {
         }
         if self.live {
             self.unfile(at, scene.places);
+            scene.places.give_back();
         }
         if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
             slot.remove();
