@@ -65,6 +65,8 @@ pub(crate) struct Resume {
     pub(crate) end_segment: u64,
     /// Last LSN of the log.
     pub(crate) end: Lsn,
+    /// Bytes of the records that were replayed: the log since the newest checkpoint.
+    pub(crate) replayed_bytes: u64,
     /// First LSN to be used: beyond any that anything dropped could hold.
     pub(crate) first: Lsn,
 }
@@ -184,7 +186,8 @@ struct Files {
 impl Journal {
     /// Begins a new segment behind what was read, durably, and opens the log for appends.
     pub(crate) fn start(config: JournalConfig, clock: Arc<StoreClock>, resume: Resume) -> Result<Arc<Self>> {
-        let Resume { segments, free, mut next_index, last_number, end_segment, end, first } = resume;
+        let Resume { segments, free, mut next_index, last_number, end_segment, end, replayed_bytes, first } =
+            resume;
         let largest = segments.iter().map(|s| s.file.size).chain(free.iter().map(|f| f.size)).max();
         let mut next_size =
             largest.map_or(SEGMENT_BYTES_MIN, |size| size.saturating_mul(2)).min(config.segment_size);
@@ -237,7 +240,7 @@ impl Journal {
             noted: AtomicU64::new(last.0),
             poisoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            appended_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(replayed_bytes),
             segments_reused: AtomicU64::new(0),
             room_changed: Notify::new(),
             rolled: Notify::new(),
@@ -279,9 +282,14 @@ impl Journal {
         if self.closing.load(Ordering::Acquire) { Err(Error::ShuttingDown) } else { Ok(()) }
     }
 
-    /// Bytes of records appended since the log was opened.
+    /// Bytes of records appended since the log was opened, and of those that were replayed then.
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the segments that wait for checkpoints to be freed.
+    pub(crate) fn closed_bytes(&self) -> u64 {
+        self.writer.lock().closed.iter().map(|segment| segment.file.size).sum()
     }
 
     pub(crate) fn segments_reused(&self) -> u64 {
@@ -446,7 +454,7 @@ impl Journal {
         if self.written() < lsn {
             self.write_inline();
         }
-        self.wait_for(lsn, |append| &mut append.written_waiters, |journal| journal.written(), || {}).await
+        self.wait_for(lsn, |append| &mut append.written_waiters, Self::written, || {}).await
     }
 
     /// Returns once the record survives power loss; asks the committer for a sync.
@@ -454,13 +462,8 @@ impl Journal {
     /// # Errors
     /// [`Error::Poisoned`], outcome unknown.
     pub(crate) async fn confirm_durable(&self, lsn: Lsn) -> Result<()> {
-        self.wait_for(
-            lsn,
-            |append| &mut append.durable_waiters,
-            |journal| journal.durable(),
-            || self.commit_signal.raise(),
-        )
-        .await
+        self.wait_for(lsn, |append| &mut append.durable_waiters, Self::durable, || self.commit_signal.raise())
+            .await
     }
 
     /// Returns once the record survives power loss, whenever that is.
@@ -468,7 +471,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Poisoned`], outcome unknown.
     pub(crate) async fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        self.wait_for(lsn, |append| &mut append.patient_waiters, |journal| journal.durable(), || {}).await
+        self.wait_for(lsn, |append| &mut append.patient_waiters, Self::durable, || {}).await
     }
 
     async fn wait_for(

@@ -56,7 +56,7 @@ pub(crate) struct Survey {
     pub(crate) barrier: Lsn,
     /// Records above the barrier that rest on something outside the log.
     pub(crate) held: Vec<Lsn>,
-    /// Bytes of records that were walked.
+    /// Bytes of the records that are replayed.
     pub(crate) bytes: u64,
     /// Whether there is any log at all.
     pub(crate) is_blank: bool,
@@ -118,12 +118,7 @@ impl Directory {
     /// # Errors
     /// [`Error::Corrupt`] when anything at or below D is missing or bad.
     pub(crate) fn survey(&self, begin: Lsn, known: Lsn) -> Result<Survey> {
-        let by_number: BTreeMap<u64, usize> = self
-            .found
-            .iter()
-            .enumerate()
-            .filter_map(|(at, found)| Some((found.header.as_ref()?.number, at)))
-            .collect();
+        let by_number = self.by_number();
         let mut survey = Survey { durable: known, is_blank: by_number.is_empty(), ..Survey::default() };
         survey.end = Lsn(begin.0.saturating_sub(1));
         survey.chain = self.chain(&by_number, begin);
@@ -140,7 +135,9 @@ impl Directory {
                     survey.durable = survey.durable.max(batch.durable);
                     survey.stamp = Some(Stamp { wall: batch.wall, time: batch.time });
                     let Some(record) = record else { return Ok(true) };
-                    survey.bytes += (RECORD_HEAD_BYTES + record.body.len()) as u64;
+                    if record.head.lsn >= begin {
+                        survey.bytes += (RECORD_HEAD_BYTES + record.body.len()) as u64;
+                    }
                     if record.head.flags & FLAG_BARRIER != 0 {
                         let upto =
                             record.body.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
@@ -153,9 +150,10 @@ impl Directory {
                 })?;
             survey.durable = survey.durable.max(header.durable);
             expected = stop.expected;
-            self.look_behind(at, &bytes, stop.offset, &mut survey);
             let next = survey.chain.get(step + 1).map(|next| self.header(*next));
             let goes_on = stop.clean && next.is_some_and(|next| next.predecessor_end.next() == expected);
+            // What lies behind the end that the next segment names was dropped, and counted, by an earlier recovery.
+            self.look_behind(at, &bytes, stop.offset, !goes_on, &mut survey);
             if !goes_on {
                 bad = Some((at, stop.offset));
                 // What comes later belongs to the tail.
@@ -164,14 +162,14 @@ impl Directory {
             }
         }
         // The tail: every later segment, whether the chain leads to it or not.
+        let last_number = survey.chain.last().map_or(0, |at| self.header(*at).number);
         for (number, at) in by_number.range(first_number..) {
-            let _ = number;
             if !survey.chain.contains(at) {
                 let header = self.header(*at);
                 survey.durable = survey.durable.max(header.durable);
                 survey.highest = survey.highest.max(header.first);
                 let bytes = self.load(*at)?;
-                self.look_behind(*at, &bytes, HEADER_BYTES, &mut survey);
+                self.look_behind(*at, &bytes, HEADER_BYTES, *number > last_number, &mut survey);
             }
         }
         if survey.chain.is_empty() {
@@ -205,6 +203,11 @@ impl Directory {
         Ok(survey)
     }
 
+    fn by_number(&self) -> BTreeMap<u64, usize> {
+        let found = self.found.iter().enumerate();
+        found.filter_map(|(at, found)| Some((found.header.as_ref()?.number, at))).collect()
+    }
+
     /// The segments from the one that holds `begin` to the newest that they lead to, oldest first.
     fn chain(&self, by_number: &BTreeMap<u64, usize>, begin: Lsn) -> Vec<usize> {
         // A newer header may have reached the disk while one before it did not: then an older one is the newest.
@@ -224,8 +227,9 @@ impl Directory {
         Vec::new()
     }
 
-    /// Looks for batches on every boundary from `from` on: they tell what was durable, and are otherwise dropped.
-    fn look_behind(&self, at: usize, bytes: &[u8], from: u64, survey: &mut Survey) {
+    /// Looks for batches on every boundary from `from` on: they tell what was durable, and are otherwise dropped, which
+    /// is counted when it is `new`.
+    fn look_behind(&self, at: usize, bytes: &[u8], from: u64, new: bool, survey: &mut Survey) {
         let key = self.header(at).key();
         let mut offset = from.next_multiple_of(ALIGN);
         while let Some(rest) = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)) {
@@ -234,7 +238,7 @@ impl Directory {
             }
             if let Some(batch) = BatchHead::decode(rest, &key, offset) {
                 survey.durable = survey.durable.max(batch.durable);
-                survey.dropped += u64::from(batch.count);
+                survey.dropped += if new { u64::from(batch.count) } else { 0 };
                 survey.highest =
                     survey.highest.max(Lsn(batch.first.0.saturating_add(u64::from(batch.count))));
             }
@@ -256,6 +260,11 @@ impl Directory {
         let mut reached = begin.0.saturating_sub(1);
         for (step, at) in survey.chain.iter().enumerate() {
             let header = self.header(*at);
+            // LSNs between a predecessor's end and its successor's first do not exist. The newest segment may be without
+            // any record: the process died as soon as it had begun it.
+            if reached >= header.predecessor_end.0 {
+                reached = reached.max(header.first.0.saturating_sub(1));
+            }
             let bytes = self.load(*at)?;
             walk(&bytes, &header.key(), header.first, self.limit(&survey.chain, step), |_, record| {
                 let Some(record) = record else { return Ok(true) };
@@ -299,6 +308,16 @@ impl Directory {
                 lasts.insert(*this, self.header(*next).predecessor_end);
             }
         }
+        // What was not replayed because of a newer checkpoint is needed by the older one.
+        let by_number = self.by_number();
+        let mut first = survey.chain.first().map(|at| self.header(*at));
+        while let Some(header) =
+            first.filter(|header| header.first > needed && header.predecessor_end >= needed)
+        {
+            let before = by_number.get(&header.predecessor);
+            before.map(|at| lasts.insert(*at, header.predecessor_end));
+            first = before.map(|at| self.header(*at));
+        }
         let end_segment = survey.chain.last().map_or(0, |at| self.header(*at).number);
         if let Some(at) = survey.chain.last() {
             lasts.insert(*at, end);
@@ -308,6 +327,7 @@ impl Directory {
             last_number,
             end_segment,
             end,
+            replayed_bytes: survey.bytes,
             first: Lsn(survey.highest.max(end).0 + total / RECORD_HEAD_BYTES as u64 + LSN_CUSHION),
             ..Resume::default()
         };

@@ -29,6 +29,8 @@ const SLICE: u32 = 4_096;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Largest frame that is believed.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
+/// So many full-sized segments may wait for a checkpoint.
+const SEGMENTS_WAITING: u64 = 4;
 const MAGIC: [u8; 8] = *b"LOCUSCKP";
 const FORMAT: u32 = 1;
 const HEAD_BYTES: u64 = 16;
@@ -268,12 +270,15 @@ impl FrameWriter {
 }
 
 impl EmbeddedStore {
-    /// Whether the log has grown enough since the last checkpoint.
+    /// Whether the log has grown enough since the last checkpoint, or the segments that wait for one (each opening
+    /// leaves one behind, however little is in it).
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
+        let closed = self.journal.closed_bytes();
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
-        grown >= self.config.options.checkpoint_bytes.max(inner.bytes)
+        let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
+        grown >= enough || closed >= enough.max(SEGMENTS_WAITING * self.config.options.segment_size)
     }
 
     /// Takes a checkpoint now, and frees the segments that lie behind the older of the two kept ones. No caller waits

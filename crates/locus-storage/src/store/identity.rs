@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use locus_core::{Entropy, Error, Result, StoreId};
 use locus_fs::{Disk, read_bounded, replace};
 
+use super::checkpoint::journal_dir;
 use crate::journal::plain_checksum;
 
 const MAGIC: [u8; 8] = *b"LOCUSSTO";
@@ -46,6 +47,13 @@ impl Identity {
     pub(crate) fn read_or_draw(disk: &dyn Disk, dir: &Path, entropy: &dyn Entropy) -> Result<Self> {
         if let Some(identity) = Self::read(disk, dir)? {
             return Ok(identity);
+        }
+        // The journal's directory is made after this file, so it was lost: what the log holds belongs to no new store.
+        if disk.metadata(&journal_dir(dir)).is_ok() {
+            return Err(Error::Corrupt {
+                place: Self::path(dir).display().to_string(),
+                why: "it is missing, and there is a journal beside it".into(),
+            });
         }
         let mut id = [0; 16];
         entropy.fill(&mut id);

@@ -47,7 +47,7 @@ impl EmbeddedStore {
                 Err(Error::Corrupt { .. } | Error::Io { .. })
                     if looks < LOOKS_MAX && disk.metadata(dir).is_ok() =>
                 {
-                    looks += 1
+                    looks += 1;
                 }
                 done => return done,
             }

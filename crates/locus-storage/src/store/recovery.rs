@@ -419,6 +419,9 @@ impl EmbeddedStore {
         reading.directory.sync(&reading.survey)?;
         let Reading { mut identity, directory, survey, loaded, checkpoints } = reading;
         let journal_dir = journal_dir(&config.dir);
+        // The name of a checkpoint that a killed process had just published may not be durable, and what it makes
+        // superfluous is about to be reused.
+        disk.sync_dir(&journal_dir).map_err(Error::io("sync", &journal_dir))?;
         let kept: Vec<(u64, Lsn)> =
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
         for (number, good) in &checkpoints {
