@@ -582,9 +582,9 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
         // A power cut loses what was not synced; the death of the process loses nothing.
         let mut killed = world.chance(30);
         if killed {
-            world.disk.kill()
+            world.disk.kill();
         } else {
-            world.disk.crash()
+            world.disk.crash();
         }
         points += 1;
         engine = loop {

@@ -1,8 +1,12 @@
 //! The public behaviour of locus-storage.
-#![allow(missing_docs)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod bench;
 mod crash;
+mod leasing;
 mod pool;
+mod quotas;
+mod recovery;
 mod scheduler;
+mod timeouts;
 mod world;
