@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use locus_core::{
     Durability, Error, FailOutcome, FileKey, FileStatus, IdempotencyKey, Lease, LeaseOptions, MetadataStore,
     Owner, Scope, Token, Upkeep, VolumeSet,
 };
+use locus_fs::Disk;
 use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
 use rstest::rstest;
 
@@ -54,6 +56,8 @@ struct Model {
     files: Snapshot,
     /// After each call, oldest first; the first is what the last opening found.
     history: Vec<Snapshot>,
+    /// The last position in the log after each of them.
+    ends: Vec<u64>,
     /// The oldest prefix that may be found after a power cut.
     floor: usize,
     next_order: u64,
@@ -85,6 +89,11 @@ impl Model {
         }
         self.acknowledged += 1;
         self.under_way = UnderWay::default();
+    }
+
+    /// Notes how far the log reached with what was committed since.
+    fn reached(&mut self, engine: &Engine) {
+        self.ends.resize(self.history.len(), engine.store.statistics().written.0);
     }
 
     fn pick(&self, world: &World, wanted: impl Fn(&File) -> bool) -> Option<FileKey> {
@@ -394,41 +403,61 @@ fn looks_like(file: &File, seen: Option<&(FileStatus, u32, u32)>) -> bool {
     }
 }
 
+/// Where the log ended whose last known position is `last`: the first segment that an opening began behind it says so.
+fn recovered_end(world: &World, last: u64) -> u64 {
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
+    // Number, number of the predecessor, its end, first position.
+    let mut headers: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
+    for entry in world.disk.read_dir(Path::new("/data/journal")).unwrap() {
+        let path = Path::new("/data/journal").join(entry.unwrap().name);
+        let mut bytes = [0; 104];
+        world.disk.open(&path, false).unwrap().read_at(&mut bytes, 0).unwrap();
+        if bytes.starts_with(b"LOCUSLOG") && blake3::hash(&bytes[..96]).as_bytes()[..8] == bytes[96..] {
+            headers.insert(number(&bytes, 32), (number(&bytes, 56), number(&bytes, 64), number(&bytes, 72)));
+        }
+    }
+    let (_, mut header) = headers.last_key_value().expect("because the log is open");
+    // Openings keep this far away from each other; a life does not come so far.
+    while let Some(before) = headers.get(&header.0).filter(|before| before.2 > last + (1 << 19)) {
+        header = before;
+    }
+    header.1
+}
+
 /// Finds the prefix of the calls that the engine is at, and makes it the model.
 fn reconcile(world: &mut World, engine: &Engine, model: &mut Model, floor: usize, seed: u64) {
     let seen = observe(world, engine, model);
     let now = world.clock_now();
-    let mut matched = None;
-    for (at, snapshot) in model.history.iter().enumerate().skip(floor).rev() {
-        let last = at + 1 == model.history.len();
-        let good = |key: &FileKey, file: &File| {
-            let after = reopened(file, now);
-            // What the call under way meant to change may or may not have happened.
-            looks_like(&after, seen.get(key)) || last && model.under_way.keys.contains(key)
-        };
-        let known = snapshot.iter().all(|(key, file)| good(key, file));
-        let extra = seen.iter().all(|(key, (status, ..))| snapshot.contains_key(key) || status.is_over());
-        if known && extra {
-            matched = Some(at);
-            break;
-        }
-    }
-    let Some(at) = matched else {
-        for (at, snapshot) in model.history.iter().enumerate().skip(floor) {
-            for (key, file) in snapshot {
-                let after = reopened(file, now);
-                if !looks_like(&after, seen.get(key)) {
-                    eprintln!("after call {at}: {key} was {file:?}, is {:?}", seen.get(key));
-                }
+    // What looks alike (a lease that ran out, and one that the end of the process cut short) is told apart by the log.
+    let end = recovered_end(world, *model.ends.last().expect("because there is a first one"));
+    let at = model
+        .ends
+        .partition_point(|lsn| *lsn <= end)
+        .checked_sub(1)
+        .expect("because the first one was durable");
+    assert!(at >= floor, "seed {seed}: the log ends at {end}, after call {at}, and call {floor} was durable");
+    let last = at + 1 == model.history.len();
+    let good = |key: &FileKey, file: &File| {
+        let after = reopened(file, now);
+        // What the call under way meant to change may or may not have happened.
+        looks_like(&after, seen.get(key)) || last && model.under_way.keys.contains(key)
+    };
+    let snapshot = &model.history[at];
+    let known = snapshot.iter().all(|(key, file)| good(key, file));
+    let extra = seen.iter().all(|(key, (status, ..))| snapshot.contains_key(key) || status.is_over());
+    if !(known && extra) {
+        for (key, file) in snapshot {
+            if !looks_like(&reopened(file, now), seen.get(key)) {
+                eprintln!("{key} was {file:?}, is {:?}", seen.get(key));
             }
         }
         panic!(
-            "seed {seed}: no prefix of {} calls (durable: {floor}) is what was found\nunder way: {:?}\n{:?}",
+            "seed {seed}: what was found is not the state after call {at} of {} (durable: {floor})\nunder way: {:?}\n{:?}",
             model.history.len() - 1,
             model.under_way.keys,
             engine.report,
         );
-    };
+    }
     // The engine's own word on files that the call under way may have changed.
     let mut files = Snapshot::new();
     for (key, file) in &model.history[at] {
@@ -486,7 +515,7 @@ fn reconcile(world: &mut World, engine: &Engine, model: &mut Model, floor: usize
         assert!(contents.contains(&(tenant, content.clone())), "seed {seed}: a file nobody wrote");
         // Within a batch the order is that of the batch.
         let place = contents.iter().position(|known| *known == (tenant, content.clone())).unwrap() as u64;
-        let order = model.next_order * 10 + place;
+        let order = model.next_order + place;
         let state = State::Pending { due: Duration::ZERO };
         files
             .insert(key, File { tenant, order, state, retries: 0, attempts: 0, interrupted: 0, token: None });
@@ -555,6 +584,7 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
     let mut model = Model {
         files: Snapshot::new(),
         history: vec![Snapshot::new()],
+        ends: vec![engine.store.statistics().written.0],
         floor: 0,
         next_order: 0,
         contents: BTreeMap::new(),
@@ -573,7 +603,7 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
         world.disk.crash_at(world.disk.ops() + 1 + world.below(reach));
         loop {
             match call(&mut world, &engine, &mut model) {
-                Ok(()) => {}
+                Ok(()) => model.reached(&engine),
                 Err(_) if world.disk.is_down() => break,
                 Err(why) => panic!("seed {seed}: a call failed on a healthy disk: {why:?}"),
             }
@@ -645,6 +675,8 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
         }
         world.run(&engine, engine.store.sync()).unwrap();
         model.commit(true);
+        model.ends.clear();
+        model.reached(&engine);
     }
     println!("seed {seed}: {points} crash points, {} calls acknowledged", model.acknowledged);
     points
