@@ -30,8 +30,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MOMENT: Duration = Duration::from_micros(1);
 
+/// Small segments, which open quickly.
+fn durable() -> EngineOptions {
+    EngineOptions { segment_size: 1 << 20, ..EngineOptions::default() }
+}
+
 fn buffered() -> EngineOptions {
-    EngineOptions { durability: Durability::Buffered, ..EngineOptions::default() }
+    EngineOptions { durability: Durability::Buffered, ..durable() }
 }
 
 fn is_lost<T: std::fmt::Debug>(answer: &locus_core::Result<T>) -> bool {
@@ -48,7 +53,7 @@ async fn open_real(dir: &Path) -> (Arc<EmbeddedStore>, OpenReport) {
     EmbeddedStore::identify(dir, &OsDisk, &SystemEntropy).unwrap();
     let config = StoreConfig {
         dir: PathBuf::from(dir),
-        options: buffered(),
+        options: EngineOptions { durability: Durability::Buffered, ..EngineOptions::default() },
         disk: Arc::new(OsDisk),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
@@ -167,7 +172,7 @@ fn b19_accept_order_is_lease_order_also_after_a_restart(
     #[values(End::Kill, End::PowerCut, End::Close)] end: End,
     #[values(false, true)] checkpoint: bool,
 ) {
-    let mut records = Records::new(1, EngineOptions::default());
+    let mut records = Records::new(1, durable());
     let mut keys = vec![records.write()];
     keys.extend(records.write_many(30));
     keys.push(records.write());
@@ -191,7 +196,7 @@ fn b19_accept_order_is_lease_order_also_after_a_restart(
 
 #[test]
 fn b19_files_back_from_an_absent_volume_come_in_accept_order() {
-    let mut records = Records::new(1, EngineOptions::default());
+    let mut records = Records::new(1, durable());
     let on = |number| NewFile {
         content: NewContent::Stored { volume: volume(number), synced: true },
         ..new_file()
@@ -210,7 +215,7 @@ fn b19_files_back_from_an_absent_volume_come_in_accept_order() {
 
 #[test]
 fn b19_who_waits_is_woken_when_the_volume_returns() {
-    let mut records = Records::new(1, EngineOptions::default());
+    let mut records = Records::new(1, durable());
     let key = records.write();
     records.store.volume_available(&volume(0), false);
     assert_eq!(records.lease(), None);
@@ -231,7 +236,7 @@ fn b19_who_waits_is_woken_when_the_volume_returns() {
 
 fn delay(initial: Duration) -> EngineOptions {
     let retry_policy = RetryPolicy { initial_delay: initial, max_delay: initial, ..RetryPolicy::default() };
-    EngineOptions { retry_policy, visibility_timeout: 1_000 * HOUR, ..EngineOptions::default() }
+    EngineOptions { retry_policy, visibility_timeout: 1_000 * HOUR, ..durable() }
 }
 
 /// One file, failed now, and one behind it that is leased by somebody.
@@ -404,7 +409,7 @@ fn fill(records: &mut Records) {
 
 #[test]
 fn b22_without_room_for_the_lease_record_the_files_stay_pending() {
-    let mut records = Records::new(1, EngineOptions { segment_size: 1 << 20, ..buffered() });
+    let mut records = Records::new(1, buffered());
     let first = records.write();
     fill(&mut records);
     let before = records.counts();
@@ -431,7 +436,7 @@ fn b22_without_room_for_the_lease_record_the_files_stay_pending() {
 
 #[test]
 fn b23_no_worker_sees_a_file_before_its_accept_is_durable() {
-    let mut records = Records::new(1, EngineOptions::default());
+    let mut records = Records::new(1, durable());
     let other = records.put(file_of(1));
     records.settle();
     let store = records.store.clone();
@@ -469,7 +474,7 @@ fn b23_no_worker_sees_a_file_before_its_accept_is_durable() {
 fn b23_no_completion_is_confirmed_before_it_is_durable() {
     let mut both = BTreeSet::new();
     for seed in 0..20 {
-        let mut records = Records::new(seed, EngineOptions::default());
+        let mut records = Records::new(seed, durable());
         records.write_many(2);
         let leases: Vec<Lease> = records.batch(2).into_iter().map(|leased| leased.lease).collect();
         records.complete(&leases[0]).unwrap();
@@ -496,7 +501,7 @@ fn b23_no_completion_is_confirmed_before_it_is_durable() {
 
 #[test]
 fn b23_lazy_completions_are_confirmed_when_written_and_never_lose_a_file() {
-    let lazy = EngineOptions { complete_durability: Some(Durability::Buffered), ..EngineOptions::default() };
+    let lazy = EngineOptions { complete_durability: Some(Durability::Buffered), ..durable() };
     let mut both = BTreeSet::new();
     for seed in 0..20 {
         let mut records = Records::new(seed, lazy.clone());
@@ -521,7 +526,7 @@ fn b23_lazy_completions_are_confirmed_when_written_and_never_lose_a_file() {
 fn b24_after_a_crash_a_file_is_leased_under_the_same_token_or_pending(#[values(false, true)] synced: bool) {
     let mut survived = [0, 0];
     for seed in 0..30 {
-        let mut records = Records::new(seed, EngineOptions::default());
+        let mut records = Records::new(seed, durable());
         let keys = records.write_many(12);
         let mut leases = Vec::new();
         for turn in 0..12 {
@@ -569,7 +574,7 @@ fn b24_after_a_crash_a_file_is_leased_under_the_same_token_or_pending(#[values(f
 
 #[test]
 fn b24_an_outsider_goes_on_under_its_token_after_a_kill() {
-    let mut records = Records::new(1, EngineOptions::default());
+    let mut records = Records::new(1, durable());
     records.write();
     let lease = records.lease_with(LeaseOptions::new().owner(Owner::Outside).ttl(MINUTE)).unwrap().lease;
     let mut records = records.restart(End::Kill);
@@ -585,7 +590,7 @@ fn b24_an_outsider_goes_on_under_its_token_after_a_kill() {
 #[test]
 fn b25_tokens_never_match_again_whatever_is_lost() {
     for seed in 0..25 {
-        let mut records = Records::new(seed, EngineOptions::default());
+        let mut records = Records::new(seed, durable());
         let key = records.write();
         let mut old: Vec<Lease> = Vec::new();
         for life in 0..6 {

@@ -21,7 +21,7 @@ const MOMENT: Duration = Duration::from_micros(1);
 const YEAR_MICROS: i64 = 365 * 24 * 60 * 60 * 1_000_000;
 
 fn minute() -> EngineOptions {
-    EngineOptions { visibility_timeout: MINUTE, ..EngineOptions::default() }
+    EngineOptions { visibility_timeout: MINUTE, segment_size: 1 << 20, ..EngineOptions::default() }
 }
 
 fn is_lost<T: std::fmt::Debug>(answer: &locus_core::Result<T>) -> bool {
