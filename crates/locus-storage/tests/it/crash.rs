@@ -484,7 +484,9 @@ fn reconcile(world: &mut World, engine: &Engine, model: &mut Model, floor: usize
                     };
                     let reset = *attempts == 0 && *retries == 0 && !released;
                     let interrupted = if reset { 0 } else { interrupted };
-                    File { state, retries: *retries, attempts: *attempts, interrupted, ..after }
+                    // Nobody was told the token of a lease whose call did not return.
+                    let token = file.token.filter(|_| !leased);
+                    File { state, retries: *retries, attempts: *attempts, interrupted, token, ..after }
                 }
             };
         }
