@@ -189,8 +189,7 @@ impl Journal {
         let Resume { segments, free, mut next_index, last_number, end_segment, end, replayed_bytes, first } =
             resume;
         let largest = segments.iter().map(|s| s.file.size).chain(free.iter().map(|f| f.size)).max();
-        let mut next_size =
-            largest.map_or(SEGMENT_BYTES_MIN, |size| size.saturating_mul(2)).min(config.segment_size);
+        let mut next_size = largest.unwrap_or(SEGMENT_BYTES_MIN).min(config.segment_size);
         let mut ready: VecDeque<_> = free.into();
         while ready.len() < READY_TARGET {
             ready.push_back(make_segment_file(&*config.disk, &config.dir, next_index, next_size)?);

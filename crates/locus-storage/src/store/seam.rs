@@ -10,7 +10,7 @@ use locus_core::{
     StoreCounts, TenantId, Upkeep, Usage, VolumeId,
 };
 
-use super::embedded::EmbeddedStore;
+use super::{decide, embedded::EmbeddedStore};
 
 #[async_trait]
 impl MetadataStore for EmbeddedStore {
@@ -81,6 +81,17 @@ impl MetadataStore for EmbeddedStore {
         };
         self.check_certain(entry.last)?;
         Ok(Some(state.record(entry, &self.places, &self.clock)))
+    }
+
+    async fn leased(&self, lease: &Lease) -> Result<FileRecord> {
+        let cell = self.cell(&lease.tenant);
+        let state = cell.as_ref().map(|cell| cell.state.lock());
+        let entry = state.as_ref().and_then(|state| state.get(&lease.key));
+        decide::hold(entry, lease.key, lease.token)?;
+        match (state.as_ref(), entry) {
+            (Some(state), Some(entry)) => Ok(state.record(entry, &self.places, &self.clock)),
+            _ => Err(Error::FileNotFound { key: lease.key }),
+        }
     }
 
     async fn ready(&self, tenant: &TenantId) -> Result<()> {
