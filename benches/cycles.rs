@@ -1,4 +1,6 @@
 //! Cycles (write, lease, read, complete of one file) through the facade, beside the two floors, in turns.
+//!
+//! `cargo bench -p locus-benches --bench cycles -- lazy "100 KiB / 64"` runs only the rows whose name holds every word.
 
 use std::time::Duration;
 
@@ -7,7 +9,6 @@ use locus_benches::{BoxError, FileFloor, Ground, Load, LogFloor, Promise, Queue,
 use tokio::runtime::Runtime;
 
 const SIZES: [(usize, &str); 2] = [(1 << 10, "1 KiB"), (100 << 10, "100 KiB")];
-const IN_FLIGHT: [usize; 3] = [1, 8, 64];
 const PROMISES: [(Promise, &str); 3] = [
     (Promise::Durable, "Durable, completions too (the default)"),
     (Promise::LazyCompletions, "Durable, completions lazy"),
@@ -22,18 +23,20 @@ struct Contest {
     runtime: Runtime,
 }
 
-/// How long a round is meant to be, and how many there are.
+/// How long a round is meant to be, how many there are, and which cells.
 struct Form {
     round: Duration,
     rounds: usize,
+    in_flight: &'static [usize],
 }
 
 fn main() -> Result<(), BoxError> {
     let form = if is_quick() {
-        Form { round: Duration::from_millis(120), rounds: 3 }
+        Form { round: Duration::from_millis(250), rounds: 3, in_flight: &[1, 64] }
     } else {
-        Form { round: Duration::from_millis(500), rounds: 9 }
+        Form { round: Duration::from_millis(600), rounds: 5, in_flight: &[1, 8, 64] }
     };
+    let wanted = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect::<Vec<_>>();
     let ground = Ground::open(env!("CARGO_TARGET_TMPDIR"))?;
     println!("# Cycles per second\n\n{ground}");
     println!(
@@ -44,6 +47,18 @@ fn main() -> Result<(), BoxError> {
         "Median (lowest..highest); ratios are taken within each turn. Every round ends when its bytes are gone."
     );
     for (n, (promise, name)) in PROMISES.into_iter().enumerate() {
+        let cells =
+            SIZES.iter().flat_map(|size| form.in_flight.iter().map(move |in_flight| (size, *in_flight)));
+        let titled =
+            cells.map(|((size, said), in_flight)| (*size, in_flight, format!("{said} / {in_flight}")));
+        let is_wanted = |title: &str| {
+            let title = format!("{name} | {title} |");
+            wanted.iter().all(|word| title.contains(word))
+        };
+        let cells = titled.filter(|(_, _, title)| is_wanted(title)).collect::<Vec<_>>();
+        if cells.is_empty() {
+            continue;
+        }
         println!("\n## {name}\n");
         println!(
             "| size / in flight | file floor | Locus | shared-log floor | Locus / file floor | Locus / log floor |"
@@ -57,11 +72,9 @@ fn main() -> Result<(), BoxError> {
             log: LogFloor::create(&dir.join("log-floor"), promise)?,
             runtime,
         };
-        for (size, size_name) in SIZES {
-            for in_flight in IN_FLIGHT {
-                let row = contest.cell(&form, &Bytes::from(content(size)), in_flight)?;
-                println!("| {size_name} / {in_flight} | {row} |");
-            }
+        for (size, in_flight, title) in cells {
+            let row = contest.cell(&form, &Bytes::from(content(size)), in_flight)?;
+            println!("| {title} | {row} |");
         }
         contest.runtime.block_on(contest.queue.close())?;
     }
@@ -71,10 +84,10 @@ fn main() -> Result<(), BoxError> {
 impl Contest {
     /// One row: rates and ratios.
     fn cell(&self, form: &Form, content: &Bytes, in_flight: usize) -> Result<String, BoxError> {
-        let mut cycles = [0; 3];
-        for (who, cycles) in cycles.iter_mut().enumerate() {
-            *cycles = self.calibrate(who, form, content, in_flight)?;
-        }
+        // The ends of rounds cost something by themselves: whoever is compared file by file gets as many of them.
+        let of_files = self.calibrate(0, form, content, in_flight)?;
+        self.round(1, Load { cycles: of_files / 4 + 1, in_flight }, content)?;
+        let cycles = [of_files, of_files, self.calibrate(2, form, content, in_flight)?];
         let mut rates = [vec![], vec![], vec![]];
         for turn in 0..form.rounds {
             for who in (0..3).map(|n| (turn + n) % 3) {
