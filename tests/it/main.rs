@@ -1,0 +1,5 @@
+//! Tests that hold the documents against the code.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
+mod documents;
+mod drawing;
