@@ -9,6 +9,8 @@ use locus_core::{Lsn, StoreId, StoreTime, Timestamp};
 
 /// Where batches begin in a segment.
 pub(crate) const HEADER_BYTES: u64 = 4_096;
+/// Where in the header area the copies of the header begin: in different sectors, and in different 2 KiB blocks.
+pub(crate) const HEADER_COPIES: [usize; 2] = [0, 2_048];
 /// Batches begin on multiples of this.
 pub(crate) const ALIGN: u64 = 512;
 /// Length of a batch head.
@@ -89,6 +91,17 @@ impl SegmentHeader {
         let checksum = plain_checksum(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
+    }
+
+    /// The whole header area: every copy, zeros between them.
+    pub(crate) fn encode_area(&self) -> Vec<u8> {
+        let header = self.encode();
+        let mut area = vec![0; HEADER_BYTES as usize];
+        for copy in HEADER_COPIES {
+            let places = area.iter_mut().skip(copy);
+            places.zip(&header).for_each(|(place, byte)| *place = *byte);
+        }
+        area
     }
 
     /// Reads a header of `store`.

@@ -12,7 +12,7 @@ use std::{
 
 use locus_core::{Entropy, Error, Lsn, Outcome, Result, StoreId};
 use locus_fs::{Disk, DiskFile};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
@@ -192,11 +192,20 @@ impl Journal {
         let mut next_size = largest.unwrap_or(SEGMENT_BYTES_MIN).min(config.segment_size);
         let mut ready: VecDeque<_> = free.into();
         while ready.len() < READY_TARGET {
-            ready.push_back(make_segment_file(&*config.disk, &config.dir, next_index, next_size)?);
+            let made = make_segment_file(&*config.disk, &config.dir, next_index, next_size);
             next_index += 1;
-            next_size = next_size.saturating_mul(2).min(config.segment_size);
+            match made {
+                Ok(file) => {
+                    ready.push_back(file);
+                    next_size = next_size.saturating_mul(2).min(config.segment_size);
+                }
+                // A small one may fit where a large one does not, and one is enough to go on with.
+                Err(why) if why.is_full() && next_size > SEGMENT_BYTES_MIN => next_size = SEGMENT_BYTES_MIN,
+                Err(why) if why.is_full() && !ready.is_empty() => break,
+                Err(why) => return Err(why),
+            }
         }
-        let file = ready.pop_front().expect("because two were made ready");
+        let file = ready.pop_front().expect("because one was made ready");
         let number = last_number + 1;
         let (current, _) = begin_segment(&config, file, number, end_segment, end, first, end)?;
         current.file.file.sync_data().map_err(Error::io("sync", &current.file.path))?;
@@ -578,8 +587,8 @@ impl Journal {
                 append.written_waiters.take_reached(self.written())
             }
             Err(error) => {
-                drop(append);
-                self.poison("write", &error);
+                // Before anybody else can take the role: what they wrote would stand behind a hole.
+                self.poison_locked(append, "write", &error);
                 return;
             }
         };
@@ -704,6 +713,9 @@ impl Journal {
             return;
         }
         let _one = self.syncing.lock();
+        if self.is_poisoned() {
+            return; // the one before failed, and its pages look clean now
+        }
         let (files, written, unsynced) = {
             let mut writer = self.writer.lock();
             let mut files = std::mem::take(&mut writer.dirty);
@@ -719,9 +731,17 @@ impl Journal {
             }
         }
         let mut append = self.append.lock();
+        if self.is_poisoned() {
+            return;
+        }
         append.unsynced_bytes = append.unsynced_bytes.saturating_sub(unsynced);
         let durable = written.min(append.hold_limit()).max(self.durable());
         self.durable.store(durable.0, Ordering::Release);
+        if durable < written && append.unsynced_since.is_none() {
+            // What is held waits for a barrier, and nobody may write again to ask for one.
+            append.unsynced_since = Some(self.clock.clock().monotonic());
+            self.written_something.notify_one();
+        }
         let mut reached = append.durable_waiters.take_reached(durable);
         reached.extend(append.patient_waiters.take_reached(durable));
         let anybody = append.room_waiters > 0;
@@ -780,7 +800,10 @@ impl Journal {
 
     /// No change can be trusted to have reached the disk any more: refuse all, tell all who wait.
     pub(crate) fn poison(&self, what: &str, why: &Error) {
-        let mut append = self.append.lock();
+        self.poison_locked(self.append.lock(), what, why);
+    }
+
+    fn poison_locked(&self, mut append: MutexGuard<'_, Append>, what: &str, why: &Error) {
         if self.poisoned.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -923,7 +946,7 @@ fn begin_segment(
     config.entropy.fill(&mut salt);
     let header =
         SegmentHeader { store: config.store, number, salt, predecessor, predecessor_end, first, durable };
-    file.file.write_at(&header.encode(), 0).map_err(Error::io("write", &file.path))?;
+    file.file.write_at(&header.encode_area(), 0).map_err(Error::io("write", &file.path))?;
     let segment = Segment { file, number, key: header.key(), last: Lsn(first.0 - 1) };
     Ok((segment, HEADER_BYTES))
 }

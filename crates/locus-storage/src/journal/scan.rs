@@ -11,8 +11,8 @@ use locus_fs::{Disk, DiskFile, EntryKind};
 
 use super::{
     format::{
-        ALIGN, BatchHead, FLAG_BARRIER, FLAG_HELD, FORMAT, HEADER_BYTES, HeaderFault, RECORD_HEAD_BYTES,
-        RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKey, decode_record,
+        ALIGN, BatchHead, FLAG_BARRIER, FLAG_HELD, FORMAT, HEADER_BYTES, HEADER_COPIES, HeaderFault,
+        RECORD_HEAD_BYTES, RawRecord, SegmentHeader, SegmentKey, decode_record,
     },
     log::Resume,
     segment::{Segment, SegmentFile, segment_index},
@@ -82,19 +82,24 @@ impl Directory {
             let size = file.len().map_err(Error::io("measure", &path))?;
             // What was not written back may look clean in the page cache: read what the device holds.
             file.drop_cache().map_err(Error::io("drop the cached pages of", &path))?;
-            let mut head = [0; SEGMENT_HEADER_BYTES];
-            let read = file.read_at(&mut head, 0).map_err(Error::io("read", &path))?;
-            let header = match SegmentHeader::decode(head.get(..read).unwrap_or_default(), store) {
-                Ok(header) => Some(header),
-                Err(HeaderFault::Blank | HeaderFault::Bad) => None,
-                Err(HeaderFault::Newer(found)) => {
-                    return Err(Error::NewerFormat {
-                        place: path.display().to_string(),
-                        found,
-                        supported: FORMAT,
-                    });
+            let mut area = [0; HEADER_BYTES as usize];
+            let read = file.read_at(&mut area, 0).map_err(Error::io("read", &path))?;
+            let area = area.get(..read).unwrap_or_default();
+            // Two copies, so that one bad sector does not hide a segment; a torn write may leave an older one beside a
+            // newer one.
+            let mut header: Option<SegmentHeader> = None;
+            for copy in HEADER_COPIES {
+                match SegmentHeader::decode(area.get(copy..).unwrap_or_default(), store) {
+                    Ok(found) => {
+                        header = header.filter(|header| header.number > found.number).or(Some(found));
+                    }
+                    Err(HeaderFault::Blank | HeaderFault::Bad) => {}
+                    Err(HeaderFault::Newer(found)) => {
+                        let place = path.display().to_string();
+                        return Err(Error::NewerFormat { place, found, supported: FORMAT });
+                    }
                 }
-            };
+            }
             found.push(Found { file: SegmentFile { path, file, size }, header });
         }
         // One order whatever the disk says, so that the same log is always read the same way.
@@ -300,17 +305,18 @@ impl Directory {
     /// before `needed` are free.
     pub(crate) fn resume(self, survey: &Survey, end: Lsn, needed: Lsn) -> Resume {
         let total: u64 = self.bytes();
+        let (chain, end_segment, log_end) = self.ending(survey, end);
         let last_number =
             self.found.iter().filter_map(|found| Some(found.header.as_ref()?.number)).max().unwrap_or(0);
         let mut lasts: BTreeMap<usize, Lsn> = BTreeMap::new();
-        for pair in survey.chain.windows(2) {
+        for pair in chain.windows(2) {
             if let [this, next] = pair {
                 lasts.insert(*this, self.header(*next).predecessor_end);
             }
         }
         // What was not replayed because of a newer checkpoint is needed by the older one.
         let by_number = self.by_number();
-        let mut first = survey.chain.first().map(|at| self.header(*at));
+        let mut first = chain.first().map(|at| self.header(*at));
         while let Some(header) =
             first.filter(|header| header.first > needed && header.predecessor_end >= needed)
         {
@@ -318,15 +324,14 @@ impl Directory {
             before.map(|at| lasts.insert(*at, header.predecessor_end));
             first = before.map(|at| self.header(*at));
         }
-        let end_segment = survey.chain.last().map_or(0, |at| self.header(*at).number);
-        if let Some(at) = survey.chain.last() {
-            lasts.insert(*at, end);
+        if let Some(at) = chain.last() {
+            lasts.insert(*at, log_end);
         }
         let mut resume = Resume {
             next_index: self.next_index,
             last_number,
             end_segment,
-            end,
+            end: log_end,
             replayed_bytes: survey.bytes,
             first: Lsn(survey.highest.max(end).0 + total / RECORD_HEAD_BYTES as u64 + LSN_CUSHION),
             ..Resume::default()
@@ -344,6 +349,30 @@ impl Directory {
         // A file that was never wholly written (made by a process that died) is of no use as it is.
         resume.free.retain(|file| file.size >= super::SEGMENT_BYTES_MIN);
         resume
+    }
+
+    /// The segments up to the one in which a log that ends at `end` ends, the number of that one, and the last LSN that is
+    /// there: when recovery cut the log, what lies behind belongs to nothing any more.
+    fn ending(&self, survey: &Survey, end: Lsn) -> (Vec<usize>, u64, Lsn) {
+        let mut chain = survey.chain.clone();
+        if end >= survey.end {
+            let number = chain.last().map_or(0, |at| self.header(*at).number);
+            return (chain, number, end);
+        }
+        let mut log_end = end;
+        while let Some(at) = chain.last() {
+            let header = self.header(*at);
+            if header.first <= end {
+                return (chain.clone(), header.number, log_end);
+            }
+            log_end = log_end.min(header.predecessor_end);
+            let before = header.predecessor;
+            chain.pop();
+            if chain.is_empty() {
+                return (chain, before, log_end);
+            }
+        }
+        (chain, 0, log_end)
     }
 
     /// The last LSN that belongs to the log in this segment: what its successor says. A segment may hold valid records

@@ -111,6 +111,12 @@ impl StoragePool {
     /// # Cancel safety
     /// Once begun the volume is out of use; when the future is dropped, letting go of it may come later.
     pub async fn unmount(&self, id: &VolumeId) -> Result<()> {
+        // What was confirmed before it was synced is made durable while the volume is still there for everybody.
+        if self.inner.mounts.get(id).is_some()
+            && let Err(error) = self.inner.store.sync().await
+        {
+            warn!(volume = %id, error = &error as &dyn std::error::Error, "volume unmounted before it was synced");
+        }
         let volume = self.inner.mounts.take(id)?;
         info!(volume = %id, "volume unmounted");
         close(&*volume).await;

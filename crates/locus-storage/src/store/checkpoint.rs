@@ -302,8 +302,11 @@ impl EmbeddedStore {
         let head =
             Frame::Head { store: self.id, begin, epoch: self.epoch, wall: stamp.wall, time: stamp.time };
         writer.push(&head).await?;
-        let limits = self.limits.read().set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
-        writer.push(&Frame::Limits { limits }).await?;
+        let limits: Vec<_> =
+            self.limits.read().set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
+        for limits in limits.chunks(SLICE as usize) {
+            writer.push(&Frame::Limits { limits: limits.to_vec() }).await?;
+        }
         let cells = self.cells.read().all.clone();
         let mut count = 0;
         for cell in cells {

@@ -269,34 +269,43 @@ impl EmbeddedStore {
     /// Waits until the log is durable up to `lsn`, syncing what its records rest on first.
     pub(super) async fn make_durable(&self, lsn: Lsn) -> Result<()> {
         while self.journal.is_held() && self.journal.durable() < lsn {
-            self.barrier().await?;
+            match self.barrier().await {
+                // This change is safe; the content that is not is told by the next call.
+                Err(why @ Error::VolumeUnavailable { .. }) => *self.background_error.lock() = Some(why),
+                done => done?,
+            }
         }
         self.journal.confirm_durable(lsn).await
     }
 
     /// Makes everything written so far durable: first what records rest on outside the log, then the log (ENGINE 3).
     pub(super) async fn barrier(&self) -> Result<()> {
+        let upto = self.journal.last_appended();
         let _one = self.barrier.lock().await;
+        if self.journal.durable() >= upto {
+            return Ok(()); // the one before did it for all who waited
+        }
         let upto = self.journal.last_appended();
         self.journal.confirm_written(upto).await?;
+        let mut missing = None;
         if self.journal.is_held() {
-            let volumes = std::mem::take(&mut *self.unsynced_volumes.lock());
-            for id in &volumes {
-                let synced = match self.config.volumes.volume(id) {
-                    Some(volume) => volume.sync().await,
-                    None => Err(Error::VolumeUnavailable {
-                        volume: Some(id.clone()),
-                        why: "holds content that is not durable yet and is not mounted".into(),
-                    }),
-                };
-                if let Err(why) = synced {
-                    self.unsynced_volumes.lock().extend(volumes.iter().cloned());
-                    if !matches!(why, Error::VolumeUnavailable { .. }) {
-                        self.journal.poison("volume sync", &why);
+            let mut unsynced = Unsynced::take(self);
+            for id in unsynced.volumes.clone() {
+                match self.config.volumes.volume(&id) {
+                    Some(volume) => volume.sync().await.inspect_err(|why| {
+                        self.journal.poison("volume sync", why);
+                    })?,
+                    // Unmounting syncs, so it went away by itself. What it had not synced is told now, and file by file
+                    // when it is read; nobody else waits for it.
+                    None => {
+                        missing = Some(Error::VolumeUnavailable {
+                            volume: Some(id),
+                            why: "went away with content that was not durable yet".into(),
+                        });
                     }
-                    return Err(why);
                 }
             }
+            unsynced.volumes.clear();
             // Without room for the record nothing is lost: recovery then looks at more contents than it had to.
             if let Some(mut room) = self.journal.reserve_now(8) {
                 let barrier = self.journal.append_barrier(&mut room, upto)?;
@@ -304,12 +313,31 @@ impl EmbeddedStore {
             }
             self.journal.lift_hold(upto);
         }
-        self.journal.confirm_durable(upto).await
+        self.journal.confirm_durable(upto).await?;
+        missing.map_or(Ok(()), Err)
     }
 
     /// What a failed background job left to be told.
     pub(super) fn tell_background_error(&self) -> Result<()> {
         self.background_error.lock().take().map_or(Ok(()), Err)
+    }
+}
+
+/// Volumes that a barrier syncs. Dropped before it is done, it puts them back: the next barrier syncs them.
+struct Unsynced<'a> {
+    store: &'a EmbeddedStore,
+    volumes: BTreeSet<VolumeId>,
+}
+
+impl<'a> Unsynced<'a> {
+    fn take(store: &'a EmbeddedStore) -> Self {
+        Self { store, volumes: std::mem::take(&mut *store.unsynced_volumes.lock()) }
+    }
+}
+
+impl Drop for Unsynced<'_> {
+    fn drop(&mut self) {
+        self.store.unsynced_volumes.lock().append(&mut self.volumes);
     }
 }
 

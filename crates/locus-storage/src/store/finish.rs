@@ -1,6 +1,6 @@
 //! Ending a file's stay: complete, fail, reset, delete, and reaping what is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use locus_core::{
     BlobPath, ERROR_BYTES_MAX, Error, Extension, FailOutcome, FileKey, FileStatus, Knowledge, Lease, Lsn,
@@ -41,12 +41,13 @@ impl EmbeddedStore {
                     continue;
                 };
                 let state = cell.state.lock();
-                let mut keys = Vec::with_capacity(leases.len());
+                let mut keys = BTreeSet::new();
                 for lease in leases {
                     let entry = state.get(&lease.key);
                     match decide::complete(entry, lease.key, lease.token)? {
-                        Verdict::Effect if !keys.contains(&lease.key) => keys.push(lease.key),
-                        Verdict::Effect => {}
+                        Verdict::Effect => {
+                            keys.insert(lease.key);
+                        }
                         Verdict::NoEffect => {
                             rests_on =
                                 rests_on.max(entry.map_or_else(|| self.journal.last_appended(), |e| e.last));
@@ -64,7 +65,10 @@ impl EmbeddedStore {
                 let groups = decided
                     .iter_mut()
                     .map(|(_, state, keys)| {
-                        (state.id.clone(), vec![Change::Completed { keys: std::mem::take(keys) }])
+                        (
+                            state.id.clone(),
+                            vec![Change::Completed { keys: std::mem::take(keys).into_iter().collect() }],
+                        )
                     })
                     .collect();
                 let record = Record::Files { wall: stamp.wall, time: stamp.time, groups };

@@ -54,7 +54,10 @@ impl EmbeddedStore {
             if !eligible(&id) {
                 continue; // it is pushed again when its status changes
             }
+            // A caller that goes away, or fails, meanwhile leaves the tenant its turn.
+            let turn = Turn { schedule: &self.schedule, tenant: Some(no) };
             let leased = self.lease_from(&cell, max, options).await?;
+            turn.taken();
             if !leased.is_empty() {
                 return Ok(leased);
             }
@@ -505,6 +508,26 @@ fn lease_bodies(max: usize, by: usize) -> [usize; 3] {
     [body(MOVE_MAX), body(max) + by, body(max)]
 }
 
+/// A tenant's turn; dropped before it was taken, the tenant keeps it.
+struct Turn<'a> {
+    schedule: &'a super::schedule::Schedule,
+    tenant: Option<TenantNo>,
+}
+
+impl Turn<'_> {
+    fn taken(mut self) {
+        self.tenant = None;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(tenant) = self.tenant {
+            self.schedule.push(tenant);
+        }
+    }
+}
+
 /// Leased files on their way to a caller. Dropped with files in it, it gives them back, attempt included.
 struct HandOver<'a> {
     store: &'a EmbeddedStore,
@@ -532,6 +555,8 @@ impl Drop for HandOver<'_> {
             // Refused only when the journal is poisoned, and then reopening decides.
             let _ =
                 self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), changes, false);
+            // Nobody waits for it: the committer writes it.
+            self.store.journal.commit_signal.raise();
         }
     }
 }

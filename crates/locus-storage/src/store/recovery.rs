@@ -241,7 +241,7 @@ impl Reading {
             for (tenant, changes) in groups {
                 for (ordinal, change) in changes.iter().enumerate() {
                     match change {
-                        Change::Accepted(accepted) if lsn > self.survey.barrier => {
+                        Change::Accepted(accepted) if lsn > self.survey.barrier.max(self.survey.durable) => {
                             let Resting::Volume { id, synced } = &accepted.place;
                             if *synced {
                                 continue;

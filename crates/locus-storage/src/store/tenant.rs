@@ -285,10 +285,10 @@ impl TenantState {
     }
 
     /// Puts an entry into the queue where it waits, and counts it.
-    fn file(&mut self, at: u32, places: &Places) {
+    fn file(&mut self, at: u32) {
         let entry = &self.files[at];
         let (last, key, volume, order) = (entry.last, entry.key, entry.volume, entry.order);
-        self.count(at, places, true);
+        self.count(at, true);
         match self.files[at].waits() {
             Waits::Ready | Waits::Suspect => self.queue_ready(at),
             Waits::Delayed(due) => {
@@ -303,8 +303,8 @@ impl TenantState {
     }
 
     /// Takes an entry out of the queue where it waits, and out of the counts.
-    fn unfile(&mut self, at: u32, places: &Places) {
-        self.count(at, places, false);
+    fn unfile(&mut self, at: u32) {
+        self.count(at, false);
         let entry = &self.files[at];
         let (order, volume) = (entry.order, entry.volume);
         match entry.waits() {
@@ -327,7 +327,7 @@ impl TenantState {
         }
     }
 
-    fn count(&mut self, at: u32, places: &Places, more: bool) {
+    fn count(&mut self, at: u32, more: bool) {
         let entry = &self.files[at];
         let counts = &mut self.counts;
         let slot = match entry.status {
@@ -347,7 +347,6 @@ impl TenantState {
             counts.bytes -= entry.size;
             dir.files -= 1;
         }
-        places.count(entry.volume, more);
     }
 
     // ---- directories and reservations -------------------------------------------------------------------------
@@ -450,7 +449,8 @@ impl TenantState {
         self.live = true;
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
-                self.file(at, places);
+                self.file(at);
+                places.count(self.files[at].volume, true);
                 let _ = places.take(None);
             }
         }
@@ -614,7 +614,8 @@ impl TenantState {
         let files = &self.files;
         self.index.insert_unique(hash(&accepted.key), at, |at| hash(&files[*at].key));
         if self.live {
-            self.file(at, scene.places);
+            self.file(at);
+            scene.places.count(self.files[at].volume, true);
         }
         Ok(())
     }
@@ -644,7 +645,8 @@ impl TenantState {
             return Ok(());
         }
         if self.live {
-            self.unfile(at, scene.places);
+            self.unfile(at);
+            scene.places.count(self.files[at].volume, false);
             scene.places.give_back();
         }
         if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
@@ -675,14 +677,14 @@ impl TenantState {
             return Ok(()); // a checkpoint holds this change already
         }
         if self.live {
-            self.unfile(at, scene.places);
+            self.unfile(at);
         }
         let entry = &mut self.files[at];
         let changed = change(entry);
         entry.last = scene.lsn;
         entry.modified_at = scene.stamp.wall;
         if self.live {
-            self.file(at, scene.places);
+            self.file(at);
         }
         changed
     }

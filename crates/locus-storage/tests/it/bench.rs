@@ -135,7 +135,12 @@ impl Bench {
     pub(crate) fn hanging(&mut self, volume: usize) -> Arc<Hanging> {
         let id = vol(volume);
         let inner = self.engine.registry.take(&id).unwrap();
-        let hanging = Arc::new(Hanging { inner, hang: Mutex::new(Hang::No), go: Notify::new() });
+        let hanging = Arc::new(Hanging {
+            inner,
+            hang: Mutex::new(Hang::No),
+            syncs: Default::default(),
+            go: Notify::new(),
+        });
         self.engine.registry.insert(hanging.clone()).unwrap();
         hanging
     }
@@ -161,10 +166,15 @@ pub(crate) enum Hang {
 pub(crate) struct Hanging {
     inner: Arc<dyn StorageVolume>,
     hang: Mutex<Hang>,
+    syncs: std::sync::atomic::AtomicU64,
     go: Notify,
 }
 
 impl Hanging {
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(crate) fn hang(&self, hang: Hang) {
         *self.hang.lock() = hang;
     }
@@ -221,6 +231,8 @@ impl StorageVolume for Hanging {
     }
 
     async fn sync(&self) -> Result<()> {
+        self.pass(Hang::Before).await;
+        self.syncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.inner.sync().await
     }
 

@@ -7,6 +7,7 @@ mod leasing;
 mod pool;
 mod quotas;
 mod recovery;
+mod scenarios;
 mod scheduler;
 mod timeouts;
 mod world;

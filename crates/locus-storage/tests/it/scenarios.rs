@@ -1,0 +1,228 @@
+//! Scenarios that a first implementation got wrong: each stood as a proof before the engine was mended.
+
+use std::{path::Path, task::Poll, time::Duration};
+
+use locus_core::{Durability, MetadataStore, NewContent, NewFile};
+use locus_fs::Disk;
+use locus_storage::{EngineOptions, WriteOptions};
+
+use crate::{
+    bench::{Bench, Hang, poll_once},
+    world::{End, Records, files_below, new_file, volume},
+};
+
+fn buffered() -> EngineOptions {
+    EngineOptions { durability: Durability::Buffered, ..EngineOptions::default() }
+}
+
+/// Crash at every operation of an open, and open again: must never be refused.
+#[test]
+fn b56_an_open_that_dies_at_any_step_opens_again() {
+    for power in [false, true] {
+        for ahead in 1..400u64 {
+            let mut records = Records::new(ahead, EngineOptions::default());
+            for _ in 0..3 {
+                records.write();
+            }
+            let world = records.end(End::Kill);
+            let at = world.disk.ops() + ahead;
+            world.disk.crash_at(at);
+            let mut world = match Records::open(world) {
+                Ok(r) => {
+                    if !r.world.disk.is_down() {
+                        break;
+                    }
+                    let Records { world, store, .. } = r;
+                    drop(store);
+                    world
+                }
+                Err(f) => f.0,
+            };
+            world.end(if power { End::PowerCut } else { End::Kill });
+            match Records::open(world) {
+                Ok(r) => assert_eq!(r.counts().pending, 3),
+                Err(f) => panic!("refused, power {power} ahead {ahead}: {:?}", f.1),
+            }
+        }
+    }
+}
+
+#[test]
+fn b66_a_cut_that_spans_segments_opens_again() {
+    let mut b = Bench::with(EngineOptions { segment_size: 1 << 20, ..buffered() }, 1);
+    let lost = b.write("first");
+    let big = "x".repeat(1000);
+    for _ in 0..900 {
+        b.write_with(
+            "more",
+            WriteOptions::new().original_name(big.clone()).property("p", big[..900].to_string()),
+        )
+        .unwrap();
+    }
+    let path = {
+        let (pool, acme) = (b.pool.clone(), b.acme.clone());
+        b.run(async move { pool.location(&acme, &lost).await }).unwrap().unwrap().physical_path.unwrap()
+    };
+    let Bench { mut world, engine, .. } = b;
+    drop(engine);
+    world.disk.kill();
+    world.disk.remove_file(&path).unwrap(); // what power loss may do to unsynced content
+    let engine = world.open().unwrap();
+    assert_eq!(engine.report.content_lost, Some(lost));
+    drop(engine);
+    world.disk.kill();
+    world.open().unwrap();
+}
+
+#[test]
+fn b66_content_that_nobody_could_check_ends_no_log_confirmed_since() {
+    let mut r = Records::new(3, buffered());
+    r.put(NewFile { content: NewContent::Stored { volume: volume(0), synced: false }, ..new_file() });
+    let mut world = r.end(End::Kill);
+    world.options.durability = Durability::Durable;
+    let mut r = Records::open(world).map_err(|f| f.1).unwrap();
+    for _ in 0..5 {
+        r.put(NewFile { content: NewContent::Stored { volume: volume(1), synced: true }, ..new_file() });
+    }
+    let mut world = r.end(End::Close);
+    let e = world.open().unwrap();
+    assert!(
+        e.store.counts().values().map(locus_core::TenantCounts::files).sum::<u64>() >= 5,
+        "{:?} {:?}",
+        e.store.counts(),
+        e.report
+    );
+}
+
+#[test]
+fn b66_what_was_written_during_a_barrier_is_synced_too() {
+    let mut b = Bench::with(buffered(), 1);
+    b.write("a");
+    let store = b.engine.store.clone();
+    let mut sync = Box::pin(async move { store.sync().await });
+    assert!(poll_once(sync.as_mut()).is_pending());
+    b.poll(1, {
+        let (pool, acme) = (b.pool.clone(), b.acme.clone());
+        async move { pool.write(&acme, "b", WriteOptions::new()).await }
+    })
+    .unwrap()
+    .unwrap();
+    b.commit();
+    assert!(poll_once(sync.as_mut()).is_ready());
+    let store = b.engine.store.clone();
+    b.world.stepper.spawn(async move { store.run_barriers().await });
+    for _ in 0..60 {
+        b.world.stepper.run_until_idle();
+        b.commit();
+        b.world.advance(Duration::from_secs(1));
+    }
+    let s = b.engine.store.statistics();
+    assert_eq!(s.written, s.durable);
+}
+
+/// The next barrier must sync the volume again.
+#[test]
+fn b66_a_dropped_barrier_leaves_its_volumes_to_the_next() {
+    let mut b = Bench::with(buffered(), 1);
+    let hanging = b.hanging(0);
+    b.write("a");
+    hanging.hang(Hang::Before);
+    let store = b.engine.store.clone();
+    assert!(b.poll(5, async move { store.sync().await }).is_none());
+    let synced = hanging.syncs();
+    hanging.go();
+    let store = b.engine.store.clone();
+    b.run(async move { store.sync().await }).unwrap();
+    assert!(hanging.syncs() > synced, "sync() said Ok and the volume was never synced");
+}
+
+#[test]
+fn b26_a_volume_taken_away_stops_nobody() {
+    let mut b = Bench::with(EngineOptions { max_unsynced_bytes: 4096, ..buffered() }, 2);
+    let key = b.write("a");
+    let of = b.volume_of(key);
+    let pool = b.pool.clone();
+    b.run(async move { pool.unmount(&of).await }).unwrap();
+    let store = b.engine.store.clone();
+    b.world.stepper.spawn(async move { store.run_barriers().await });
+    for n in 0..20 {
+        let mut call = {
+            let (pool, acme) = (b.pool.clone(), b.acme.clone());
+            Box::pin(async move { pool.write(&acme, "b", WriteOptions::new()).await })
+        };
+        let mut done = None;
+        for _ in 0..30 {
+            if let Poll::Ready(answer) = poll_once(call.as_mut()) {
+                done = Some(answer);
+                break;
+            }
+            b.world.stepper.run_until_idle();
+            b.commit();
+            b.world.advance(Duration::from_secs(1));
+        }
+        assert!(matches!(done, Some(Ok(_))), "write {n}: {done:?}");
+    }
+}
+
+#[test]
+fn b6_a_dropped_next_any_keeps_the_turn() {
+    let mut b = Bench::with(EngineOptions { max_unsynced_bytes: 1, ..buffered() }, 1);
+    b.write("a");
+    let s = b.scheduler.clone();
+    assert!(b.poll(1, async move { s.next_any().await }).is_none());
+    let store = b.engine.store.clone();
+    b.run(async move { store.sync().await }).unwrap();
+    let s = b.scheduler.clone();
+    assert!(b.run(async move { s.next_any().await }).unwrap().is_some());
+}
+
+#[test]
+fn b64_restarts_do_not_grow_the_log() {
+    let mut r = Records::new(8, EngineOptions { segment_size: 4 << 20, ..EngineOptions::default() });
+    for _ in 0..60 {
+        r.write();
+        if r.store.checkpoint_due() {
+            r.checkpoint().unwrap();
+        }
+        r = r.restart(End::Close);
+    }
+    assert!(r.store.statistics().journal_bytes < 100 << 20, "{}", r.store.statistics().journal_bytes);
+}
+
+#[test]
+fn b56_the_tail_is_counted_once() {
+    let mut r = Records::new(0, buffered());
+    for _ in 0..20 {
+        r.write();
+    }
+    let r = r.restart(End::PowerCut);
+    assert!(r.report.dropped > 0);
+    assert_eq!(r.restart(End::Close).report.dropped, 0);
+}
+
+/// One bad sector: the header of the newest segment. What the session confirmed must not vanish without a word.
+#[test]
+fn b57_a_damaged_header_hides_no_segment() {
+    let mut r = Records::new(5, EngineOptions::default());
+    for _ in 0..3 {
+        r.write();
+    }
+    let mut r = r.restart(End::Close);
+    for _ in 0..3 {
+        r.write();
+    }
+    let world = r.end(End::Close);
+    let newest = files_below(&*world.disk, Path::new("/data/journal"))
+        .into_iter()
+        .filter(|(_, bytes)| bytes.starts_with(b"LOCUSLOG"))
+        .max_by_key(|(_, bytes)| u64::from_le_bytes(*bytes[32..].first_chunk().unwrap()))
+        .unwrap()
+        .0;
+    let file = world.disk.open(&newest, true).unwrap();
+    file.write_at(&[0x55], 40).unwrap();
+    file.sync_data().unwrap();
+    match Records::open(world) {
+        Ok(r) => assert_eq!(r.counts().pending, 6, "{:?}", r.report),
+        Err(f) => panic!("refused: {:?}", f.1),
+    }
+}
