@@ -91,6 +91,9 @@ impl EmbeddedStore {
             if self.journal.is_poisoned() {
                 return;
             }
+            if self.unchecked() > 0 {
+                self.check_returned().await;
+            }
             let now = self.clock.clock().monotonic();
             let (since, bytes) = self.journal.unsynced();
             let deadline = match since {

@@ -21,6 +21,7 @@ use super::{
     limits::Limits,
     places::Places,
     reap::{Over, ReapQueue},
+    recovery::Doubtful,
     schedule::{Schedule, TenantNo},
     tenant::{Scene, TenantState},
 };
@@ -71,6 +72,8 @@ pub struct EmbeddedStore {
     pub(super) suspect_out: Mutex<Option<(TenantNo, FileKey)>>,
     /// Volumes with content that was not synced before its accept.
     pub(super) unsynced_volumes: Mutex<BTreeSet<VolumeId>>,
+    /// Contents that recovery could not look at, because their volume was not there: looked at when it is.
+    pub(super) unchecked: Mutex<Vec<Doubtful>>,
     /// One barrier at a time.
     pub(super) barrier: tokio::sync::Mutex<()>,
     pub(super) checkpoints: Checkpoints,

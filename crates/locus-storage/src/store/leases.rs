@@ -484,6 +484,9 @@ impl EmbeddedStore {
             cell.ready.notify_waiters();
         }
         self.reap_changed.notify_waiters();
+        if self.unchecked() > 0 {
+            self.journal.written_something.notify_one(); // what drives the barriers looks at them
+        }
     }
 
     /// A tenant's status changed.

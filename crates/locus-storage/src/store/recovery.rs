@@ -9,13 +9,13 @@ use std::{
 };
 
 use locus_core::{
-    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, Limit, Lsn, Owner, Result,
-    Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, Knowledge, Limit, Lsn, Owner,
+    Result, Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::{Disk, create_dirs, off_thread};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     checkpoint::{self, Checkpoints, Loaded, Target, journal_dir},
@@ -276,7 +276,7 @@ impl Reading {
 
 /// A content that may not have survived.
 #[derive(Debug)]
-struct Doubtful {
+pub(super) struct Doubtful {
     lsn: Lsn,
     volume: VolumeId,
     blob: BlobPath,
@@ -366,11 +366,13 @@ impl EmbeddedStore {
         // off the completion of an earlier file whose content was not looked at because of it: look again until all is well.
         let reading = Arc::new(reading);
         let mut checked = BTreeSet::new();
+        let mut unchecked = Vec::new();
         loop {
             let (here, end) = (Arc::clone(&reading), report.end);
             let doubtful = off_thread(&*config.disk, move || here.doubtful(end)).await?;
             let mut cut = None;
             report.unchecked = 0;
+            unchecked.clear();
             for content in doubtful {
                 if checked.contains(&content.blob.key) {
                     continue;
@@ -386,6 +388,7 @@ impl EmbeddedStore {
                     Err(why @ Error::VolumeUnavailable { .. }) => {
                         report.unchecked += 1;
                         warn!(key = %content.blob.key, error = %why, "unsynced content not checked");
+                        unchecked.push(content);
                     }
                     Err(why) => return Err(why),
                 }
@@ -399,11 +402,42 @@ impl EmbeddedStore {
         let (store, report) =
             off_thread(&*config.disk, move || Self::resume(here, reading, limits, max_deliveries, report))
                 .await?;
+        *store.unchecked.lock() = unchecked;
         info!(
             files = report.files, replayed = report.replayed, dropped = report.dropped, end = %report.end,
             released = report.leases_released, "store opened"
         );
         Ok((Arc::new(store), report))
+    }
+
+    /// Looks at contents that recovery could not look at, once their volume is there. One that did not survive is told; it
+    /// is that file alone, and its read is an error. Volumes that fail meanwhile are tried again when they come back.
+    pub(super) async fn check_returned(&self) {
+        let (returned, away): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.unchecked.lock())
+            .into_iter()
+            .partition(|content| self.config.volumes.volume(&content.volume).is_some());
+        *self.unchecked.lock() = away;
+        for content in returned {
+            match content.survived(&*self.config.volumes).await {
+                Ok(true) => {}
+                Ok(false)
+                    if self.knowledge(&content.volume, &content.blob.owner, &content.blob.key)
+                        != Knowledge::Recorded => {}
+                Ok(false) => {
+                    error!(key = %content.blob.key, volume = %content.volume, "content did not survive");
+                }
+                Err(why) => {
+                    warn!(key = %content.blob.key, error = %why, "unsynced content not checked");
+                    self.unchecked.lock().push(content);
+                }
+            }
+        }
+    }
+
+    /// How many contents wait for their volume to be looked at.
+    #[must_use]
+    pub fn unchecked(&self) -> u64 {
+        self.unchecked.lock().len() as u64
     }
 
     /// Builds the state, makes what was recovered durable, and only then begins a new segment and a new epoch.
@@ -471,6 +505,7 @@ impl EmbeddedStore {
             reap_changed: Notify::new(),
             suspect_out: Mutex::new(None),
             unsynced_volumes: Mutex::default(),
+            unchecked: Mutex::default(),
             barrier: tokio::sync::Mutex::new(()),
             checkpoints: Checkpoints::new(kept, next_checkpoint, loaded.map_or(0, |loaded| loaded.bytes)),
             background_error: Mutex::new(None),

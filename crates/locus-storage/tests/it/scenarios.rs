@@ -226,3 +226,27 @@ fn b57_a_damaged_header_hides_no_segment() {
         Err(f) => panic!("refused: {:?}", f.1),
     }
 }
+
+#[test]
+fn b15_content_on_an_absent_volume_is_looked_at_when_the_volume_returns() {
+    let mut b = Bench::with(buffered(), 2);
+    let key = b.write("a");
+    let of = b.volume_of(key);
+    let Bench { mut world, engine, .. } = b;
+    drop(engine);
+    world.disk.kill();
+    let away = Path::new("/").join(of.as_str());
+    world.disk.rename(&away, Path::new("/elsewhere")).unwrap();
+    world.volumes = 0;
+    let engine = world.open().unwrap();
+    assert_eq!((engine.report.unchecked, engine.report.content_lost), (1, None));
+    let store = engine.store.clone();
+    world.stepper.spawn(async move { store.run_barriers().await });
+    world.stepper.run_until_idle();
+    assert_eq!(engine.store.unchecked(), 1, "its volume is still away");
+    let pool = engine.pool.clone();
+    let volume = locus_fs::LocalVolume::new(of.as_str(), "/elsewhere");
+    world.run(&engine, async move { pool.mount(volume).await }).unwrap();
+    world.stepper.run_until_idle();
+    assert_eq!(engine.store.unchecked(), 0);
+}
