@@ -118,7 +118,9 @@ async fn b87_a_handler_that_does_not_end_in_time_is_dropped_and_its_file_release
         .unwrap();
     in_time("the handler", begun.notified()).await;
     in_time("the close", locus.shutdown()).await.unwrap();
-    assert_eq!(workers.summary().released, 1);
+    // Worker and store both give it back; who was first decides how the worker counts it.
+    let summary = workers.summary();
+    assert_eq!((summary.completed, summary.failed), (0, 0));
 
     let (locus, acme) = open(temp.path()).await;
     let info = locus.pool().info(&acme, &key).await.unwrap().unwrap();
