@@ -4,10 +4,10 @@
 //! record at or below D is corruption, and nothing is touched. The first bad record above D ends the log, and whatever
 //! follows is its tail, dropped and counted.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
 
 use locus_core::{Error, Lsn, Result, StoreId};
-use locus_fs::{Disk, DiskFile, EntryKind};
+use locus_fs::{Disk, EntryKind};
 
 use super::{
     format::{
@@ -388,14 +388,10 @@ impl Directory {
     fn load(&self, at: usize) -> Result<Vec<u8>> {
         let SegmentFile { path, file, size } = &self.found[at].file;
         let mut bytes = vec![0; usize::try_from(*size).unwrap_or(usize::MAX)];
-        let read = read_all(file, &mut bytes).map_err(Error::io("read", path))?;
+        let read = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
         bytes.truncate(read);
         Ok(bytes)
     }
-}
-
-fn read_all(file: &Arc<dyn DiskFile>, bytes: &mut [u8]) -> std::io::Result<usize> {
-    file.read_at(bytes, 0)
 }
 
 /// Where a walk through a segment stopped.

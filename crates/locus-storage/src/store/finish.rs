@@ -132,8 +132,7 @@ impl EmbeddedStore {
         let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
-            let entry =
-                state.get(key).filter(|entry| entry.order.lsn() <= self.watermark()).ok_or_else(unknown)?;
+            let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
             match entry.status {
                 FileStatus::Pending | FileStatus::PermanentlyFailed => {}
                 FileStatus::Processing => return Err(Error::AlreadyProcessing { key: *key }),
@@ -152,8 +151,7 @@ impl EmbeddedStore {
         let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
-            let entry =
-                state.get(key).filter(|entry| entry.order.lsn() <= self.watermark()).ok_or_else(unknown)?;
+            let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
             match entry.status {
                 FileStatus::Completed | FileStatus::Deleted => entry.last,
                 FileStatus::Processing if !force => return Err(Error::AlreadyProcessing { key: *key }),

@@ -76,7 +76,7 @@ impl MetadataStore for EmbeddedStore {
     async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>> {
         let Some(cell) = self.cell(tenant) else { return Ok(None) };
         let state = cell.state.lock();
-        let Some(entry) = state.get(key).filter(|entry| entry.order.lsn() <= self.watermark()) else {
+        let Some(entry) = state.visible(key, self.watermark()) else {
             return Ok(None);
         };
         self.check_certain(entry.last)?;

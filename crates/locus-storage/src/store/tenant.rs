@@ -138,6 +138,11 @@ impl TenantState {
         self.find(key).map(|at| self.entry(at))
     }
 
+    /// The file, unless its accept is above `watermark`: then nobody sees it yet.
+    pub(crate) fn visible(&self, key: &FileKey, watermark: Lsn) -> Option<&Entry> {
+        self.get(key).filter(|entry| entry.order.lsn() <= watermark)
+    }
+
     pub(crate) fn directory(&self, entry: &Entry) -> LogicalDir {
         self.dirs[entry.directory].path.clone()
     }
