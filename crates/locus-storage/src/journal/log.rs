@@ -168,6 +168,8 @@ pub(crate) struct Journal {
     appended_bytes: AtomicU64,
     segments_reused: AtomicU64,
     room_changed: Notify,
+    /// The log was poisoned or closed.
+    ended: Notify,
     /// A segment was begun: a checkpoint may be due.
     pub(crate) rolled: Notify,
     /// Something was written: the barrier's timer may have to start.
@@ -251,6 +253,7 @@ impl Journal {
             appended_bytes: AtomicU64::new(replayed_bytes),
             segments_reused: AtomicU64::new(0),
             room_changed: Notify::new(),
+            ended: Notify::new(),
             rolled: Notify::new(),
             written_something: Notify::new(),
             commit_signal: Signal::default(),
@@ -284,10 +287,27 @@ impl Journal {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.room_changed.notify_waiters();
+        self.ended.notify_waiters();
     }
 
     fn check_open(&self) -> Result<()> {
         if self.closing.load(Ordering::Acquire) { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Returns when the log takes no change any more, and says why.
+    pub(crate) async fn ended(&self) -> Error {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.is_poisoned() {
+                return Error::Poisoned { outcome: Outcome::NotDone };
+            }
+            if let Err(closed) = self.check_open() {
+                return closed;
+            }
+            ended.await;
+        }
     }
 
     /// Bytes of records appended since the log was opened, and of those that were replayed then.
@@ -337,7 +357,7 @@ impl Journal {
         }
         let mut seen = match self.try_reserve(bytes, false)? {
             Ok(room) => return Ok(room),
-            Err(refusals) => refusals,
+            Err(refused) => refused.refusals,
         };
         let _waiting = RoomWaiter::new(self);
         loop {
@@ -346,10 +366,11 @@ impl Journal {
             changed.as_mut().enable();
             match self.try_reserve(bytes, true)? {
                 Ok(room) => return Ok(room),
-                Err(refusals) if refusals != seen => {
+                // Who only waits for a write or a sync has room when that is done.
+                Err(refused) if refused.is_full && refused.refusals != seen => {
                     return Err(Error::InsufficientStorage { required: bytes, available: self.free_bytes() });
                 }
-                Err(refusals) => seen = refusals,
+                Err(refused) => seen = refused.refusals,
             }
             self.commit_signal.raise();
             self.keep_signal.raise();
@@ -370,8 +391,7 @@ impl Journal {
         Some(Room::new(Arc::clone(self), bytes))
     }
 
-    /// The room, or how often room was refused so far.
-    fn try_reserve(self: &Arc<Self>, bytes: u64, waiting: bool) -> Result<Result<Room, u64>> {
+    fn try_reserve(self: &Arc<Self>, bytes: u64, waiting: bool) -> Result<Result<Room, Refused>> {
         let mut append = self.append.lock();
         if self.is_poisoned() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
@@ -380,8 +400,9 @@ impl Journal {
             || append.unsynced_bytes > self.config.max_unsynced_bytes;
         // Those who wait already go first.
         let queue = !waiting && append.room_waiters > 0;
-        if crowded || queue || append.reserved + bytes > append.free {
-            return Ok(Err(append.refusals));
+        let is_full = append.reserved + bytes > append.free;
+        if crowded || queue || is_full {
+            return Ok(Err(Refused { is_full, refusals: append.refusals }));
         }
         append.reserved += bytes;
         Ok(Ok(Room::new(Arc::clone(self), bytes)))
@@ -814,6 +835,7 @@ impl Journal {
         error!(error = %why, source = ?std::error::Error::source(why), "journal poisoned: {what} failed");
         wake(all, Reached::Poisoned);
         self.room_changed.notify_waiters();
+        self.ended.notify_waiters();
     }
 
     // ---- keeping segments -------------------------------------------------------------------------------------
@@ -907,6 +929,14 @@ impl Journal {
         }
         bytes
     }
+}
+
+/// Why there is no room now.
+struct Refused {
+    /// No segment has room; else something only has to be written or synced first.
+    is_full: bool,
+    /// How often segments could not be made so far.
+    refusals: u64,
 }
 
 enum Role {

@@ -20,7 +20,7 @@ use super::{
 use crate::time::Stamp;
 
 /// LSNs that are left out at each open beyond those that files could hold: more than can ever be pending in memory.
-const LSN_CUSHION: u64 = 1 << 20;
+const LSN_CUSHION: u64 = 1 << 23;
 
 /// A segment file as it was found.
 #[derive(Debug)]

@@ -14,6 +14,9 @@ use super::{
     tenant::TenantState,
 };
 
+/// So many remembered writes whose time is over are forgotten by one call, so that its cost is bounded.
+const FADE_MAX: usize = 1_024;
+
 impl EmbeddedStore {
     pub(super) async fn reserve_room(
         &self,
@@ -26,9 +29,12 @@ impl EmbeddedStore {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
         }
         let cell = self.cell_or_new(tenant);
+        if idempotency.is_some() {
+            self.fade_others();
+        }
         let known = {
             let mut state = cell.state.lock();
-            state.fade(self.clock.now(), &self.places);
+            state.fade(self.clock.now(), FADE_MAX, &self.places);
             match idempotency
                 .and_then(|key| state.remembered(self.idempotency_hash(tenant, &key.value)).cloned())
             {
@@ -44,6 +50,21 @@ impl EmbeddedStore {
         // A success without effect is as durable as what it rests upon.
         self.confirm(known.last, self.config.options.durability).await?;
         Ok(Reserved::Known(known.key))
+    }
+
+    /// At the limit, what other tenants no longer need makes room: they may not have written for long.
+    fn fade_others(&self) {
+        if self.places.remembered.load(Ordering::Acquire) < self.config.options.idempotency_max {
+            return;
+        }
+        let cells = self.cells.read().all.clone();
+        let mut left = FADE_MAX;
+        for cell in cells {
+            left -= cell.state.lock().fade(self.clock.now(), left, &self.places);
+            if left == 0 {
+                break;
+            }
+        }
     }
 
     fn check_idempotency_room(&self) -> Result<()> {

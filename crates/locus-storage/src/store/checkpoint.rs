@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::{
-    embedded::EmbeddedStore,
+    embedded::{Cell, EmbeddedStore},
     entry::{Cold, Delivery, Ended, Entry, Order},
     places::Places,
     tenant::{Remembered, TenantState},
@@ -92,6 +92,13 @@ pub(crate) struct SavedWrite {
     remember: Remember,
     gone_at: Option<StoreTime>,
     last: Lsn,
+}
+
+impl Frame {
+    /// A tenant without files leaves no trace.
+    fn is_worth_writing(&self) -> bool {
+        !matches!(self, Self::Files { entries, .. } if entries.is_empty())
+    }
 }
 
 impl SavedEntry {
@@ -302,8 +309,11 @@ impl EmbeddedStore {
         let head =
             Frame::Head { store: self.id, begin, epoch: self.epoch, wall: stamp.wall, time: stamp.time };
         writer.push(&head).await?;
-        let limits: Vec<_> =
-            self.limits.read().set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
+        let limits: Vec<_> = {
+            let mut limits = self.limits.write();
+            limits.forget_reset(begin);
+            limits.set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect()
+        };
         for limits in limits.chunks(SLICE as usize) {
             writer.push(&Frame::Limits { limits: limits.to_vec() }).await?;
         }
@@ -322,16 +332,20 @@ impl EmbeddedStore {
                         .map(|entry| SavedEntry::of(entry, state.directory(entry), &self.places))
                         .collect();
                     count += entries.len() as u64;
-                    (Frame::Files { tenant: state.id.clone(), entries }, at < end)
+                    let frame = Frame::Files { tenant: state.id.clone(), entries };
+                    (frame.is_worth_writing().then_some(frame), at < end)
                 };
-                writer.push(&frame).await?;
+                if let Some(frame) = frame {
+                    writer.push(&frame).await?;
+                }
                 if !more {
                     break;
                 }
             }
-            let remembered = remembered_frames(&cell.state.lock()); // the lock ends here, before anything waits
-            for frame in remembered {
+            let mut after = None;
+            while let Some((frame, last)) = self.remembered_frame(&cell, after) {
                 writer.push(&frame).await?;
+                after = Some(last);
             }
         }
         let end = self.journal.last_appended();
@@ -375,21 +389,25 @@ impl EmbeddedStore {
         debug!(%begin, %end, entries = count, bytes, freed, "checkpoint taken");
         Ok(())
     }
-}
 
-fn remembered_frames(state: &TenantState) -> Vec<Frame> {
-    let writes: Vec<SavedWrite> = state
-        .all_remembered()
-        .map(|(hash, write)| SavedWrite {
-            hash,
-            key: write.key,
-            remember: write.remember,
-            gone_at: write.gone_at,
-            last: write.last,
-        })
-        .collect();
-    let chunks = writes.chunks(SLICE as usize);
-    chunks.map(|chunk| Frame::Remembered { tenant: state.id.clone(), writes: chunk.to_vec() }).collect()
+    /// The next slice of a tenant's remembered writes behind `after`, and its last hash. Those whose time is over are
+    /// forgotten on the way: a tenant that writes no more is visited here.
+    fn remembered_frame(&self, cell: &Cell, after: Option<u128>) -> Option<(Frame, u128)> {
+        let mut state = cell.state.lock();
+        state.fade(self.clock.now(), SLICE as usize, &self.places);
+        let slice = state.remembered_after(after).take(SLICE as usize);
+        let writes: Vec<SavedWrite> = slice
+            .map(|(hash, write)| SavedWrite {
+                hash,
+                key: write.key,
+                remember: write.remember,
+                gone_at: write.gone_at,
+                last: write.last,
+            })
+            .collect();
+        let last = writes.last()?.hash;
+        Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
+    }
 }
 
 // ---- loading ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use locus_core::{
@@ -68,8 +71,9 @@ pub struct EmbeddedStore {
     pub(super) cells: RwLock<Cells>,
     pub(super) reap: Mutex<ReapQueue>,
     pub(super) reap_changed: Notify,
-    /// The one suspect that is out.
-    pub(super) suspect_out: Mutex<Option<(TenantNo, FileKey)>>,
+    pub(super) suspects: Mutex<Suspects>,
+    /// The store is being closed: nothing is handed out any more.
+    pub(super) leasing_ended: AtomicBool,
     /// Volumes with content that was not synced before its accept.
     pub(super) unsynced_volumes: Mutex<BTreeSet<VolumeId>>,
     /// Contents that recovery could not look at, because their volume was not there: looked at when it is.
@@ -79,6 +83,14 @@ pub struct EmbeddedStore {
     pub(super) checkpoints: Checkpoints,
     /// A background failure that the next call shall tell.
     pub(super) background_error: Mutex<Option<Error>>,
+}
+
+/// Files whose last two deliveries ended with the process: one is out at a time (ENGINE 8).
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    pub(super) out: Option<(TenantNo, FileKey)>,
+    /// Tenants that wait for it to come back.
+    pub(super) waiting: BTreeSet<TenantNo>,
 }
 
 /// The tenants that have files, or had some since the store was opened.
@@ -295,9 +307,16 @@ impl EmbeddedStore {
             let mut unsynced = Unsynced::take(self);
             for id in unsynced.volumes.clone() {
                 match self.config.volumes.volume(&id) {
-                    Some(volume) => volume.sync().await.inspect_err(|why| {
-                        self.journal.poison("volume sync", why);
-                    })?,
+                    // It refuses writes from now on, and what it could not sync is told; the others go on (DESIGN 8).
+                    Some(volume) => {
+                        if let Err(why) = volume.sync().await {
+                            error!(volume = %id, error = %why, "volume not synced, contents on it may be lost");
+                            missing = Some(Error::VolumeUnavailable {
+                                volume: Some(id),
+                                why: format!("failed to make its content durable: {why}").into(),
+                            });
+                        }
+                    }
                     // Unmounting syncs, so it went away by itself. What it had not synced is told now, and file by file
                     // when it is read; nobody else waits for it.
                     None => {

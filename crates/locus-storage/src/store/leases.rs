@@ -102,6 +102,7 @@ impl EmbeddedStore {
         let stamp = self.clock.stamp();
         let handed = {
             let mut state = cell.state.lock();
+            self.check_leasing()?;
             self.move_overdue(cell, &mut state, &mut room, stamp)?;
             state.wake_due(stamp.time, MOVE_MAX);
             let picked = self.pick(cell.no, &mut state, max);
@@ -140,17 +141,18 @@ impl EmbeddedStore {
         }
         // Its own record: it is true whether or not the lease that follows is taken.
         self.commit(cell, state, room, stamp, vec![Change::TimedOut { keys, given_up }], false)?;
+        self.journal.commit_signal.raise(); // perhaps nobody waits for it
         Ok(overdue.len())
     }
 
-    /// Chooses what to hand out: the oldest first; a suspect only alone, and only when no other is out.
+    /// Chooses what to hand out: the oldest first; a suspect alone, also for those who ask for more, and only when no
+    /// other is out.
     fn pick(&self, no: TenantNo, state: &mut TenantState, max: usize) -> Vec<u32> {
         let watermark = self.watermark();
         let front = state.front(&self.places, watermark);
         if let Some(suspect) = state.suspect_front(&self.places) {
             let oldest = front.is_none_or(|at| state.entry(suspect).order < state.entry(at).order);
-            let alone = max == 1 && oldest || front.is_none();
-            if alone && self.take_suspect(no, state.entry(suspect).key) {
+            if oldest && self.take_suspect(no, state.entry(suspect).key) {
                 return vec![suspect];
             }
         }
@@ -161,25 +163,38 @@ impl EmbeddedStore {
         state.fronts(&self.places, watermark, max)
     }
 
-    fn take_suspect(&self, no: TenantNo, key: FileKey) -> bool {
-        let mut out = self.suspect_out.lock();
-        if out.is_some() {
+    pub(super) fn take_suspect(&self, no: TenantNo, key: FileKey) -> bool {
+        let mut suspects = self.suspects.lock();
+        if suspects.out.is_some() {
+            suspects.waiting.insert(no);
             return false;
         }
-        *out = Some((no, key));
+        suspects.out = Some((no, key));
         true
+    }
+
+    /// Whether a suspect of this tenant could go; if not, the tenant is told when it can.
+    fn suspect_may_go(&self, no: TenantNo, state: &TenantState) -> bool {
+        if state.suspect_front(&self.places).is_none() {
+            return false;
+        }
+        let mut suspects = self.suspects.lock();
+        if suspects.out.is_some() {
+            suspects.waiting.insert(no);
+        }
+        suspects.out.is_none()
     }
 
     /// A delivery of this file is over; if it was the suspect that is out, the next one may go.
     pub(super) fn suspect_is_back(&self, no: TenantNo, key: &FileKey) {
-        let mut out = self.suspect_out.lock();
-        if *out == Some((no, *key)) {
-            *out = None;
-            drop(out);
-            // Suspects of every tenant wait for this; there are few of them, and this is rare.
-            for cell in &self.cells.read().all {
-                self.schedule.push(cell.no);
-                cell.ready.notify_waiters();
+        let mut suspects = self.suspects.lock();
+        if suspects.out == Some((no, *key)) {
+            suspects.out = None;
+            let waiting = std::mem::take(&mut suspects.waiting);
+            drop(suspects);
+            for tenant in waiting {
+                self.schedule.push(tenant);
+                self.cell_at(tenant).ready.notify_waiters();
             }
         }
     }
@@ -227,8 +242,7 @@ impl EmbeddedStore {
     fn requeue(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
         self.after(cell, state);
         let watermark = self.watermark();
-        let suspect = state.suspect_front(&self.places).is_some() && self.suspect_out.lock().is_none();
-        if suspect || state.front(&self.places, watermark).is_some() {
+        if self.suspect_may_go(cell.no, state) || state.front(&self.places, watermark).is_some() {
             self.schedule.push(cell.no);
         } else if let Some(lsn) = state.hidden(&self.places, watermark) {
             self.schedule.hide(cell.no, lsn);
@@ -264,6 +278,7 @@ impl EmbeddedStore {
         let stamp = self.clock.stamp();
         let (lsn, leased) = {
             let mut state = cell.state.lock();
+            self.check_leasing()?;
             state.wake_due(stamp.time, MOVE_MAX);
             let at = state
                 .find(key)
@@ -280,6 +295,7 @@ impl EmbeddedStore {
                     self.suspect_is_back(cell.no, &key);
                     let change = Change::TimedOut { keys, given_up };
                     self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+                    self.journal.commit_signal.raise();
                     if spent {
                         return Err(Error::WrongStatus { key, status: FileStatus::PermanentlyFailed });
                     }
@@ -351,6 +367,8 @@ impl EmbeddedStore {
 
     /// Gives back what workers inside this process still hold: the store is being closed. The attempts do not count.
     pub(super) async fn release_held(&self) -> Result<()> {
+        // Each tenant's lock is taken once from here on: whoever leased before is seen, and nobody leases after.
+        self.leasing_ended.store(true, Ordering::Release);
         let cells = self.cells.read().all.clone();
         for cell in cells {
             let held: Vec<FileKey> =
@@ -368,6 +386,11 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// Whether files are still handed out; asked under the tenant's lock.
+    fn check_leasing(&self) -> Result<()> {
+        if self.leasing_ended.load(Ordering::Acquire) { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
     /// The tenant of a lease that must hold; a tenant without files has none.
     fn lease_cell(&self, lease: &Lease) -> Result<Arc<Cell>> {
         match self.cell(&lease.tenant) {
@@ -379,18 +402,16 @@ impl EmbeddedStore {
     /// Writes overdue leases back, tenant by tenant.
     pub(super) async fn expire_some(&self, max: usize) -> Result<usize> {
         let mut expired = 0;
-        while expired < max {
+        while expired < max && self.schedule.next_deadline().is_some_and(|at| at <= self.clock.now()) {
+            let mut room =
+                self.journal.reserve(&[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES]).await?;
+            // From here on nothing waits: a tenant taken out of the schedule stands in it again.
             let Some(no) = self.schedule.take_overdue(self.clock.now()) else { break };
             let cell = self.cell_at(no);
-            let room = self.journal.reserve(&[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES]).await;
             let mut state = cell.state.lock();
-            let moved =
-                room.and_then(|mut room| self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp()));
-            // Also after a failure its time must stand in the schedule again.
+            let moved = self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp());
             self.after(&cell, &mut state);
-            let given_back = moved?;
-            drop(state);
-            expired += given_back;
+            expired += moved?;
         }
         if expired > 0 {
             self.journal.confirm_written(self.journal.last_appended()).await?;
@@ -414,8 +435,7 @@ impl EmbeddedStore {
                 let mut state = cell.state.lock();
                 let now = self.clock.now();
                 state.wake_due(now, MOVE_MAX);
-                let suspect =
-                    state.suspect_front(&self.places).is_some() && self.suspect_out.lock().is_none();
+                let suspect = self.suspect_may_go(cell.no, &state);
                 let overdue = state.next_deadline().is_some_and(|deadline| deadline <= now);
                 if suspect || overdue || state.front(&self.places, self.watermark()).is_some() {
                     return Ok(());
@@ -457,7 +477,7 @@ impl EmbeddedStore {
         let visible = async {
             match hidden {
                 Some(lsn) => self.wait_visible(lsn).await,
-                None => std::future::pending().await,
+                None => Err(self.journal.ended().await),
             }
         };
         crate::race::first3(

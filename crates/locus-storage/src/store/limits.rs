@@ -59,6 +59,12 @@ impl Limits {
         self.set.iter().map(|(scope, (limit, lsn))| (scope, limit, *lsn))
     }
 
+    /// Forgets limits that were reset to what the settings say by records before `begin`: a checkpoint that begins there
+    /// says the same by not naming them.
+    pub(crate) fn forget_reset(&mut self, begin: Lsn) {
+        self.set.retain(|_, (limit, last)| *limit != Limit::Inherit || *last >= begin);
+    }
+
     /// Applies a record, unless a later one was applied.
     pub(crate) fn apply(&mut self, lsn: Lsn, scope: Scope, limit: Limit) {
         let newer = self.set.get(&scope).is_none_or(|(_, last)| *last < lsn);
@@ -126,6 +132,10 @@ mod tests {
         assert_eq!(limits.of(&tenant), Some(3), "an older record changes nothing");
         limits.apply(Lsn(3), tenant.clone(), Limit::Inherit);
         assert_eq!(limits.of(&tenant), Some(10));
+        limits.forget_reset(Lsn(3));
+        assert_eq!(limits.set_at_run_time().count(), 1, "its record may be replayed");
+        limits.forget_reset(Lsn(4));
+        assert_eq!(limits.set_at_run_time().count(), 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Files that are over and wait for their bytes to be removed, per volume.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use locus_core::{FileKey, Lsn};
 
@@ -17,7 +17,9 @@ pub(crate) struct Over {
 /// Who waits to be reaped.
 #[derive(Debug, Default)]
 pub(crate) struct ReapQueue {
-    waiting: HashMap<VolumeNo, VecDeque<Over>>,
+    waiting: BTreeMap<VolumeNo, VecDeque<Over>>,
+    /// The volume whose turn it is.
+    turn: VolumeNo,
     /// Files handed out and not yet given back.
     out: u64,
 }
@@ -35,9 +37,13 @@ impl ReapQueue {
         available: impl Fn(VolumeNo) -> bool,
     ) -> Vec<(VolumeNo, Over)> {
         let mut taken = Vec::new();
-        for (volume, queue) in &mut self.waiting {
-            if !available(*volume) {
-                continue;
+        let mut turns: Vec<VolumeNo> = self.waiting.keys().copied().collect();
+        let first = turns.partition_point(|volume| *volume < self.turn);
+        turns.rotate_left(first);
+        for volume in &turns {
+            let Some(queue) = self.waiting.get_mut(volume).filter(|_| available(*volume)) else { continue };
+            if taken.len() < max {
+                self.turn = volume.saturating_add(1);
             }
             while taken.len() < max && queue.front().is_some_and(|over| over.lsn <= durable) {
                 if let Some(over) = queue.pop_front() {

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -34,6 +34,8 @@ use crate::{
     time::{Stamp, StoreClock},
 };
 
+/// Largest `pending_bytes_max`: LSNs that a crash may have lost are left out at the next open, and so few can be.
+const PENDING_BYTES_LIMIT: u64 = 256 << 20;
 /// Most leases that one record of an opening speaks of.
 const LEASES_PER_RECORD: usize = 1_024;
 
@@ -503,7 +505,8 @@ impl EmbeddedStore {
             cells: RwLock::new(rebuilt.cells),
             reap: Mutex::new(ReapQueue::default()),
             reap_changed: Notify::new(),
-            suspect_out: Mutex::new(None),
+            suspects: Mutex::default(),
+            leasing_ended: AtomicBool::new(false),
             unsynced_volumes: Mutex::default(),
             unchecked: Mutex::default(),
             barrier: tokio::sync::Mutex::new(()),
@@ -543,6 +546,9 @@ impl EmbeddedStore {
                 };
                 match delivery.owner {
                     Owner::Outside => {
+                        if entry.is_suspect() {
+                            self.take_suspect(cell.no, entry.key); // it is still out
+                        }
                         let ttl = Duration::from_micros(delivery.ttl_micros);
                         resumed.push((entry.key, stamp.time.saturating_add(ttl)));
                     }
@@ -618,6 +624,12 @@ fn check_options(options: &EngineOptions) -> Result<u32> {
     }
     if options.max_unsynced.is_zero() || options.max_unsynced_bytes == 0 || options.pending_bytes_max == 0 {
         return Err(invalid("engine.max_unsynced", "and the bounds beside it must be more than zero".into()));
+    }
+    if options.pending_bytes_max > PENDING_BYTES_LIMIT {
+        return Err(invalid(
+            "journal.pending_max",
+            format!("is {} bytes: use at most 256 MiB", options.pending_bytes_max),
+        ));
     }
     Ok(max_deliveries)
 }

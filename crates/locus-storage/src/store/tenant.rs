@@ -1,7 +1,10 @@
 //! The files of one tenant: entries, and everything that is derived from them. Events are applied here, live and at
 //! replay alike; while replaying, nothing derived is kept, and it is computed when replay ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
+};
 
 use hashbrown::HashTable;
 use locus_core::{
@@ -28,6 +31,28 @@ struct Dir {
     /// Entries and reservations that name it.
     uses: u64,
     reserved: u64,
+}
+
+/// Files that may be leased, per volume, each in accept order.
+#[derive(Debug, Default)]
+struct Queues(Vec<(VolumeNo, BTreeMap<Order, u32>)>);
+
+impl Queues {
+    fn of(&mut self, volume: VolumeNo) -> &mut BTreeMap<Order, u32> {
+        let at = self.0.iter().position(|(no, _)| *no == volume).unwrap_or_else(|| {
+            self.0.push((volume, BTreeMap::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    fn available(&self, places: &Places) -> impl Iterator<Item = &BTreeMap<Order, u32>> {
+        self.0.iter().filter(|(volume, _)| places.is_available(*volume)).map(|(_, queue)| queue)
+    }
+
+    fn heads(&self, places: &Places) -> impl Iterator<Item = (Order, u32)> {
+        self.available(places).filter_map(|queue| queue.first_key_value().map(|(order, at)| (*order, *at)))
+    }
 }
 
 /// A write that is remembered.
@@ -80,12 +105,11 @@ pub(crate) struct TenantState {
     index: HashTable<u32>,
     dirs: Slab<Dir>,
     dir_index: HashMap<LogicalDir, DirNo>,
-    /// Per volume, in accept order.
-    ready: Vec<(VolumeNo, BTreeMap<Order, u32>)>,
-    suspects: BTreeMap<Order, u32>,
+    ready: Queues,
+    suspects: Queues,
     delayed: BTreeMap<(StoreTime, Order), u32>,
     leased: BTreeSet<(StoreTime, u32)>,
-    remembered: HashMap<u128, Remembered>,
+    remembered: BTreeMap<u128, Remembered>,
     fading: BTreeSet<(StoreTime, u128)>,
     /// Writes under way, and the directory that each has room in.
     in_flight: HashMap<FileKey, DirNo>,
@@ -111,11 +135,11 @@ impl TenantState {
             index: HashTable::new(),
             dirs: Slab::default(),
             dir_index: HashMap::new(),
-            ready: Vec::new(),
-            suspects: BTreeMap::new(),
+            ready: Queues::default(),
+            suspects: Queues::default(),
             delayed: BTreeMap::new(),
             leased: BTreeSet::new(),
-            remembered: HashMap::new(),
+            remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
             in_flight: HashMap::new(),
             counts: TenantCounts::default(),
@@ -181,8 +205,10 @@ impl TenantState {
         self.files.get(at)
     }
 
-    pub(crate) fn all_remembered(&self) -> impl Iterator<Item = (u128, &Remembered)> {
-        self.remembered.iter().map(|(hash, remembered)| (*hash, remembered))
+    /// Remembered writes behind `after`, in the order of their hashes.
+    pub(crate) fn remembered_after(&self, after: Option<u128>) -> impl Iterator<Item = (u128, &Remembered)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.remembered.range((from, Bound::Unbounded)).map(|(hash, remembered)| (*hash, remembered))
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -193,7 +219,8 @@ impl TenantState {
 
     /// The oldest file that may be leased: on an available volume, its accept not above `watermark`.
     pub(crate) fn front(&self, places: &Places, watermark: Lsn) -> Option<u32> {
-        self.heads(places)
+        self.ready
+            .heads(places)
             .filter(|(order, _)| order.lsn() <= watermark)
             .min_by_key(|(order, _)| *order)
             .map(|(_, at)| at)
@@ -203,9 +230,8 @@ impl TenantState {
     pub(crate) fn fronts(&self, places: &Places, watermark: Lsn, max: usize) -> Vec<u32> {
         let mut queues: Vec<_> = self
             .ready
-            .iter()
-            .filter(|(volume, _)| places.is_available(*volume))
-            .map(|(_, queue)| queue.iter().take_while(|(order, _)| order.lsn() <= watermark).peekable())
+            .available(places)
+            .map(|queue| queue.iter().take_while(|(order, _)| order.lsn() <= watermark).peekable())
             .collect();
         let mut fronts = Vec::new();
         while fronts.len() < max {
@@ -218,19 +244,12 @@ impl TenantState {
 
     /// The oldest suspect that may be leased.
     pub(crate) fn suspect_front(&self, places: &Places) -> Option<u32> {
-        self.suspects.values().copied().find(|at| places.is_available(self.files[*at].volume))
+        self.suspects.heads(places).min_by_key(|(order, _)| *order).map(|(_, at)| at)
     }
 
     /// The lowest accept LSN of a file that only waits for the watermark.
     pub(crate) fn hidden(&self, places: &Places, watermark: Lsn) -> Option<Lsn> {
-        self.heads(places).map(|(order, _)| order.lsn()).filter(|lsn| *lsn > watermark).min()
-    }
-
-    fn heads(&self, places: &Places) -> impl Iterator<Item = (Order, u32)> {
-        self.ready
-            .iter()
-            .filter(|(volume, _)| places.is_available(*volume))
-            .filter_map(|(_, queue)| queue.first_key_value().map(|(order, at)| (*order, *at)))
+        self.ready.heads(places).map(|(order, _)| order.lsn()).filter(|lsn| *lsn > watermark).min()
     }
 
     /// Moves up to `max` delayed files that are due to the ready ones.
@@ -264,29 +283,14 @@ impl TenantState {
 
     /// Whether anything waits in a queue of an available volume, visible or not.
     pub(crate) fn has_ready(&self, places: &Places) -> bool {
-        self.heads(places).next().is_some() || self.suspect_front(places).is_some()
+        self.ready.heads(places).next().is_some() || self.suspect_front(places).is_some()
     }
 
     fn queue_ready(&mut self, at: u32) {
         let entry = &self.files[at];
-        if entry.is_suspect() {
-            self.suspects.insert(entry.order, at);
-        } else {
-            let (order, volume) = (entry.order, entry.volume);
-            self.ready_queue(volume).insert(order, at);
-        }
+        let queues = if entry.is_suspect() { &mut self.suspects } else { &mut self.ready };
+        queues.of(entry.volume).insert(entry.order, at);
         self.effects.ready = true;
-    }
-
-    fn ready_queue(&mut self, volume: VolumeNo) -> &mut BTreeMap<Order, u32> {
-        let at = match self.ready.iter().position(|(no, _)| *no == volume) {
-            Some(at) => at,
-            None => {
-                self.ready.push((volume, BTreeMap::new()));
-                self.ready.len() - 1
-            }
-        };
-        &mut self.ready[at].1
     }
 
     /// Puts an entry into the queue where it waits, and counts it.
@@ -314,15 +318,17 @@ impl TenantState {
         let (order, volume) = (entry.order, entry.volume);
         match entry.waits() {
             Waits::Ready => {
-                self.ready_queue(volume).remove(&order);
+                self.ready.of(volume).remove(&order);
             }
             Waits::Suspect => {
-                self.suspects.remove(&order);
+                self.suspects.of(volume).remove(&order);
             }
             // A delayed file that fell due has joined the ready ones.
             Waits::Delayed(due) => {
-                if self.delayed.remove(&(due, order)).is_none() && self.suspects.remove(&order).is_none() {
-                    self.ready_queue(volume).remove(&order);
+                if self.delayed.remove(&(due, order)).is_none()
+                    && self.suspects.of(volume).remove(&order).is_none()
+                {
+                    self.ready.of(volume).remove(&order);
                 }
             }
             Waits::Leased(deadline) => {
@@ -394,15 +400,18 @@ impl TenantState {
 
     // ---- idempotency ------------------------------------------------------------------------------------------
 
-    /// Forgets writes whose time is over.
-    pub(crate) fn fade(&mut self, now: StoreTime, places: &Places) {
-        while let Some(&(at, hash)) = self.fading.first() {
-            if at > now {
-                return;
-            }
+    /// Forgets up to `max` writes whose time is over. Says how many.
+    pub(crate) fn fade(&mut self, now: StoreTime, max: usize, places: &Places) -> usize {
+        let mut faded = 0;
+        while faded < max
+            && let Some(&(at, hash)) = self.fading.first()
+            && at <= now
+        {
             self.fading.pop_first();
             self.forget(hash, places);
+            faded += 1;
         }
+        faded
     }
 
     fn remember(&mut self, hash: u128, remembered: Remembered, places: &Places) {

@@ -225,9 +225,9 @@ fn call(world: &mut World, engine: &Engine, model: &mut Model) -> Result<(), Err
             let (ready, suspect) = model.ready(tenant, now);
             let order = |key: &FileKey| model.files[key].order;
             let alone = match (suspect, ready.first()) {
-                (Some(suspect), front) if model.suspect_out.is_none() => (front.is_none()
-                    || max == 1 && front.is_some_and(|front| order(&suspect) < order(front)))
-                .then_some(suspect),
+                (Some(suspect), front) if model.suspect_out.is_none() => {
+                    front.is_none_or(|front| order(&suspect) < order(front)).then_some(suspect)
+                }
                 _ => None,
             };
             let expected: Vec<FileKey> = match alone {
@@ -601,7 +601,7 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
     };
     let mut points = 0;
     while points < crashes {
-        let reach = [20, 100, 500][world.below(3) as usize];
+        let reach = [20, 100, 500, 3_000][world.below(4) as usize];
         world.disk.crash_at(world.disk.ops() + 1 + world.below(reach));
         loop {
             match call(&mut world, &engine, &mut model) {
@@ -621,7 +621,9 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
         points += 1;
         engine = loop {
             if world.chance(30) {
-                world.disk.crash_at(world.disk.ops() + 1 + world.below(120));
+                world
+                    .disk
+                    .crash_at(world.disk.ops() + 1 + world.below([120, 1_500][world.below(2) as usize]));
             }
             match world.open() {
                 Ok(engine) if !world.disk.is_down() => break engine,
@@ -638,7 +640,9 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
         world.disk.crash_at(u64::MAX);
         let floor = if killed { model.history.len() - 1 } else { model.floor };
         reconcile(&mut world, &engine, &mut model, floor, seed);
-        model.suspect_out = None;
+        // A suspect that an outsider holds is still out.
+        let held = |file: &File| file.interrupted >= 2 && matches!(file.state, State::Processing { .. });
+        model.suspect_out = model.files.iter().find(|(_, file)| held(file)).map(|(key, _)| *key);
         // How the last delivery of these ended cannot be seen from outside: begin anew with them.
         for key in std::mem::take(&mut model.under_way).keys {
             let Some(file) = model.files.get_mut(&key) else { continue };
@@ -674,6 +678,7 @@ fn live(seed: u64, durability: Durability, crashes: u64) -> u64 {
             let context = engine.tenants[tenant].clone();
             world.run(&engine, engine.pool.delete_with(&context, &key, true)).unwrap();
             model.files.get_mut(&key).unwrap().state = State::Over;
+            model.back(&key);
         }
         world.run(&engine, engine.store.sync()).unwrap();
         model.commit(true);

@@ -2,7 +2,7 @@
 
 use std::{path::Path, task::Poll, time::Duration};
 
-use locus_core::{Durability, MetadataStore, NewContent, NewFile};
+use locus_core::{Durability, Error, LeaseOptions, Limit, MetadataStore, NewContent, NewFile, Scope};
 use locus_fs::Disk;
 use locus_storage::{EngineOptions, WriteOptions};
 
@@ -249,4 +249,75 @@ fn b15_content_on_an_absent_volume_is_looked_at_when_the_volume_returns() {
     world.run(&engine, async move { pool.mount(volume).await }).unwrap();
     world.stepper.run_until_idle();
     assert_eq!(engine.store.unchecked(), 0);
+}
+
+/// Who waits for a file is told when none will come any more.
+#[test]
+fn b65_b87_who_waits_at_an_empty_queue_is_told_of_the_end() {
+    for poisoned in [false, true] {
+        let mut r = Records::new(5, EngineOptions::default());
+        let store = r.store.clone();
+        let mut one = Box::pin(async move { store.ready(&crate::world::tenant(0)).await });
+        let store = r.store.clone();
+        let mut any = Box::pin(async move { store.ready_any().await });
+        assert!(poll_once(one.as_mut()).is_pending());
+        assert!(poll_once(any.as_mut()).is_pending());
+        if poisoned {
+            let at = r.world.disk.ops();
+            r.world.disk.crash_at(at + 1);
+            let limit = Limit::Files(5); // a change that makes no file ready
+            assert!(r.call(|store| async move { store.set_limit(Scope::Global, limit).await }).is_err());
+        } else {
+            r.call(|store| async move { store.shutdown().await }).unwrap();
+        }
+        for answer in [poll_once(one.as_mut()), poll_once(any.as_mut())] {
+            match answer {
+                Poll::Ready(Err(Error::Poisoned { .. })) if poisoned => {}
+                Poll::Ready(Err(Error::ShuttingDown)) if !poisoned => {}
+                other => panic!("poisoned {poisoned}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// A lease that were granted while the store is being closed would count as one that ended with its process.
+#[test]
+fn b87_nothing_is_handed_out_once_the_store_is_being_closed() {
+    let mut r = Records::new(6, EngineOptions::default());
+    let keys = r.write_many(2);
+    r.lease().unwrap();
+    let store = r.store.clone();
+    let mut closing = Box::pin(async move { store.shutdown().await });
+    assert!(poll_once(closing.as_mut()).is_pending());
+    let refused = r.try_lease(1, LeaseOptions::new());
+    assert!(matches!(refused, Err(Error::ShuttingDown)), "{refused:?}");
+    r.call(|_| closing).unwrap();
+    let mut r = r.restart(End::Kill);
+    for key in keys {
+        assert_eq!(r.record(key).unwrap().info.attempts, 0);
+    }
+}
+
+/// Keys whose time is over make room at the limit, also those of a tenant that writes no more.
+#[test]
+fn idempotency_keys_of_a_silent_tenant_fade() {
+    let options = EngineOptions { idempotency_max: 3, ..EngineOptions::default() };
+    let mut r = Records::new(7, options);
+    for n in 0..3 {
+        r.put(NewFile { idempotency: Some(format!("name-{n}").as_str().into()), ..new_file() });
+    }
+    let named = |n: usize| NewFile {
+        idempotency: Some(format!("other-{n}").as_str().into()),
+        ..crate::world::file_of(1)
+    };
+    assert!(matches!(r.try_put(vec![named(0)]), Err(Error::TooLarge { .. })));
+    for _ in 0..3 {
+        let lease = r.lease().unwrap().lease;
+        r.complete(&lease).unwrap();
+    }
+    r.sync();
+    while r.reap() > 0 {}
+    r.world.advance(Duration::from_secs(25 * 60 * 60));
+    r.put(named(0));
+    assert_eq!(r.store.statistics().idempotency_keys, 1);
 }

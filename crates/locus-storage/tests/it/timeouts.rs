@@ -320,10 +320,12 @@ fn b46_one_suspect_is_out_at_a_time_alone_and_others_pass_it() {
         records = records.restart(End::Kill);
     }
     let others = records.write_many(2);
-    let batch: Vec<FileKey> = records.batch(10).iter().map(|leased| leased.lease.key).collect();
-    assert_eq!(batch, others, "a suspect is never in a batch beside others");
-    let out = records.lease().unwrap().lease;
-    assert_eq!(out.key, suspects[0]);
+    let keys =
+        |leased: &[locus_core::Leased]| leased.iter().map(|leased| leased.lease.key).collect::<Vec<_>>();
+    let out = records.batch(10);
+    assert_eq!(keys(&out), suspects[..1], "a suspect is never in a batch, and waits for no empty queue");
+    let out = out.into_iter().next().unwrap().lease;
+    assert_eq!(keys(&records.batch(10)), others, "two suspects are out");
     assert_eq!(records.lease(), None, "two suspects are out");
     let other = records.write();
     assert_eq!(records.lease().unwrap().lease.key, other, "who comes later passes a waiting suspect");
@@ -343,6 +345,22 @@ fn b46_one_suspect_is_out_at_a_time_alone_and_others_pass_it() {
     records.world.advance(MINUTE);
     assert_eq!(records.lease().unwrap().lease.key, suspects[1], "a time-out is no death");
     assert_eq!(records.lease().unwrap().lease.key, suspects[2]);
+}
+
+#[test]
+fn b46_a_suspect_that_an_outsider_holds_is_still_out_after_a_restart() {
+    let mut records = Records::new(2, minute());
+    let suspects = records.write_many(2);
+    for _ in 0..2 {
+        assert_eq!(records.batch(10).len(), 2);
+        records = records.restart(End::Kill);
+    }
+    let out = records.lease_with(LeaseOptions::new().owner(Owner::Outside)).unwrap().lease;
+    assert_eq!(out.key, suspects[0]);
+    records = records.restart(End::Kill);
+    assert_eq!(records.lease(), None, "two suspects are out");
+    records.complete(&out).unwrap();
+    assert_eq!(records.lease().unwrap().lease.key, suspects[1]);
 }
 
 // ---- renew and release ----------------------------------------------------------------------------------------------
