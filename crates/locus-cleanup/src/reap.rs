@@ -85,28 +85,30 @@ impl Sweeper {
         let each = files.iter().map(|file| self.remove_one(file));
         let freed = join_bounded(each.collect(), DELETES_MAX).await;
         let mut gone = freed.iter().map(Option::is_some).collect::<Vec<_>>();
+        // What the store holds itself has no name on a volume.
         let removed = files.iter().zip(&gone).filter(|(_, gone)| **gone).map(|(file, _)| &file.volume);
-        let volumes = removed.collect::<BTreeSet<_>>();
+        let volumes = removed.flatten().collect::<BTreeSet<_>>();
         let syncs = volumes.iter().map(|volume| self.sync_names(volume));
         let synced = join_bounded(syncs.collect(), DELETES_MAX).await;
         let synced = volumes.into_iter().zip(synced).collect::<BTreeMap<_, _>>();
         for (file, gone) in files.iter().zip(&mut gone) {
-            *gone = *gone && synced.get(&file.volume) == Some(&true);
+            *gone = *gone && file.volume.as_ref().is_none_or(|volume| synced.get(volume) == Some(&true));
         }
         let troubled = files.iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(file, _)| &file.volume);
-        let troubled = troubled.collect::<BTreeSet<_>>();
+        let troubled = troubled.flatten().collect::<BTreeSet<_>>();
         synced.keys().filter(|volume| !troubled.contains(*volume)).for_each(|volume| self.untell(volume));
         (gone, freed.into_iter().flatten().sum())
     }
 
     /// How many bytes that freed; `None` when the blob may still be there.
     async fn remove_one(&self, file: &Reapable) -> Option<u64> {
+        let Some(id) = &file.volume else { return Some(file.size) };
         // Without the volume, which was unmounted just now, the store hands the file out again when it is back.
-        let volume = self.volumes.volume(&file.volume)?;
+        let volume = self.volumes.volume(id)?;
         match volume.delete(&file.blob).await {
             Ok(was_there) => Some(if was_there { file.size } else { 0 }),
             Err(error) => {
-                self.tell(&file.volume, "delete", &error);
+                self.tell(id, "delete", &error);
                 None
             }
         }

@@ -39,8 +39,8 @@ pub use quota::{DirectoryQuota, Limit, Scope, Usage};
 pub use retry::RetryPolicy;
 pub use status::{FileStatus, Move};
 pub use store::{
-    FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, Leased, MetadataStore, NewContent, NewFile,
-    Remember, Reservation, Reserved, StoreCounts, TenantCounts,
+    FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,
+    Moving, NewContent, NewFile, Remember, Reservation, Reserved, StoreCounts, TenantCounts,
 };
 pub use tenant::{Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};

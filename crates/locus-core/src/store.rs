@@ -1,6 +1,7 @@
 //! The store seam: what a pool and a scheduler need of the keeper of records.
 
 use std::{
+    any::Any,
     fmt::{self, Debug},
     ops::Range,
     sync::Arc,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, Properties,
-    Result, Scope, StoragePath, TenantId, Timestamp, Usage, VolumeId,
+    Result, Scope, StoragePath, Stored, TenantId, Timestamp, Usage, VolumeId,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -102,10 +103,92 @@ pub enum Reserved {
     Known(FileKey),
 }
 
+/// How much content a store takes itself. All zero: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InlineLimits {
+    /// Longest content, in bytes.
+    pub content_bytes_max: u64,
+    /// Most bytes of all contents of one batch together.
+    pub batch_bytes_max: u64,
+}
+
+/// Room for one content inside the store itself. Dropping it gives the room back.
+#[must_use = "dropping a landing gives its room back"]
+pub struct Landing {
+    bytes: u64,
+    hold: Box<dyn Any + Send + Sync>,
+}
+
+impl Landing {
+    /// Room for `bytes`; `hold` is the store's own, given back when it is dropped.
+    pub fn new(bytes: u64, hold: impl Any + Send + Sync) -> Self {
+        Self { bytes, hold: Box::new(hold) }
+    }
+
+    /// For how many bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What the store put in, when it is a `T`.
+    pub fn into_hold<T: Any>(self) -> Option<T> {
+        self.hold.downcast::<T>().ok().map(|hold| *hold)
+    }
+}
+
+impl Debug for Landing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Landing").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// The right to move the content of one file out of the store: nobody else moves it meanwhile, and a blob under its key
+/// counts as a write in flight. Dropping it gives the right up.
+#[must_use = "dropping it gives the right to move up"]
+pub struct Moving {
+    record: FileRecord,
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Moving {
+    /// The right to move what `record` names; `end` runs once, when it is dropped.
+    pub fn new(record: FileRecord, end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { record, end: Some(Box::new(end)) }
+    }
+
+    /// The file, as of when the right was given.
+    #[must_use]
+    pub const fn record(&self) -> &FileRecord {
+        &self.record
+    }
+}
+
+impl Debug for Moving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moving").field("key", &self.record.info.key).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end();
+        }
+    }
+}
+
 /// Where the content of a new file is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum NewContent {
+    /// In memory, for the store to keep itself.
+    Inline {
+        /// The whole content.
+        bytes: Bytes,
+        /// Room for it, from [`MetadataStore::land`].
+        landing: Landing,
+    },
     /// Already on a volume.
     Stored {
         /// Which.
@@ -116,7 +199,7 @@ pub enum NewContent {
 }
 
 /// A file to be accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct NewFile {
     /// Whose.
     pub tenant: TenantId,
@@ -235,8 +318,51 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// with this one belongs to nobody.
     async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>>;
 
-    /// Bytes of a content that the store itself holds ([`Place::Store`](crate::Place::Store)).
+    /// What the store takes itself ([`NewContent::Inline`]); none unless a store says otherwise.
+    fn inline_limits(&self) -> InlineLimits {
+        InlineLimits::default()
+    }
+
+    /// Room for a content of `bytes` in the store itself, at once; `None` when there is none now, and the content
+    /// belongs on a volume. A memory operation.
+    fn land(&self, _bytes: u64) -> Option<Landing> {
+        None
+    }
+
+    /// Bytes of a content that the store itself holds ([`Place::Store`](crate::Place::Store)), after the whole of it was
+    /// checked against its checksum. `range` lies within the content.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`] when the store does not hold it (any more): look its record up again.
+    /// [`Error::ChecksumMismatch`], [`Error::Corrupt`], [`Error::Io`].
     async fn content(&self, record: &FileRecord, range: Range<u64>) -> Result<Bytes>;
+
+    /// The right to move the content of a living file out of the store; `None` when the store does not hold it, or
+    /// somebody moves it already. A memory operation.
+    fn begin_move(&self, _tenant: &TenantId, _key: &FileKey) -> Option<Moving> {
+        None
+    }
+
+    /// Says that the content of `moving` now rests at `to`, durably, bytes and name: if the file still lives, its record
+    /// names that place from now on. `false` when it does not live any more: what lies at `to` belongs to nobody.
+    ///
+    /// # Errors
+    /// [`Error::InsufficientStorage`], [`Error::Poisoned`], [`Error::ShuttingDown`]; unless the outcome is unknown, the
+    /// record names its old place.
+    async fn relocate(&self, moving: Moving, _to: Stored) -> Result<bool> {
+        Err(Error::FileNotFound { key: moving.record().info.key })
+    }
+
+    /// Hands out contents that the store wants to be moved to volumes, because it is full: up to `files` of them, up
+    /// to `bytes` together but at least one.
+    async fn spillable(&self, _files: usize, _bytes: u64) -> Result<Vec<Moving>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns when [`spillable`](Self::spillable) may have something. May return early.
+    async fn spill_wanted(&self) {
+        std::future::pending::<()>().await;
+    }
 
     /// Leases up to `max` files of a tenant in accept order; fewer, or none, when fewer are ready.
     async fn lease(&self, tenant: &TenantId, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>>;

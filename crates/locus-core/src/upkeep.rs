@@ -14,8 +14,8 @@ pub struct Reapable {
     pub tenant: TenantId,
     /// Which file.
     pub key: FileKey,
-    /// The volume its bytes rest on.
-    pub volume: VolumeId,
+    /// The volume its bytes rest on; `None` when the store holds them itself, and nothing else is to be removed.
+    pub volume: Option<VolumeId>,
     /// Where there.
     pub blob: BlobPath,
     /// How many bytes.

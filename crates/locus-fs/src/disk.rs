@@ -74,6 +74,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Reads at `offset` until `buf` is full or the file ends; says how many bytes (`pread(2)`, repeated).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Reads all of `buf` at `offset` without waiting for the device: only when the whole of it is cached
+    /// (`preadv2(2)` with `RWF_NOWAIT`). `false` when it is not, or the system cannot tell; `buf` is then undefined.
+    fn read_cached_at(&self, _buf: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Writes all of `buf` at `offset` (`pwrite(2)`, repeated).
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 

@@ -21,6 +21,12 @@ pub struct EngineOptions {
     /// Largest segment of the journal, in bytes. Default 64 MiB, at least 1 MiB. A fresh store begins with 1 MiB ones
     /// and doubles.
     pub segment_size: u64,
+    /// Longest content that rests in the journal instead of on a volume, in bytes. Default 64 KiB, at most a sixteenth of
+    /// `segment_size`; 0 is none.
+    pub inline_content_max: u64,
+    /// Most bytes of journal segments that contents may occupy, at least four segments. `None` (the default) is 10 % of
+    /// what is free on the data directory's disk when the store is opened, at least 1 GiB; never more than half of it.
+    pub landing_zone_max: Option<u64>,
     /// Longest time that anything written stays unsynced. Default 1 s.
     pub max_unsynced: Duration,
     /// Most log bytes that stay unsynced. Default 64 MiB; beyond them callers wait.
@@ -50,6 +56,8 @@ impl Default for EngineOptions {
             visibility_timeout: Duration::from_secs(30 * 60),
             max_deliveries: None,
             segment_size: 64 << 20,
+            inline_content_max: 64 << 10,
+            landing_zone_max: None,
             max_unsynced: Duration::from_secs(1),
             max_unsynced_bytes: 64 << 20,
             pending_bytes_max: 8 << 20,

@@ -33,7 +33,7 @@ pub(crate) fn reapable(number: u8) -> Reapable {
     Reapable {
         tenant: TenantId::parse("acme").unwrap(),
         key: key(number),
-        volume: VolumeId::parse("vol").unwrap(),
+        volume: Some(VolumeId::parse("vol").unwrap()),
         blob: blob(number),
         size: 10,
     }

@@ -184,7 +184,7 @@ impl EmbeddedStore {
                     files.push(Reapable {
                         tenant: state.id.clone(),
                         key: over.key,
-                        volume: self.places.id(volume),
+                        volume: Some(self.places.id(volume)),
                         blob: BlobPath {
                             owner: entry.owner(&state.id),
                             key: over.key,
@@ -224,7 +224,9 @@ impl EmbeddedStore {
         let mut reap = self.reap.lock();
         reap.came_back(files.len());
         for file in files {
-            let (Some(cell), Some(volume)) = (self.cell(&file.tenant), self.places.find(&file.volume)) else {
+            let (Some(cell), Some(volume)) =
+                (self.cell(&file.tenant), file.volume.as_ref().and_then(|id| self.places.find(id)))
+            else {
                 continue;
             };
             // It was durably over when it was handed out, so it is now.

@@ -119,7 +119,7 @@ fn b18_sixteen_threads_lease_every_one_of_a_hundred_thousand_files_once() {
             runtime.spawn(async move {
                 let mut keys = Vec::new();
                 for _ in 0..FILES / TENANTS / 500 {
-                    keys.extend(put(&store, vec![file_of(number); 500]).await.unwrap());
+                    keys.extend(put(&store, (0..500).map(|_| file_of(number)).collect()).await.unwrap());
                 }
                 keys
             })
@@ -326,9 +326,9 @@ fn cost(records: &mut Records) -> (Option<FileKey>, u64, u64, u64) {
 #[test]
 fn b21_a_lease_behind_many_overdue_and_unavailable_files_is_bounded_work() {
     let mut records = Records::new(1, buffered());
-    let absent = NewFile { content: NewContent::Stored { volume: volume(1), synced: true }, ..new_file() };
+    let absent = || NewFile { content: NewContent::Stored { volume: volume(1), synced: true }, ..new_file() };
     for _ in 0..MANY / 1_000 {
-        records.try_put(vec![absent.clone(); 1_000]).unwrap();
+        records.try_put((0..1_000).map(|_| absent()).collect()).unwrap();
     }
     records.store.volume_available(&volume(1), false);
     let overdue: BTreeSet<FileKey> = records.write_many(MANY).into_iter().collect();
@@ -395,7 +395,7 @@ fn fill(records: &mut Records) {
     );
     let mut batch = 500;
     loop {
-        match records.try_put(vec![new_file(); batch]) {
+        match records.try_put((0..batch).map(|_| new_file()).collect()) {
             Ok(_) => {}
             Err(Error::InsufficientStorage { .. }) if batch > 1 => batch /= 2,
             Err(Error::InsufficientStorage { required, available }) => {
@@ -658,7 +658,7 @@ fn b29_ten_thousand_idle_tenants_cost_nothing_and_a_hot_one_starves_nobody() {
     drop(ready);
 
     // A tenant with more than it can ever get, and some with one file each.
-    records.try_put(vec![file_of(7); 1_000]).unwrap();
+    records.try_put((0..1_000).map(|_| file_of(7)).collect()).unwrap();
     let modest = [3, 500, 501, 4_242, 9_999];
     for number in modest {
         records.put(file_of(number));
@@ -681,8 +681,8 @@ fn b29_ten_thousand_idle_tenants_cost_nothing_and_a_hot_one_starves_nobody() {
 #[test]
 fn b29_two_busy_tenants_take_turns() {
     let mut records = Records::new(1, buffered());
-    records.try_put(vec![file_of(0); 50]).unwrap();
-    records.try_put(vec![file_of(1); 5]).unwrap();
+    records.try_put((0..50).map(|_| file_of(0)).collect()).unwrap();
+    records.try_put((0..5).map(|_| file_of(1)).collect()).unwrap();
     let turns: Vec<_> = (0..10).map(|_| records.lease_any().unwrap().unwrap().lease.tenant).collect();
     for pair in turns.chunks(2) {
         assert_ne!(pair[0], pair[1], "{turns:?}");

@@ -84,7 +84,7 @@ fn crowd(store: &Arc<EmbeddedStore>, over: Over, threads: usize, refusals: usize
                 };
                 let mut refusals = refusals;
                 while refusals > 0 {
-                    match runtime.block_on(put(&store, vec![file.clone()])) {
+                    match runtime.block_on(put(&store, vec![crate::world::copy_of(&file)])) {
                         Ok(_) => {
                             taken.fetch_add(1, Ordering::Relaxed);
                         }
@@ -140,7 +140,7 @@ fn b49_of_more_concurrent_writes_than_the_limit_exactly_so_many_succeed(
 #[test]
 fn b49_files_that_change_make_no_room_under_a_global_limit() {
     let mut records = Records::new(49, limited(Over::Global));
-    records.try_put(vec![file_of(100); LIMIT as usize]).unwrap();
+    records.try_put((0..LIMIT as usize).map(|_| file_of(100)).collect()).unwrap();
     let threads = records.store.spawn_threads().unwrap();
     let (store, stop) = (records.store.clone(), AtomicU64::new(0));
     std::thread::scope(|scope| {

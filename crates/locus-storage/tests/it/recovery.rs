@@ -198,7 +198,7 @@ fn same(found: &Observed, expected: &Observed, of: &str) {
 fn roll(records: &mut Records) {
     let bulky = NewFile { properties: [("p".to_owned(), "x".repeat(1_000))].into(), ..file_of(7) };
     for _ in 0..7 {
-        let keys = records.try_put(vec![bulky.clone(); 200]).unwrap();
+        let keys = records.try_put((0..200).map(|_| crate::world::copy_of(&bulky)).collect()).unwrap();
         let leased =
             records.call(|s| async move { s.lease(&tenant(7), 200, &LeaseOptions::new()).await }).unwrap();
         assert_eq!(leased.len(), keys.len());
@@ -693,7 +693,7 @@ fn b60_checkpoints_beside_running_work_hold_what_the_log_behind_them_needs() {
                                     }
                                 }
                             }
-                            written.extend(put(&store, vec![new_file(); 3]).await.unwrap());
+                            written.extend(put(&store, (0..3).map(|_| new_file()).collect()).await.unwrap());
                             let over = store.reapable(2).await.unwrap();
                             store.reaped(&over).await.unwrap();
                         }
@@ -910,7 +910,7 @@ fn b64_many_short_lives_do_not_add_up_to_a_long_log() {
         // Less than would make a checkpoint due in one life.
         let bulky = NewFile { properties: [("p".to_owned(), "x".repeat(1_000))].into(), ..new_file() };
         for _ in 0..2 {
-            records.try_put(vec![bulky.clone(); 150]).unwrap();
+            records.try_put((0..150).map(|_| crate::world::copy_of(&bulky)).collect()).unwrap();
         }
         let leases: Vec<Lease> = records.batch(1_000).into_iter().map(|leased| leased.lease).collect();
         assert_eq!(leases.len(), 300);
@@ -957,7 +957,7 @@ fn b65_a_full_disk_refuses_cleanly_and_recovers_by_itself(
     let mut written = Vec::new();
     let mut batch = 800;
     while batch > 0 {
-        match records.try_put(vec![new_file(); batch]) {
+        match records.try_put((0..batch).map(|_| new_file()).collect()) {
             Ok(keys) => written.extend(keys),
             Err(Error::InsufficientStorage { required, available }) => {
                 assert!(required > available, "{required} {available}");
@@ -1151,7 +1151,7 @@ fn b67_a_batch_is_there_wholly_or_not_at_all_wherever_the_crash(
             let mut records = Records::new(seed * 100 + k, EngineOptions { durability, ..small() });
             records.write_many(BATCH);
             let leases: Vec<Lease> = records.batch(BATCH).into_iter().map(|leased| leased.lease).collect();
-            records.try_put(vec![file_of(1); BATCH]).unwrap();
+            records.try_put((0..BATCH).map(|_| file_of(1)).collect()).unwrap();
             let others =
                 records.call(|s| async move { s.lease(&tenant(1), BATCH, &LeaseOptions::new()).await });
             let all: Vec<Lease> =
@@ -1160,7 +1160,7 @@ fn b67_a_batch_is_there_wholly_or_not_at_all_wherever_the_crash(
             records.world.disk.crash_at(records.world.disk.ops() + 1 + k);
             // The completions of two tenants, then new files.
             let completed = records.call(|s| async move { s.complete(&all).await });
-            let accepted = records.try_put(vec![file_of(2); BATCH]);
+            let accepted = records.try_put((0..BATCH).map(|_| file_of(2)).collect());
             let reached = records.world.disk.is_down();
             let records = records.restart(end);
             let counts = records.store.counts();

@@ -67,7 +67,7 @@ fn b43_an_overdue_file_is_pending_again_and_only_the_attempt_counted() {
 fn b43_the_sweep_of_one_tenant_is_bounded_and_reaches_every_tenant() {
     let mut records = Records::new(1, EngineOptions { durability: Durability::Buffered, ..minute() });
     for number in 0..5 {
-        records.try_put(vec![file_of(number); 200]).unwrap();
+        records.try_put((0..200).map(|_| file_of(number)).collect()).unwrap();
         let leased =
             records.call(|s| async move { s.lease(&tenant(number), 200, &LeaseOptions::new()).await });
         assert_eq!(leased.unwrap().len(), 200);

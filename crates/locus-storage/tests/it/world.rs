@@ -201,6 +201,23 @@ pub(crate) fn file_of(number: usize) -> NewFile {
 }
 
 /// Room, then record, for files of one tenant: all or none. A file that is known by its name is not written again.
+/// The same file once more, when its content lies on a volume.
+pub(crate) fn copy_of(file: &NewFile) -> NewFile {
+    let NewContent::Stored { volume, synced } = &file.content else {
+        panic!("what lies in the store is not copied")
+    };
+    NewFile {
+        tenant: file.tenant.clone(),
+        owner: file.owner.clone(),
+        directory: file.directory.clone(),
+        original_name: file.original_name.clone(),
+        properties: file.properties.clone(),
+        content: NewContent::Stored { volume: volume.clone(), synced: *synced },
+        idempotency: file.idempotency.clone(),
+        ..*file
+    }
+}
+
 pub(crate) async fn put(store: &EmbeddedStore, files: Vec<NewFile>) -> Result<Vec<FileKey>> {
     let mut known = Vec::new();
     let mut rooms = Vec::new();
@@ -360,7 +377,7 @@ impl Records {
         let mut keys = Vec::new();
         while keys.len() < count {
             let batch = (count - keys.len()).min(1_000);
-            keys.extend(self.try_put(vec![new_file(); batch]).unwrap());
+            keys.extend(self.try_put((0..batch).map(|_| new_file()).collect()).unwrap());
         }
         keys
     }

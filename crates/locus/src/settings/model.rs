@@ -95,6 +95,13 @@ pub struct JournalSettings {
     /// Largest segment, 1 MiB to 1 GiB. Default 64 MiB. A fresh store begins with small ones and doubles.
     #[serde(with = "unit")]
     pub segment_size: u64,
+    /// Longest content that rests in the journal instead of on a volume; 0 is none. Default 64 KiB, at most a sixteenth
+    /// of `segment_size`.
+    #[serde(with = "unit")]
+    pub inline_content_max: u64,
+    /// Most bytes of segments that contents may occupy, at least four segments. Unset: 10 % of what is free on the disk of
+    /// `store.data_dir` at the start, at least 1 GiB, never more than half of it.
+    pub landing_zone_max: Option<u64>,
     /// Most bytes of records that wait in memory to be written; beyond them callers wait. Default 8 MiB.
     #[serde(with = "unit")]
     pub pending_max: u64,
@@ -108,6 +115,8 @@ impl Default for JournalSettings {
         let engine = EngineOptions::default();
         Self {
             segment_size: engine.segment_size,
+            inline_content_max: engine.inline_content_max,
+            landing_zone_max: engine.landing_zone_max,
             pending_max: engine.pending_bytes_max,
             checkpoint_size: engine.checkpoint_bytes,
         }
@@ -311,6 +320,8 @@ impl Settings {
             visibility_timeout: self.leases.visibility_timeout,
             max_deliveries: self.leases.max_deliveries,
             segment_size: self.journal.segment_size,
+            inline_content_max: self.journal.inline_content_max,
+            landing_zone_max: self.journal.landing_zone_max,
             max_unsynced: self.store.max_unsynced,
             max_unsynced_bytes: self.store.max_unsynced_size,
             pending_bytes_max: self.journal.pending_max,
