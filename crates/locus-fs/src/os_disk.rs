@@ -148,6 +148,10 @@ impl DiskFile for OsFile {
         Ok(filled)
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        sys::read_cached_at(&self.0, buf, offset)
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut written = 0;
         while written < buf.len() {
@@ -267,6 +271,22 @@ mod sys {
         file.read_at(buf, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn read_cached_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let len = buf.len();
+        match preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(read == len),
+            Err(Errno::AGAIN | Errno::INTR | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn read_cached_at(_: &File, _: &mut [u8], _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     pub(super) fn write_at(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
         file.write_at(buf, offset)
     }
@@ -332,6 +352,10 @@ mod sys {
     #[cfg(windows)]
     pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+    }
+
+    pub(super) fn read_cached_at(_: &File, _: &mut [u8], _: u64) -> io::Result<bool> {
+        Ok(false)
     }
 
     #[cfg(windows)]

@@ -22,9 +22,10 @@ use locus_fs::{DirEntry, Disk, DiskFile, EntryKind};
 /// # Panics
 /// When the disk breaks its contract; the message says how.
 pub fn run(disk: &dyn Disk, root: &Path) {
-    let checks: [(&str, Check); 16] = [
+    let checks: [(&str, Check); 17] = [
         ("create-new", a_new_file_is_empty_and_must_not_exist),
         ("read-write", a_read_gives_what_was_written_and_stops_at_the_end),
+        ("cached", a_cached_read_gives_all_that_was_asked_for_or_says_no),
         ("gap", a_write_beyond_the_end_leaves_zeros_between),
         ("set-len", a_file_is_cut_and_extended_with_zeros),
         ("open", opening_tells_files_from_directories_and_readers_from_writers),
@@ -87,6 +88,27 @@ fn a_read_gives_what_was_written_and_stops_at_the_end(disk: &dyn Disk, dir: &Pat
     assert_eq!(ok(file.read_at(&mut [], 0), "read nothing"), 0);
     ok(file.write_at(&[], end + 1_000), "write nothing");
     assert_eq!(ok(file.len(), "len"), end, "writing nothing extends nothing");
+}
+
+fn a_cached_read_gives_all_that_was_asked_for_or_says_no(disk: &dyn Disk, dir: &Path) {
+    let bytes: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
+    let file = make(disk, &dir.join("file"), &bytes);
+    for (from, len) in [(0, bytes.len()), (0, 1), (5_001, 30_000), (bytes.len() - 7, 7)] {
+        let mut seen = vec![0xaa; len];
+        if ok(file.read_cached_at(&mut seen, from as u64), "a cached read") {
+            assert!(seen == bytes[from..from + len], "{len} bytes from {from}");
+        }
+    }
+    let end = bytes.len() as u64;
+    for from in [end - 4, end, end + 1_000] {
+        assert!(!ok(file.read_cached_at(&mut [0; 16], from), "a cached read over the end"), "from {from}");
+    }
+    ok(file.sync_data(), "sync");
+    ok(file.drop_cache(), "drop the cache");
+    let mut seen = vec![0xaa; 10_000];
+    if ok(file.read_cached_at(&mut seen, 777), "a cached read without a cache") {
+        assert!(seen == bytes[777..10_777], "what is cached again is right");
+    }
 }
 
 fn a_write_beyond_the_end_leaves_zeros_between(disk: &dyn Disk, dir: &Path) {

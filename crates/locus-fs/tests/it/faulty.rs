@@ -192,6 +192,11 @@ impl DiskFile for FaultyFile {
         self.inner.read_at(buf, offset)
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.shared.ask("read_cached_at", &self.path, buf.len())?;
+        self.inner.read_cached_at(buf, offset)
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.shared.ask("write_at", &self.path, buf.len())?;
         self.inner.write_at(buf, offset)

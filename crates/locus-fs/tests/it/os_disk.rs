@@ -95,6 +95,21 @@ fn a_lock_is_held_until_it_is_dropped() {
     assert_eq!(again.file().len().unwrap(), 2);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_just_written_is_read_without_waiting_wherever_the_file_system_can_tell() {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let file = OsDisk.create_new(&path).unwrap();
+    file.write_at(&[7; 10_000], 0).unwrap();
+    let plain = fs::File::open(&path).unwrap();
+    let tells = preadv2(&plain, &mut [io::IoSliceMut::new(&mut [0; 1])], 0, ReadWriteFlags::NOWAIT).is_ok();
+    let mut seen = [0; 9_000];
+    assert_eq!(file.read_cached_at(&mut seen, 500).unwrap(), tells);
+    assert_eq!(seen, if tells { [7; 9_000] } else { [0; 9_000] });
+}
+
 #[test]
 fn a_file_does_what_is_asked() {
     let dir = tempfile::tempdir().unwrap();

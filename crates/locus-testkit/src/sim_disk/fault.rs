@@ -25,7 +25,7 @@ pub enum OpKind {
     Space,
     /// `lock`.
     Lock,
-    /// A file's `read_at`.
+    /// A file's `read_at` and `read_cached_at`.
     Read,
     /// A file's `write_at`.
     Write,

@@ -59,6 +59,10 @@ impl DiskFile for SimFile {
         self.alive()?.op(OpKind::Read, &[&self.path], |state| Ok(state.read(self.ino, buf, offset)))
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        Ok(self.read_at(buf, offset)? == buf.len())
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.to_write()?.write(self.ino, &self.path, buf, offset)
     }
