@@ -8,8 +8,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Beyond this many, one sync of the whole file system is cheaper than one for each.
-const FEW: usize = 4_096;
+/// Beyond this many, one sync of the whole file system is cheaper than one for each, also when others who write to it
+/// have some 100 MiB of their own unsynced.
+const FEW: usize = 16;
 
 /// Some paths, or all there are.
 #[derive(Debug, Default)]
