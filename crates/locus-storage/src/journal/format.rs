@@ -263,6 +263,8 @@ impl RecordHead {
 pub(crate) struct RawRecord<'a> {
     pub(crate) head: RecordHead,
     pub(crate) body: &'a [u8],
+    /// Where the attachment begins, counted from the beginning of the record.
+    pub(crate) attachment_at: usize,
     /// Whether the attachment is what its checksum says.
     pub(crate) attachment_good: bool,
 }
@@ -278,7 +280,7 @@ pub(crate) fn decode_record<'a>(bytes: &'a [u8], key: &SegmentKey) -> Option<(Ra
         return None;
     }
     let attachment_good = attachment.is_empty() || plain_checksum(attachment) == head.attachment_checksum;
-    Some((RawRecord { head, body, attachment_good }, end))
+    Some((RawRecord { head, body, attachment_at: body_end, attachment_good }, end))
 }
 
 /// Bytes that a batch of these record lengths (heads included) takes, padding included.

@@ -1,7 +1,7 @@
-//! The log itself: append (a memory operation), write (whoever holds the role, for all), sync (one committer, for all).
+//! The log itself: what it is made of, room in it, appending (a memory operation), and waiting for what was appended.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -12,31 +12,23 @@ use std::{
 
 use locus_core::{Entropy, Error, Lsn, Outcome, Result, StoreId};
 use locus_fs::{Disk, DiskFile};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::{
-    format::{
-        BATCH_HEAD_BYTES, BatchHead, HEADER_BYTES, RECORD_HEAD_BYTES, RecordHead, SegmentHeader, batch_bytes,
-        plain_checksum,
-    },
-    room::Room,
-    segment::{SEGMENT_BYTES_MIN, Segment, SegmentFile, make_segment_file},
+    format::{RECORD_HEAD_BYTES, SegmentHeader},
+    layout::{Attachment, Layout, Pending},
+    place::LogPlace,
+    room::{Room, Use},
+    segment::{SEGMENT_BYTES_MIN, Segment, SegmentFile, Shared, make_segment_file},
     waiters::{Reached, Waiters, wake},
 };
 use crate::{signal::Signal, time::StoreClock};
 
-/// Most that one write hands to the kernel.
-const BATCH_BYTES_MAX: u64 = 1 << 20;
-/// A caller that holds the write role passes it to the committer after this many rounds,
-const ROUNDS_MAX: usize = 4;
-/// and never takes it for more than this.
-const INLINE_BYTES_MAX: u64 = 256 << 10;
-/// So many segment files are kept ready beside the one that is being written.
-const READY_TARGET: usize = 2;
-/// A freed segment file is kept for reuse while fewer than this many are ready.
-const READY_MAX: usize = 4;
+/// So many looks at whether a checkpoint is due are waited for by what must not be refused: two checkpoints free a
+/// segment, and one may have been under way.
+const RELIEFS_AWAITED: u64 = 4;
 
 /// What a journal is made of.
 #[derive(Debug, Clone)]
@@ -45,7 +37,11 @@ pub(crate) struct JournalConfig {
     pub(crate) dir: PathBuf,
     pub(crate) store: StoreId,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// Smallest and largest segment.
+    pub(crate) segment_size_min: u64,
     pub(crate) segment_size: u64,
+    /// Most bytes of segments in which attachments live.
+    pub(crate) zone_bytes_max: u64,
     pub(crate) pending_bytes_max: u64,
     pub(crate) max_unsynced_bytes: u64,
 }
@@ -57,6 +53,12 @@ pub(crate) struct Resume {
     pub(crate) segments: Vec<Segment>,
     /// Segment files that hold nothing of the log.
     pub(crate) free: Vec<SegmentFile>,
+    /// Files that no process ever finished making, or that are too small now.
+    pub(crate) scrap: Vec<PathBuf>,
+    /// Bytes of attachments that are needed, by segment number.
+    pub(crate) live: BTreeMap<u64, u64>,
+    /// Records before it are behind the older of two checkpoints.
+    pub(crate) floor: Lsn,
     /// Index for the next file that is made.
     pub(crate) next_index: u64,
     /// Highest segment number ever seen.
@@ -75,103 +77,94 @@ pub(crate) struct Resume {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appended {
     pub(crate) lsn: Lsn,
-}
-
-/// A record on its way to the disk.
-#[derive(Debug)]
-struct Pending {
-    lsn: Lsn,
-    body: Vec<u8>,
-    flags: u32,
-    /// Reserved room that it brought along.
-    cost: u64,
-}
-
-impl Pending {
-    fn len(&self) -> u64 {
-        (RECORD_HEAD_BYTES + self.body.len()) as u64
-    }
+    /// Where its attachment begins.
+    pub(crate) place: LogPlace,
 }
 
 /// Everything that the append lock guards: memory only.
 #[derive(Debug)]
-struct Append {
-    next: Lsn,
-    pending: Vec<Pending>,
-    pending_bytes: u64,
+pub(super) struct Append {
+    pub(super) next: Lsn,
+    pub(super) layout: Layout,
     /// Somebody holds the write role.
-    writing: bool,
-    /// An empty batch shall tell the durable LSN to the disk.
-    note: bool,
-    /// Segment files ready to be begun.
-    ready: VecDeque<SegmentFile>,
-    /// Bytes that batches may still take: the rest of the current segment and all ready files.
-    free: u64,
-    /// Of those, what is promised to rooms and pending records.
-    reserved: u64,
+    pub(super) writing: bool,
+    /// What is promised to rooms.
+    pub(super) reserved: u64,
     /// How often room could not be made; those who wait for room compare it.
-    refusals: u64,
+    pub(super) refusals: u64,
     /// The last attempt to make room failed, and that was told.
-    refused: bool,
+    pub(super) refused: bool,
     /// Those who wait for room, to know whether the keeper must hurry.
-    room_waiters: usize,
+    pub(super) room_waiters: usize,
     /// Bytes written and not synced.
-    unsynced_bytes: u64,
+    pub(super) unsynced_bytes: u64,
     /// Monotonic time of the oldest of them.
-    unsynced_since: Option<Duration>,
+    pub(super) unsynced_since: Option<Duration>,
     /// The lowest LSN whose record rests on something outside the log that is not durable yet.
     held_from: Option<Lsn>,
     /// The highest such LSN.
     held_to: Lsn,
-    written_waiters: Waiters,
-    durable_waiters: Waiters,
+    pub(super) written_waiters: Waiters,
+    pub(super) durable_waiters: Waiters,
     /// Wait for the durable LSN without asking for a sync.
-    patient_waiters: Waiters,
+    pub(super) patient_waiters: Waiters,
 }
 
 impl Append {
     /// The durable LSN cannot pass this.
-    fn hold_limit(&self) -> Lsn {
+    pub(super) fn hold_limit(&self) -> Lsn {
         self.held_from.map_or(Lsn::MAX, |held| Lsn(held.0 - 1))
     }
 }
 
 /// What only the holder of the write role touches.
 #[derive(Debug)]
-struct Writer {
-    current: Segment,
-    position: u64,
-    closed: Vec<Segment>,
+pub(super) struct Writer {
+    pub(super) current: Segment,
+    pub(super) closed: Vec<Segment>,
     /// Closed segments with bytes that were not synced.
-    dirty: Vec<Arc<dyn DiskFile>>,
-    last_number: u64,
-    buffer: Vec<u8>,
+    pub(super) dirty: Vec<Arc<dyn DiskFile>>,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    config: JournalConfig,
-    clock: Arc<StoreClock>,
-    append: Mutex<Append>,
-    writer: Mutex<Writer>,
+    pub(super) config: JournalConfig,
+    pub(super) clock: Arc<StoreClock>,
+    pub(super) append: Mutex<Append>,
+    pub(super) writer: Mutex<Writer>,
     /// Held while the log is synced: one sync at a time.
-    syncing: Mutex<()>,
-    files: Mutex<Files>,
-    written: AtomicU64,
-    durable: AtomicU64,
+    pub(super) syncing: Mutex<()>,
+    pub(super) files: Mutex<Files>,
+    /// Segments by number, for readers and for the counts of what lives in them. Taken inside the other locks.
+    pub(super) segments: RwLock<BTreeMap<u64, Arc<Shared>>>,
+    pub(super) written: AtomicU64,
+    pub(super) durable: AtomicU64,
     /// The durable LSN that the disk was last told.
-    noted: AtomicU64,
+    pub(super) noted: AtomicU64,
     poisoned: AtomicBool,
     /// Callers reserve no more room.
     closing: AtomicBool,
+    /// Records before it are behind the older of two checkpoints.
+    pub(super) floor: AtomicU64,
+    /// Bytes of closed segments in which something lives.
+    pub(super) occupied: AtomicU64,
+    /// A closed segment may have become free.
+    pub(super) freeable: AtomicBool,
+    /// How many drive checkpoints, which make room.
+    pub(super) relievers: AtomicU64,
+    /// How often they have looked whether one is due.
+    pub(super) reliefs: AtomicU64,
     appended_bytes: AtomicU64,
-    segments_reused: AtomicU64,
-    room_changed: Notify,
+    pub(super) segments_reused: AtomicU64,
+    pub(super) room_changed: Notify,
     /// The log was poisoned or closed.
     ended: Notify,
-    /// A segment was begun: a checkpoint may be due.
+    /// A segment was begun, or room is short: a checkpoint may be due.
     pub(crate) rolled: Notify,
+    /// The landing zone is nearly full: something must be moved.
+    pub(crate) pressed: Notify,
     /// Something was written: the barrier's timer may have to start.
     pub(crate) written_something: Notify,
     pub(crate) commit_signal: Signal,
@@ -180,49 +173,69 @@ pub(crate) struct Journal {
 
 /// What only the keeper touches.
 #[derive(Debug)]
-struct Files {
-    next_index: u64,
-    next_size: u64,
+pub(super) struct Files {
+    pub(super) next_index: u64,
+    pub(super) next_size: u64,
 }
 
 impl Journal {
     /// Begins a new segment behind what was read, durably, and opens the log for appends.
     pub(crate) fn start(config: JournalConfig, clock: Arc<StoreClock>, resume: Resume) -> Result<Arc<Self>> {
-        let Resume { segments, free, mut next_index, last_number, end_segment, end, replayed_bytes, first } =
-            resume;
+        let Resume {
+            segments,
+            free,
+            scrap,
+            live,
+            floor,
+            mut next_index,
+            last_number,
+            end_segment,
+            end,
+            replayed_bytes,
+            first,
+        } = resume;
+        for path in scrap {
+            if let Err(source) = config.disk.remove_file(&path) {
+                warn!(path = %path.display(), error = %source, "useless segment file not removed");
+            }
+        }
         let largest = segments.iter().map(|s| s.file.size).chain(free.iter().map(|f| f.size)).max();
-        let mut next_size = largest.unwrap_or(SEGMENT_BYTES_MIN).min(config.segment_size);
+        let (smallest, largest_max) = (config.segment_size_min, config.segment_size);
+        let next_size = largest.unwrap_or(smallest).clamp(smallest, largest_max);
         let mut ready: VecDeque<_> = free.into();
-        while ready.len() < READY_TARGET {
-            let made = make_segment_file(&*config.disk, &config.dir, next_index, next_size);
+        let mut size = next_size;
+        while ready.len() <= super::keep::RESERVE_FILES {
+            let made = make_segment_file(&*config.disk, &config.dir, next_index, size);
             next_index += 1;
             match made {
-                Ok(file) => {
-                    ready.push_back(file);
-                    next_size = next_size.saturating_mul(2).min(config.segment_size);
-                }
+                Ok(file) => ready.push_back(file),
                 // A small one may fit where a large one does not, and one is enough to go on with.
-                Err(why) if why.is_full() && next_size > SEGMENT_BYTES_MIN => next_size = SEGMENT_BYTES_MIN,
+                Err(why) if why.is_full() && size > smallest => size = smallest,
                 Err(why) if why.is_full() && !ready.is_empty() => break,
                 Err(why) => return Err(why),
             }
         }
         let file = ready.pop_front().expect("because one was made ready");
         let number = last_number + 1;
-        let (current, _) = begin_segment(&config, file, number, end_segment, end, first, end)?;
+        let shared = Shared::new(&file, 0);
+        let current = begin_segment(&config, file, number, end_segment, end, first, end)?;
         current.file.file.sync_data().map_err(Error::io("sync", &current.file.path))?;
-        let free = current.file.usable() + ready.iter().map(SegmentFile::usable).sum::<u64>();
+        let layout = Layout::new(number, current.file.size, ready);
+        let mut table: BTreeMap<u64, Arc<Shared>> = segments
+            .iter()
+            .map(|segment| {
+                let live = live.get(&segment.number).copied().unwrap_or(0);
+                (segment.number, Shared::new(&segment.file, live))
+            })
+            .collect();
+        table.insert(number, shared);
         let last = Lsn(first.0 - 1);
         let journal = Arc::new(Self {
             clock,
             append: Mutex::new(Append {
                 next: first,
-                pending: Vec::new(),
-                pending_bytes: 0,
+                layout,
                 writing: false,
-                note: false,
-                ready,
-                free,
                 reserved: 0,
                 refusals: 0,
                 refused: false,
@@ -235,31 +248,32 @@ impl Journal {
                 durable_waiters: Waiters::default(),
                 patient_waiters: Waiters::default(),
             }),
-            writer: Mutex::new(Writer {
-                current,
-                position: HEADER_BYTES,
-                closed: segments,
-                dirty: Vec::new(),
-                last_number: number,
-                buffer: Vec::new(),
-            }),
+            writer: Mutex::new(Writer { current, closed: segments, dirty: Vec::new(), buffer: Vec::new() }),
             syncing: Mutex::new(()),
             files: Mutex::new(Files { next_index, next_size }),
+            segments: RwLock::new(table),
             written: AtomicU64::new(last.0),
             durable: AtomicU64::new(last.0),
             noted: AtomicU64::new(last.0),
             poisoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            floor: AtomicU64::new(floor.0),
+            occupied: AtomicU64::new(0),
+            freeable: AtomicBool::new(true),
+            relievers: AtomicU64::new(0),
+            reliefs: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(replayed_bytes),
             segments_reused: AtomicU64::new(0),
             room_changed: Notify::new(),
             ended: Notify::new(),
             rolled: Notify::new(),
+            pressed: Notify::new(),
             written_something: Notify::new(),
             commit_signal: Signal::default(),
             keep_signal: Signal::default(),
             config,
         });
+        journal.count_occupied();
         journal.keep_signal.raise();
         Ok(journal)
     }
@@ -315,25 +329,20 @@ impl Journal {
         self.appended_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the segments that wait for checkpoints to be freed.
-    pub(crate) fn closed_bytes(&self) -> u64 {
-        self.writer.lock().closed.iter().map(|segment| segment.file.size).sum()
-    }
-
     pub(crate) fn segments_reused(&self) -> u64 {
         self.segments_reused.load(Ordering::Relaxed)
     }
 
     /// Bytes of all segment files.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        let ready: u64 = self.append.lock().ready.iter().map(|file| file.size).sum();
+        let ready: u64 = self.append.lock().layout.ready_files().map(|file| file.size).sum();
         let writer = self.writer.lock();
         ready + writer.current.file.size + writer.closed.iter().map(|segment| segment.file.size).sum::<u64>()
     }
 
     // ---- room -------------------------------------------------------------------------------------------------
 
-    /// Largest body of a record: a quarter of the smallest segment.
+    /// Largest body of a record: a quarter of the smallest segment there is.
     pub(crate) const fn body_bytes_max() -> usize {
         (SEGMENT_BYTES_MIN / 4) as usize
     }
@@ -345,7 +354,7 @@ impl Journal {
     ///
     /// # Cancel safety
     /// Dropping the future reserves nothing.
-    pub(crate) async fn reserve(self: &Arc<Self>, bodies: &[usize]) -> Result<Room> {
+    pub(crate) async fn reserve(self: &Arc<Self>, what: Use, bodies: &[usize]) -> Result<Room> {
         self.check_open()?;
         let bytes = bodies.iter().map(|body| Room::cost(*body)).sum();
         if let Some(&body) = bodies.iter().find(|body| **body > Self::body_bytes_max()) {
@@ -355,26 +364,45 @@ impl Journal {
                 limit: Self::body_bytes_max() as u64,
             });
         }
-        let mut seen = match self.try_reserve(bytes, false)? {
+        self.reserve_bytes(what, bytes).await
+    }
+
+    /// Reserves so many bytes of the log.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub(crate) async fn reserve_bytes(self: &Arc<Self>, what: Use, bytes: u64) -> Result<Room> {
+        let mut seen = match self.try_reserve(what, bytes, false)? {
             Ok(room) => return Ok(room),
             Err(refused) => refused.refusals,
         };
+        // Checkpoints make room for what must not be refused: only when that did not help, there is none.
+        let patience = self.reliefs.load(Ordering::Acquire) + RELIEFS_AWAITED;
         let _waiting = RoomWaiter::new(self);
         loop {
             let changed = self.room_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.try_reserve(bytes, true)? {
+            match self.try_reserve(what, bytes, true)? {
                 Ok(room) => return Ok(room),
                 // Who only waits for a write or a sync has room when that is done.
                 Err(refused) if refused.is_full && refused.refusals != seen => {
-                    return Err(Error::InsufficientStorage { required: bytes, available: self.free_bytes() });
+                    seen = refused.refusals;
+                    let hopeless = self.relievers.load(Ordering::Acquire) == 0
+                        || self.reliefs.load(Ordering::Acquire) >= patience;
+                    if what != Use::Essential || hopeless {
+                        let available = self.free_bytes(what);
+                        return Err(Error::InsufficientStorage { required: bytes, available });
+                    }
+                    self.rolled.notify_one();
                 }
-                Err(refused) => seen = refused.refusals,
+                Err(refused) => {
+                    seen = refused.refusals;
+                    self.commit_signal.raise();
+                    self.keep_signal.raise();
+                    self.written_something.notify_one();
+                }
             }
-            self.commit_signal.raise();
-            self.keep_signal.raise();
-            self.written_something.notify_one();
             changed.await;
             self.check_open()?;
         }
@@ -382,25 +410,46 @@ impl Journal {
 
     /// Reserves room at once, or not at all, however much is pending or unsynced: for what makes that less.
     pub(crate) fn reserve_now(self: &Arc<Self>, body: usize) -> Option<Room> {
-        let bytes = Room::cost(body);
+        self.reserve_at_once(Use::Essential, Room::cost(body))
+    }
+
+    /// Room for an attachment of `bytes`, at once or not at all; `None` as well when the landing zone is full.
+    pub(crate) fn reserve_landing(self: &Arc<Self>, bytes: u64) -> Option<Room> {
+        if self.zone_is_full() {
+            self.pressed.notify_one();
+            return None;
+        }
+        let room = self.reserve_at_once(Use::Accept, Room::share(bytes));
+        if room.is_none() {
+            self.keep_signal.raise();
+        }
+        room
+    }
+
+    fn reserve_at_once(self: &Arc<Self>, what: Use, bytes: u64) -> Option<Room> {
         let mut append = self.append.lock();
-        if self.is_poisoned() || append.reserved + bytes > append.free {
+        if self.is_poisoned() || append.reserved + bytes > append.layout.free_but(what.keeps()) {
             return None;
         }
         append.reserved += bytes;
         Some(Room::new(Arc::clone(self), bytes))
     }
 
-    fn try_reserve(self: &Arc<Self>, bytes: u64, waiting: bool) -> Result<Result<Room, Refused>> {
+    /// The room, or why there is none now.
+    fn try_reserve(
+        self: &Arc<Self>,
+        what: Use,
+        bytes: u64,
+        waiting: bool,
+    ) -> Result<std::result::Result<Room, Refused>> {
         let mut append = self.append.lock();
         if self.is_poisoned() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
         }
-        let crowded = append.pending_bytes > self.config.pending_bytes_max
-            || append.unsynced_bytes > self.config.max_unsynced_bytes;
-        // Those who wait already go first.
-        let queue = !waiting && append.room_waiters > 0;
-        let is_full = append.reserved + bytes > append.free;
+        let crowded = self.is_crowded(&append);
+        // Those who wait already go first, unless they wait for more than this needs.
+        let queue = !waiting && append.room_waiters > 0 && what != Use::Essential;
+        let is_full = append.reserved + bytes > append.layout.free_but(what.keeps());
         if crowded || queue || is_full {
             return Ok(Err(Refused { is_full, refusals: append.refusals }));
         }
@@ -408,9 +457,14 @@ impl Journal {
         Ok(Ok(Room::new(Arc::clone(self), bytes)))
     }
 
-    fn free_bytes(&self) -> u64 {
+    pub(super) fn is_crowded(&self, append: &Append) -> bool {
+        append.layout.pending_bytes() > self.config.pending_bytes_max
+            || append.unsynced_bytes > self.config.max_unsynced_bytes
+    }
+
+    fn free_bytes(&self, what: Use) -> u64 {
         let append = self.append.lock();
-        append.free.saturating_sub(append.reserved)
+        append.layout.free_but(what.keeps()).saturating_sub(append.reserved)
     }
 
     pub(super) fn give_back(&self, bytes: u64) {
@@ -434,23 +488,59 @@ impl Journal {
     /// # Errors
     /// [`Error::Poisoned`], and then nothing was appended.
     pub(crate) fn append(&self, room: &mut Room, body: Vec<u8>, flags: u32) -> Result<Appended> {
-        let cost = room.take(Room::cost(body.len()));
+        self.append_with(room, body, Attachment::default(), flags)
+    }
+
+    /// [`append`](Self::append) of a record with an attachment, which lives until it is [released](Self::release).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(crate) fn append_with(
+        &self,
+        room: &mut Room,
+        body: Vec<u8>,
+        attachment: Attachment,
+        flags: u32,
+    ) -> Result<Appended> {
+        let (body_bytes, live) = ((RECORD_HEAD_BYTES + body.len()) as u64, attachment.len());
+        let cost = room.take(Room::cost(body.len()) + if live > 0 { Room::share(live) } else { 0 });
         let mut append = self.append.lock();
+        append.reserved = append.reserved.saturating_sub(cost);
         if self.is_poisoned() {
-            append.reserved = append.reserved.saturating_sub(cost);
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
         }
         let lsn = append.next;
+        // Every record came with room in a file that is ready, so there is one.
+        let laid = append.layout.push(Pending { lsn, body, attachment, flags });
+        let laid = laid.ok_or(Error::InsufficientStorage { required: body_bytes + live, available: 0 })?;
         append.next = lsn.next();
         if flags & super::format::FLAG_HELD != 0 {
             append.held_from.get_or_insert(lsn);
             append.held_to = lsn;
         }
-        let pending = Pending { lsn, body, flags, cost };
-        append.pending_bytes += pending.len();
-        self.appended_bytes.fetch_add(pending.len(), Ordering::Relaxed);
-        append.pending.push(pending);
-        Ok(Appended { lsn })
+        if laid.begins {
+            self.share_newest(&append);
+        }
+        if live > 0 {
+            let segments = self.segments.read();
+            let shared = segments.get(&laid.number).expect("because the newest segment is in the table");
+            shared.live.fetch_add(live, Ordering::AcqRel);
+        }
+        let anybody = append.room_waiters > 0;
+        drop(append);
+        self.appended_bytes.fetch_add(body_bytes, Ordering::Relaxed);
+        if anybody {
+            self.room_changed.notify_waiters(); // it took less than it had reserved
+        }
+        Ok(Appended { lsn, place: LogPlace::new(laid.number, laid.attachment_at) })
+    }
+
+    /// From now on readers find the segment in which the log ends.
+    pub(super) fn share_newest(&self, append: &Append) {
+        if let Some(file) = append.layout.newest_file() {
+            let number = append.layout.number;
+            self.segments.write().insert(number, Shared::new(file, 0));
+        }
     }
 
     /// Appends a barrier: what records up to `upto` rest on outside the log is durable.
@@ -530,301 +620,12 @@ impl Journal {
         }
     }
 
-    // ---- write ------------------------------------------------------------------------------------------------
-
-    /// Writes what is pending, unless somebody else does or it is much; what is left goes to the committer.
-    fn write_inline(&self) {
-        for _ in 0..ROUNDS_MAX {
-            match self.take_role(INLINE_BYTES_MAX) {
-                Role::Taken(pending, note) => self.write_round(&pending, note),
-                Role::Nothing | Role::Busy => return,
-                Role::TooMuch => break,
-            }
-        }
-        self.commit_signal.raise();
-    }
-
-    /// Writes all that is pending. Says whether there was anything.
-    fn write_all(&self) -> bool {
-        let mut wrote = false;
-        loop {
-            match self.take_role(u64::MAX) {
-                Role::Taken(pending, note) => {
-                    self.write_round(&pending, note);
-                    wrote = true;
-                }
-                Role::Busy => {
-                    // The holder sees what is pending before it gives the role up; wait for it here.
-                    drop(self.writer.lock());
-                    std::thread::yield_now();
-                }
-                Role::Nothing | Role::TooMuch => return wrote,
-            }
-        }
-    }
-
-    fn take_role(&self, bytes_max: u64) -> Role {
-        let mut append = self.append.lock();
-        if append.pending.is_empty() && !append.note {
-            return if append.writing { Role::Busy } else { Role::Nothing };
-        }
-        if append.writing {
-            return Role::Busy;
-        }
-        if self.is_poisoned() {
-            return Role::Nothing;
-        }
-        if append.pending_bytes > bytes_max {
-            return Role::TooMuch;
-        }
-        append.writing = true;
-        append.pending_bytes = 0;
-        let note = std::mem::take(&mut append.note);
-        Role::Taken(std::mem::take(&mut append.pending), note)
-    }
-
-    /// Writes these records, then gives the role up.
-    fn write_round(&self, pending: &[Pending], note: bool) {
-        let result = {
-            let mut writer = self.writer.lock();
-            self.write_records(&mut writer, pending, note)
-        };
-        let mut append = self.append.lock();
-        append.writing = false;
-        let reached = match result {
-            Ok(bytes) => {
-                append.reserved = append.reserved.saturating_sub(pending.iter().map(|p| p.cost).sum());
-                append.unsynced_bytes += bytes;
-                if append.unsynced_since.is_none() && !pending.is_empty() {
-                    append.unsynced_since = Some(self.clock.clock().monotonic());
-                    self.written_something.notify_one();
-                }
-                if append.unsynced_bytes > self.config.max_unsynced_bytes {
-                    self.written_something.notify_one();
-                }
-                if let Some(last) = pending.last() {
-                    self.written.store(last.lsn.0, Ordering::Release);
-                }
-                append.written_waiters.take_reached(self.written())
-            }
-            Err(error) => {
-                // Before anybody else can take the role: what they wrote would stand behind a hole.
-                self.poison_locked(append, "write", &error);
-                return;
-            }
-        };
-        let anybody = append.room_waiters > 0;
-        drop(append);
-        wake(reached, Reached::Yes);
-        if anybody {
-            self.room_changed.notify_waiters();
-        }
-    }
-
-    fn write_records(&self, writer: &mut Writer, pending: &[Pending], note: bool) -> Result<u64> {
-        let mut rest = pending;
-        let mut bytes = 0;
-        while !rest.is_empty() || (note && bytes == 0) {
-            let space = writer.current.file.size - writer.position;
-            let mut length = 0;
-            let mut count = 0;
-            for record in rest {
-                let more = length + record.len();
-                if batch_bytes(more) > space || (count > 0 && more > BATCH_BYTES_MAX) {
-                    break;
-                }
-                length = more;
-                count += 1;
-            }
-            if space < batch_bytes(length) || (count == 0 && !rest.is_empty()) {
-                let first = rest.first().map_or_else(|| writer.current.last.next(), |record| record.lsn);
-                self.roll(writer, first)?;
-                continue;
-            }
-            let (batch, later) = rest.split_at(count);
-            bytes += self.write_batch(writer, batch, batch_bytes(length))?;
-            rest = later;
-        }
-        Ok(bytes)
-    }
-
-    fn write_batch(&self, writer: &mut Writer, batch: &[Pending], length: u64) -> Result<u64> {
-        let durable = self.durable();
-        let stamp = self.clock.stamp();
-        let head = BatchHead {
-            length: length as u32,
-            count: batch.len() as u32,
-            first: batch.first().map_or_else(|| writer.current.last.next(), |record| record.lsn),
-            durable,
-            wall: stamp.wall,
-            time: stamp.time,
-        };
-        let Writer { current, position, buffer, .. } = writer;
-        buffer.clear();
-        buffer.reserve(length as usize);
-        buffer.extend_from_slice(&head.encode(&current.key, *position));
-        debug_assert_eq!(buffer.len(), BATCH_HEAD_BYTES);
-        for record in batch {
-            let head = RecordHead {
-                lsn: record.lsn,
-                body_len: record.body.len() as u32,
-                attachment_len: 0,
-                body_checksum: plain_checksum(&record.body),
-                attachment_checksum: 0,
-                flags: record.flags,
-            };
-            buffer.extend_from_slice(&head.encode(&current.key));
-            buffer.extend_from_slice(&record.body);
-        }
-        buffer.resize(length as usize, 0);
-        current.file.file.write_at(buffer, *position).map_err(Error::io("write", &current.file.path))?;
-        *position += length;
-        if let Some(last) = batch.last() {
-            current.last = last.lsn;
-        }
-        self.noted.store(durable.0, Ordering::Release);
-        self.append.lock().free -= length;
-        Ok(length)
-    }
-
-    /// Ends the current segment and begins the next one, whose first record will be `first`.
-    fn roll(&self, writer: &mut Writer, first: Lsn) -> Result<()> {
-        let file = {
-            let mut append = self.append.lock();
-            append.free -= writer.current.file.size - writer.position;
-            append.ready.pop_front()
-        };
-        // Every record came with room in a ready file, so there is one.
-        let file = file.ok_or(Error::InsufficientStorage { required: SEGMENT_BYTES_MIN, available: 0 })?;
-        let number = writer.last_number + 1;
-        let before = &writer.current;
-        let (next, position) =
-            begin_segment(&self.config, file, number, before.number, before.last, first, self.durable())?;
-        writer.last_number = number;
-        let closed = std::mem::replace(&mut writer.current, next);
-        writer.position = position;
-        writer.dirty.push(Arc::clone(&closed.file.file));
-        writer.closed.push(closed);
-        self.keep_signal.raise();
-        self.rolled.notify_one();
-        debug!(number, %first, "journal segment begun");
-        Ok(())
-    }
-
-    // ---- sync -------------------------------------------------------------------------------------------------
-
-    /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did
-    /// anything.
-    pub(crate) fn commit_step(&self) -> bool {
-        let wrote = self.write_all();
-        let wanted = {
-            let mut append = self.append.lock();
-            let limit = append.hold_limit();
-            append.durable_waiters.lowest().is_some_and(|lsn| lsn <= limit)
-        };
-        if wanted {
-            self.sync_now();
-        }
-        wrote || wanted
-    }
-
-    /// Syncs the log and raises the durable LSN to what was written before, as far as nothing is held.
-    fn sync_now(&self) {
-        if self.is_poisoned() {
-            return;
-        }
-        let _one = self.syncing.lock();
-        if self.is_poisoned() {
-            return; // the one before failed, and its pages look clean now
-        }
-        let (files, written, unsynced) = {
-            let mut writer = self.writer.lock();
-            let mut files = std::mem::take(&mut writer.dirty);
-            files.push(Arc::clone(&writer.current.file.file));
-            let mut append = self.append.lock();
-            append.unsynced_since = None;
-            (files, self.written(), append.unsynced_bytes)
-        };
-        for file in files {
-            if let Err(source) = file.sync_data() {
-                self.poison("sync", &Error::io("sync", &self.config.dir)(source));
-                return;
-            }
-        }
-        let mut append = self.append.lock();
-        if self.is_poisoned() {
-            return;
-        }
-        append.unsynced_bytes = append.unsynced_bytes.saturating_sub(unsynced);
-        let durable = written.min(append.hold_limit()).max(self.durable());
-        self.durable.store(durable.0, Ordering::Release);
-        if durable < written && append.unsynced_since.is_none() {
-            // What is held waits for a barrier, and nobody may write again to ask for one.
-            append.unsynced_since = Some(self.clock.clock().monotonic());
-            self.written_something.notify_one();
-        }
-        let mut reached = append.durable_waiters.take_reached(durable);
-        reached.extend(append.patient_waiters.take_reached(durable));
-        let anybody = append.room_waiters > 0;
-        drop(append);
-        wake(reached, Reached::Yes);
-        if anybody {
-            self.room_changed.notify_waiters();
-        }
-    }
-
-    /// Writes everything pending on this thread.
-    pub(crate) fn write_here(&self) {
-        self.write_all();
-    }
-
-    /// Makes one more segment file ready on this thread.
-    pub(crate) fn grow_here(&self) -> Result<()> {
-        if self.is_poisoned() {
-            return Err(Error::Poisoned { outcome: Outcome::NotDone });
-        }
-        self.make_ready().map(|_| ())
-    }
-
-    /// Writes and syncs everything on this thread: for opening and closing, when no committer runs.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] when that failed.
-    pub(crate) fn flush_here(&self) -> Result<()> {
-        self.write_all();
-        self.sync_now();
-        if self.is_poisoned() { Err(Error::Poisoned { outcome: Outcome::Unknown }) } else { Ok(()) }
-    }
-
-    /// Since when something written is unsynced, and how much of it there is.
-    pub(crate) fn unsynced(&self) -> (Option<Duration>, u64) {
-        let append = self.append.lock();
-        (append.unsynced_since, append.unsynced_bytes)
-    }
-
-    pub(crate) fn max_unsynced_bytes(&self) -> u64 {
-        self.config.max_unsynced_bytes
-    }
-
-    /// Whether the disk does not yet know how far the log is durable.
-    pub(crate) fn note_due(&self) -> bool {
-        self.noted.load(Ordering::Acquire) < self.durable.load(Ordering::Acquire)
-    }
-
-    /// Writes an empty batch that tells the durable LSN. `room` must hold one record's cost.
-    pub(crate) fn note_durable(&self, mut room: Room) {
-        let cost = room.take(Room::cost(0));
-        self.append.lock().note = true;
-        self.write_all();
-        self.give_back(cost);
-    }
-
     /// No change can be trusted to have reached the disk any more: refuse all, tell all who wait.
     pub(crate) fn poison(&self, what: &str, why: &Error) {
         self.poison_locked(self.append.lock(), what, why);
     }
 
-    fn poison_locked(&self, mut append: MutexGuard<'_, Append>, what: &str, why: &Error) {
+    pub(super) fn poison_locked(&self, mut append: MutexGuard<'_, Append>, what: &str, why: &Error) {
         if self.poisoned.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -837,98 +638,6 @@ impl Journal {
         self.room_changed.notify_waiters();
         self.ended.notify_waiters();
     }
-
-    // ---- keeping segments -------------------------------------------------------------------------------------
-
-    /// One step of the keeper: makes a segment file ready when there are too few. Says whether more is to do.
-    pub(crate) fn keep_step(&self) -> bool {
-        if self.is_poisoned() {
-            return false;
-        }
-        let starving = {
-            let append = self.append.lock();
-            if append.ready.len() >= READY_TARGET && append.room_waiters == 0 {
-                return false;
-            }
-            let crowded = append.pending_bytes > self.config.pending_bytes_max
-                || append.unsynced_bytes > self.config.max_unsynced_bytes;
-            if append.ready.len() >= READY_TARGET
-                && (crowded || append.free > append.reserved + SEGMENT_BYTES_MIN)
-            {
-                return false;
-            }
-            append.room_waiters > 0
-        };
-        match self.make_ready() {
-            Ok(more) => more,
-            Err(why) => {
-                let mut files = self.files.lock();
-                // A large file may not fit where a small one does.
-                let smaller = files.next_size > SEGMENT_BYTES_MIN;
-                files.next_size = (files.next_size / 2).max(SEGMENT_BYTES_MIN);
-                let mut append = self.append.lock();
-                if !std::mem::replace(&mut append.refused, true) {
-                    warn!(error = %why, source = ?std::error::Error::source(&why), "journal segment not made");
-                }
-                if !smaller {
-                    append.refusals += 1;
-                }
-                drop(append);
-                drop(files);
-                self.room_changed.notify_waiters();
-                smaller && starving
-            }
-        }
-    }
-
-    /// Makes one more segment file ready. Says whether that is still too few.
-    fn make_ready(&self) -> Result<bool> {
-        let mut files = self.files.lock();
-        let index = files.next_index;
-        files.next_index += 1;
-        let file = make_segment_file(&*self.config.disk, &self.config.dir, index, files.next_size)?;
-        files.next_size = files.next_size.saturating_mul(2).min(self.config.segment_size);
-        let mut append = self.append.lock();
-        append.free += file.usable();
-        append.ready.push_back(file);
-        append.refused = false;
-        let more = append.ready.len() < READY_TARGET;
-        drop(append);
-        drop(files);
-        self.room_changed.notify_waiters();
-        Ok(more)
-    }
-
-    /// Frees the segments whose last record is before `upto`: their files are reused, or removed when enough are
-    /// ready. Says how many bytes left the log.
-    pub(crate) fn retire(&self, upto: Lsn) -> u64 {
-        let freed: Vec<Segment> = {
-            let mut writer = self.writer.lock();
-            let keep = writer.closed.iter().position(|s| s.last >= upto).unwrap_or(writer.closed.len());
-            writer.closed.drain(..keep).collect()
-        };
-        let mut bytes = 0;
-        for segment in freed {
-            bytes += segment.file.size;
-            let too_small = segment.file.size.saturating_mul(4) < self.files.lock().next_size;
-            let mut append = self.append.lock();
-            if append.ready.len() < READY_TARGET || (append.ready.len() < READY_MAX && !too_small) {
-                append.free += segment.file.usable();
-                append.ready.push_back(segment.file);
-                self.segments_reused.fetch_add(1, Ordering::Relaxed);
-            } else {
-                drop(append);
-                if let Err(source) = self.config.disk.remove_file(&segment.file.path) {
-                    // It is found free at the next open.
-                    warn!(path = %segment.file.path.display(), error = %source, "freed journal segment not removed");
-                }
-            }
-        }
-        if bytes > 0 {
-            self.room_changed.notify_waiters();
-        }
-        bytes
-    }
 }
 
 /// Why there is no room now.
@@ -937,13 +646,6 @@ struct Refused {
     is_full: bool,
     /// How often segments could not be made so far.
     refusals: u64,
-}
-
-enum Role {
-    Taken(Vec<Pending>, bool),
-    Nothing,
-    Busy,
-    TooMuch,
 }
 
 /// Counts one who waits for room.
@@ -963,7 +665,7 @@ impl Drop for RoomWaiter<'_> {
 }
 
 /// Writes the header that makes a file a segment. Not synced here: what makes its first records durable covers it.
-fn begin_segment(
+pub(super) fn begin_segment(
     config: &JournalConfig,
     file: SegmentFile,
     number: u64,
@@ -971,12 +673,11 @@ fn begin_segment(
     predecessor_end: Lsn,
     first: Lsn,
     durable: Lsn,
-) -> Result<(Segment, u64)> {
+) -> Result<Segment> {
     let mut salt = [0; 16];
     config.entropy.fill(&mut salt);
     let header =
         SegmentHeader { store: config.store, number, salt, predecessor, predecessor_end, first, durable };
     file.file.write_at(&header.encode_area(), 0).map_err(Error::io("write", &file.path))?;
-    let segment = Segment { file, number, key: header.key(), last: Lsn(first.0 - 1) };
-    Ok((segment, HEADER_BYTES))
+    Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1) })
 }

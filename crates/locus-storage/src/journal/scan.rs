@@ -14,7 +14,9 @@ use super::{
         ALIGN, BatchHead, FLAG_BARRIER, FLAG_HELD, FORMAT, HEADER_BYTES, HEADER_COPIES, HeaderFault,
         RECORD_HEAD_BYTES, RawRecord, SegmentHeader, SegmentKey, decode_record,
     },
+    keep::Pin,
     log::Resume,
+    place::LogPlace,
     segment::{Segment, SegmentFile, segment_index},
 };
 use crate::time::Stamp;
@@ -48,6 +50,8 @@ pub(crate) struct Survey {
     pub(crate) durable: Lsn,
     /// Records behind the end that looked valid.
     pub(crate) dropped: u64,
+    /// Records at or below D whose attachment is damaged: only what they carry is lost.
+    pub(crate) damaged: u64,
     /// The highest LSN that was seen anywhere.
     highest: Lsn,
     /// The last stamp in the log.
@@ -129,6 +133,8 @@ impl Directory {
         survey.chain = self.chain(&by_number, begin);
         let mut expected = begin;
         let mut bad: Option<(usize, u64)> = None;
+        let mut bad_attachments = Vec::new();
+        let mut walked = Vec::new();
         let first_number = survey.chain.first().map_or(0, |at| self.header(*at).number);
         for step in 0..survey.chain.len() {
             let at = survey.chain[step];
@@ -139,7 +145,10 @@ impl Directory {
                 walk(&bytes, &header.key(), expected, self.limit(&survey.chain, step), |batch, record| {
                     survey.durable = survey.durable.max(batch.durable);
                     survey.stamp = Some(Stamp { wall: batch.wall, time: batch.time });
-                    let Some(record) = record else { return Ok(true) };
+                    let Some((record, _)) = record else { return Ok(true) };
+                    if !record.attachment_good {
+                        bad_attachments.push(record.head.lsn);
+                    }
                     if record.head.lsn >= begin {
                         survey.bytes += (RECORD_HEAD_BYTES + record.body.len()) as u64;
                     }
@@ -155,6 +164,7 @@ impl Directory {
                 })?;
             survey.durable = survey.durable.max(header.durable);
             expected = stop.expected;
+            walked.push((header.first, expected));
             let next = survey.chain.get(step + 1).map(|next| self.header(*next));
             let goes_on = stop.clean && next.is_some_and(|next| next.predecessor_end.next() == expected);
             // What lies behind the end that the next segment names was dropped, and counted, by an earlier recovery.
@@ -203,8 +213,16 @@ impl Directory {
             }
         }
         survey.highest = survey.highest.max(survey.end);
-        let barrier = survey.barrier;
-        survey.held.retain(|lsn| *lsn > barrier);
+        // Above D a bad attachment makes the record bad, and ends the log; below, it damages what it carries alone.
+        let durable = survey.durable;
+        if let Some(first) = bad_attachments.iter().copied().filter(|lsn| *lsn > durable).min() {
+            let behind = walked.iter().map(|(from, to): &(Lsn, Lsn)| to.0.saturating_sub(from.max(&first).0));
+            survey.dropped += behind.sum::<u64>();
+            survey.end = Lsn(first.0 - 1);
+        }
+        survey.damaged = bad_attachments.iter().filter(|lsn| **lsn <= durable).count() as u64;
+        let (barrier, end) = (survey.barrier, survey.end);
+        survey.held.retain(|lsn| *lsn > barrier && *lsn <= end);
         Ok(survey)
     }
 
@@ -251,7 +269,7 @@ impl Directory {
         }
     }
 
-    /// Hands every record of the log from `begin` to `end` to `visit`, in order, with the stamp of its batch.
+    /// Hands every record of the log from `begin` to `end` to `visit`, in order, with the place of its attachment.
     ///
     /// # Errors
     /// What `visit` says; [`Error::Corrupt`] when the log is not what the survey saw.
@@ -260,7 +278,7 @@ impl Directory {
         survey: &Survey,
         begin: Lsn,
         end: Lsn,
-        mut visit: impl FnMut(&RawRecord<'_>) -> Result<()>,
+        mut visit: impl FnMut(&RawRecord<'_>, LogPlace) -> Result<()>,
     ) -> Result<()> {
         let mut reached = begin.0.saturating_sub(1);
         for (step, at) in survey.chain.iter().enumerate() {
@@ -272,12 +290,12 @@ impl Directory {
             }
             let bytes = self.load(*at)?;
             walk(&bytes, &header.key(), header.first, self.limit(&survey.chain, step), |_, record| {
-                let Some(record) = record else { return Ok(true) };
+                let Some((record, offset)) = record else { return Ok(true) };
                 if record.head.lsn > end {
                     return Ok(false);
                 }
                 if record.head.lsn >= begin {
-                    visit(record)?;
+                    visit(record, LogPlace::new(header.number, offset + record.attachment_at as u64))?;
                     reached = record.head.lsn.0;
                 }
                 Ok(true)
@@ -302,8 +320,16 @@ impl Directory {
     }
 
     /// What [`Journal::start`](super::Journal::start) needs to go on behind `end`. Segments whose last record is
-    /// before `needed` are free.
-    pub(crate) fn resume(self, survey: &Survey, end: Lsn, needed: Lsn) -> Resume {
+    /// before `needed`, and in which nothing of `live` (bytes by segment) lies, are free; files smaller than `smallest`
+    /// are of no use any more.
+    pub(crate) fn resume(
+        self,
+        survey: &Survey,
+        end: Lsn,
+        needed: Lsn,
+        live: BTreeMap<u64, u64>,
+        smallest: u64,
+    ) -> Resume {
         let total: u64 = self.bytes();
         let (chain, end_segment, log_end) = self.ending(survey, end);
         let last_number =
@@ -334,31 +360,40 @@ impl Directory {
             end: log_end,
             replayed_bytes: survey.bytes,
             first: Lsn(survey.highest.max(end).0 + total / RECORD_HEAD_BYTES as u64 + LSN_CUSHION),
+            floor: needed,
             ..Resume::default()
         };
         for (at, Found { file, header }) in self.found.into_iter().enumerate() {
-            match (lasts.get(&at), header) {
-                // The segment in which the log ends is named by the next one's header, so it stays until a checkpoint.
-                (Some(&last), Some(header)) if last >= needed || header.number == end_segment => {
-                    resume.segments.push(Segment { file, number: header.number, key: header.key(), last });
+            let Some(header) = header else {
+                resume.free.push(file);
+                continue;
+            };
+            // The segment in which the log ends is named by the next one's header, so it stays until a checkpoint.
+            let last = match lasts.get(&at) {
+                Some(&last) if last >= needed || header.number == end_segment => last,
+                // Behind both checkpoints, and kept for what lives in it: all of its records are before `needed`.
+                _ if live.contains_key(&header.number) => Lsn(needed.0.saturating_sub(1)),
+                _ => {
+                    resume.free.push(file);
+                    continue;
                 }
-                _ => resume.free.push(file),
-            }
+            };
+            let SegmentHeader { number, first, .. } = header;
+            resume.segments.push(Segment { file, number, key: header.key(), first, last });
         }
+        resume.live = live;
         resume.segments.sort_by_key(|segment| segment.number);
-        // A file that was never wholly written (made by a process that died) is of no use as it is.
-        resume.free.retain(|file| file.size >= super::SEGMENT_BYTES_MIN);
+        // What was never wholly written (by a process that died), or was made under other settings, is made anew.
+        let useless = resume.free.extract_if(.., |file| file.size < smallest);
+        resume.scrap = useless.map(|file| file.path).collect();
         resume
     }
 
     /// The segments up to the one in which a log that ends at `end` ends, the number of that one, and the last LSN that is
-    /// there: when recovery cut the log, what lies behind belongs to nothing any more.
+    /// there: when recovery cut the log, what lies behind belongs to nothing any more. A segment without a record of its
+    /// own, which a killed open left, is used again.
     fn ending(&self, survey: &Survey, end: Lsn) -> (Vec<usize>, u64, Lsn) {
         let mut chain = survey.chain.clone();
-        if end >= survey.end {
-            let number = chain.last().map_or(0, |at| self.header(*at).number);
-            return (chain, number, end);
-        }
         let mut log_end = end;
         while let Some(at) = chain.last() {
             let header = self.header(*at);
@@ -394,6 +429,37 @@ impl Directory {
     }
 }
 
+/// A segment of an open log that is written no more, to be read record by record.
+#[derive(Debug)]
+pub(crate) struct ClosedSegment {
+    pub(crate) pin: Pin,
+    pub(crate) number: u64,
+    pub(crate) key: SegmentKey,
+    pub(crate) first: Lsn,
+    pub(crate) last: Lsn,
+    pub(crate) size: u64,
+}
+
+impl ClosedSegment {
+    /// Hands every record to `visit`, with the place of its attachment. Memory is bounded by the segment's size. Blocks.
+    pub(crate) fn records(
+        &self,
+        mut visit: impl FnMut(&RawRecord<'_>, LogPlace) -> Result<()>,
+    ) -> Result<()> {
+        let (file, path) = self.pin.file();
+        let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
+        let read = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        bytes.truncate(read);
+        walk(&bytes, &self.key, self.first, self.last, |_, record| {
+            if let Some((record, offset)) = record {
+                visit(record, LogPlace::new(self.number, offset + record.attachment_at as u64))?;
+            }
+            Ok(true)
+        })?;
+        Ok(())
+    }
+}
+
 /// Where a walk through a segment stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stop {
@@ -405,13 +471,14 @@ struct Stop {
 }
 
 /// Walks the batches of one segment as long as they are whole and in order and not beyond `limit`. `visit` gets each
-/// record, and `None` for each empty batch; it returns `false` to stop.
+/// record with its position, also one whose attachment is bad, and `None` for each empty batch; it returns `false` to
+/// stop.
 fn walk(
     bytes: &[u8],
     key: &SegmentKey,
     first: Lsn,
     limit: Lsn,
-    mut visit: impl FnMut(&BatchHead, Option<&RawRecord<'_>>) -> Result<bool>,
+    mut visit: impl FnMut(&BatchHead, Option<(&RawRecord<'_>, u64)>) -> Result<bool>,
 ) -> Result<Stop> {
     let mut offset = HEADER_BYTES;
     let mut expected = first;
@@ -430,6 +497,7 @@ fn walk(
         if batch.count == 0 && !visit(&batch, None)? {
             return Ok(stop(expected, true));
         }
+        let mut at = offset + super::format::BATCH_HEAD_BYTES as u64;
         for _ in 0..batch.count {
             if expected > limit {
                 return Ok(stop(expected, true));
@@ -437,13 +505,14 @@ fn walk(
             let Some((record, length)) = decode_record(records, key) else {
                 return Ok(stop(expected, false));
             };
-            if record.head.lsn != expected || !record.attachment_good {
+            if record.head.lsn != expected {
                 return Ok(stop(expected, false));
             }
-            if !visit(&batch, Some(&record))? {
+            if !visit(&batch, Some((&record, at)))? {
                 return Ok(stop(expected, false));
             }
             expected = expected.next();
+            at += length as u64;
             records = records.get(length..).unwrap_or_default();
         }
         offset += u64::from(batch.length);

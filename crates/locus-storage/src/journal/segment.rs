@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use locus_core::{Error, Lsn, Result};
@@ -37,8 +40,36 @@ pub(crate) struct Segment {
     pub(crate) file: SegmentFile,
     pub(crate) number: u64,
     pub(crate) key: SegmentKey,
+    /// LSN of the first record.
+    pub(crate) first: Lsn,
     /// LSN of the last record so far; of the last one before it when there is none.
     pub(crate) last: Lsn,
+}
+
+/// What readers and the counts of living bytes need of a segment. Holding it keeps the segment from being reused.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) path: PathBuf,
+    /// Bytes of attachments that somebody still needs.
+    pub(crate) live: AtomicU64,
+    /// The last record that made some of them needless: before it is durable, the bytes stay.
+    pub(crate) released_at: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(file: &SegmentFile, live: u64) -> Arc<Self> {
+        Arc::new(Self {
+            file: Arc::clone(&file.file),
+            path: file.path.clone(),
+            live: AtomicU64::new(live),
+            released_at: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn live(&self) -> u64 {
+        self.live.load(Ordering::Acquire)
+    }
 }
 
 /// The path of the file with this index. The index is the file's for life; numbers of segments are inside.

@@ -1,21 +1,40 @@
 //! Room before bytes, record after bytes: reservations and accepts.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::{HashMap, hash_map},
+    sync::{Arc, atomic::Ordering},
+};
 
+use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, Scope, TenantId, Timestamp,
+    Result, Scope, TenantId, Timestamp, VolumeId,
 };
 
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::ACCEPT_MAX,
     event::{Accepted, CHANGE_BYTES, Change, FRAME_BYTES, Record, Resting},
+    landing::{attachment_of, short},
     tenant::TenantState,
 };
+use crate::journal::{Attachment, HELD, Room, Use};
 
 /// So many remembered writes whose time is over are forgotten by one call, so that its cost is bounded.
 const FADE_MAX: usize = 1_024;
+
+/// Files on their way into one record.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    rooms: Vec<Reservation>,
+    /// Contents that ride along, their bytes so far, and their room.
+    parts: Vec<Bytes>,
+    inline_bytes: u64,
+    landings: Vec<Room>,
+    /// Volumes with content that is not synced.
+    unsynced: Vec<VolumeId>,
+}
 
 impl EmbeddedStore {
     pub(super) async fn reserve_room(
@@ -144,29 +163,29 @@ impl EmbeddedStore {
                 why: "belong to several tenants: write one batch each",
             });
         }
-        let mut changes = Vec::with_capacity(files.len());
-        let mut held = false;
-        for (file, room) in &files {
+        let mut batch = Batch::default();
+        for (file, room) in files {
             NewFile::check_names(file.original_name.as_deref(), &file.properties, file.idempotency.as_ref())?;
-            let NewContent::Stored { synced, .. } = &file.content else {
-                return Err(Error::InvalidArgument {
-                    name: "content",
-                    why: "is of a kind this store does not take",
-                });
-            };
-            held |= !synced;
-            changes.push(self.accepted(file, room.key()));
+            self.take_in(&mut batch, file, room)?;
         }
+        let Batch { mut changes, rooms, parts, landings, unsynced, .. } = batch;
+        // Everything that does not depend on the state is computed before any lock.
+        let attachment = match (changes.as_slice(), parts.as_slice()) {
+            ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
+            _ => attachment_of(parts),
+        };
         let bound = self.body_bound(&tenant, &changes);
-        let mut room = self.journal.reserve(&[bound]).await?;
+        let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
+        landings.into_iter().for_each(|landing| room.join(landing));
         let cell = self.cell_or_new(&tenant);
-        let mut keys: Vec<FileKey> = files.iter().map(|(_, room)| room.key()).collect();
+        let mut keys: Vec<FileKey> = rooms.iter().map(Reservation::key).collect();
         let lsn = {
             let mut state = cell.state.lock();
             // The same write may have been accepted while the content was on its way.
             let mut rests_on = Lsn::ZERO;
-            let mut seen = std::collections::HashMap::new();
+            let mut seen = HashMap::new();
             let mut at = 0;
+            let mut needless = Vec::new();
             changes.retain(|change| {
                 let Change::Accepted(accepted) = change else { return true };
                 let mine = at;
@@ -175,38 +194,44 @@ impl EmbeddedStore {
                 if let Some(known) = state.remembered(hash) {
                     rests_on = rests_on.max(known.last);
                     keys[mine] = known.key;
-                    return false;
-                }
-                match seen.entry(hash) {
-                    std::collections::hash_map::Entry::Occupied(first) => {
-                        keys[mine] = *first.get();
-                        false
-                    }
-                    std::collections::hash_map::Entry::Vacant(first) => {
-                        first.insert(accepted.key);
-                        true
+                } else {
+                    match seen.entry(hash) {
+                        hash_map::Entry::Occupied(first) => keys[mine] = *first.get(),
+                        hash_map::Entry::Vacant(first) => {
+                            first.insert(accepted.key);
+                            return true;
+                        }
                     }
                 }
+                if let Resting::Inline { at } = accepted.place {
+                    needless.push((u64::from(at), accepted.size));
+                }
+                false
             });
             if changes.is_empty() {
                 rests_on
             } else {
                 // Rooms become counts in one step: a limit is neither passed nor reached too early.
-                for (_, reservation) in &files {
-                    if !state.is_in_flight(&reservation.key()) {
-                        return Err(Error::InvalidArgument { name: "room", why: "was not reserved here" });
-                    }
+                if rooms.iter().any(|room| !state.is_in_flight(&room.key())) {
+                    return Err(Error::InvalidArgument { name: "room", why: "was not reserved here" });
                 }
-                if held {
-                    let mut unsynced = self.unsynced_volumes.lock();
-                    for (file, _) in &files {
-                        let NewContent::Stored { volume, .. } = &file.content else { continue };
-                        unsynced.insert(volume.clone());
-                    }
-                }
+                let flags = if unsynced.is_empty() { 0 } else { HELD };
+                self.unsynced_volumes.lock().extend(unsynced);
                 let stamp = self.clock.stamp();
-                let lsn = self.commit_accepts(&cell, &mut state, &mut room, stamp, changes, held, &files)?;
-                lsn.max(rests_on)
+                // The append can only be refused before anything was changed; then the rooms are still reserved and their
+                // owners give them back.
+                let appended =
+                    self.commit_with(&cell, &mut state, &mut room, stamp, changes, attachment, flags)?;
+                for (at, bytes) in needless {
+                    self.journal.release(appended.place.plus(at), bytes, appended.lsn);
+                }
+                for reservation in &rooms {
+                    // What turned out to be known has no record; its owner gives its room back.
+                    if state.find(&reservation.key()).is_some() {
+                        state.unreserve(&reservation.key());
+                    }
+                }
+                appended.lsn.max(rests_on)
             }
         };
         drop(room);
@@ -214,48 +239,51 @@ impl EmbeddedStore {
         Ok(keys)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place, private, all of them needed under the lock")]
-    fn commit_accepts(
-        &self,
-        cell: &Arc<Cell>,
-        state: &mut parking_lot::MutexGuard<'_, TenantState>,
-        room: &mut crate::journal::Room,
-        stamp: crate::time::Stamp,
-        changes: Vec<Change>,
-        held: bool,
-        files: &[(NewFile, Reservation)],
-    ) -> Result<Lsn> {
-        // The append can only be refused before anything was changed; then the rooms are still reserved and their
-        // owners give them back.
-        let lsn = self.commit(cell, state, room, stamp, changes, held)?;
-        for (_, reservation) in files {
-            // What turned out to be known has no record; its owner gives its room back.
-            if state.find(&reservation.key()).is_some() {
-                state.unreserve(&reservation.key());
+    /// Adds a file to a batch on its way into one record.
+    fn take_in(&self, batch: &mut Batch, file: NewFile, room: Reservation) -> Result<()> {
+        let refused = |why| Error::InvalidArgument { name: "content", why };
+        let place = match file.content {
+            NewContent::Stored { volume, synced } => {
+                if !synced {
+                    batch.unsynced.push(volume.clone());
+                }
+                Resting::Volume { id: volume, synced }
             }
-        }
-        Ok(lsn)
-    }
-
-    fn accepted(&self, file: &NewFile, key: FileKey) -> Change {
-        let NewContent::Stored { volume, synced } = &file.content else {
-            unreachable!("because the kind of content was checked")
+            NewContent::Inline { bytes, landing } => {
+                let at = batch.inline_bytes;
+                batch.inline_bytes += bytes.len() as u64;
+                if bytes.len() as u64 != file.size || landing.bytes() < file.size {
+                    return Err(refused("does not have the size that was said, or landed"));
+                }
+                if batch.inline_bytes > self.inline_limits.batch_bytes_max {
+                    let (size, limit) = (batch.inline_bytes, self.inline_limits.batch_bytes_max);
+                    return Err(Error::TooLarge { what: "contents of one batch", size, limit });
+                }
+                let landing = landing.into_hold::<Room>().ok_or(refused("landed in another store"))?;
+                batch.landings.push(landing);
+                batch.parts.push(bytes);
+                // The cast loses nothing: a batch is smaller than a segment.
+                Resting::Inline { at: at as u32 }
+            }
+            _ => return Err(refused("is of a kind this store does not take")),
         };
         let own = file.owner.as_str() == file.tenant.as_str();
-        Change::Accepted(Accepted {
-            key,
-            owner: (!own).then(|| file.owner.clone()),
-            directory: file.directory.clone(),
-            original_name: file.original_name.clone(),
-            properties: file.properties.clone(),
+        batch.changes.push(Change::Accepted(Accepted {
+            key: room.key(),
+            owner: (!own).then_some(file.owner),
+            directory: file.directory,
+            original_name: file.original_name,
+            properties: file.properties,
             size: file.size,
             checksum: file.checksum,
-            place: Resting::Volume { id: volume.clone(), synced: *synced },
+            place,
             idempotency: file
                 .idempotency
                 .as_ref()
                 .map(|key| (self.idempotency_hash(&file.tenant, &key.value), key.remember)),
-        })
+        }));
+        batch.rooms.push(room);
+        Ok(())
     }
 
     /// The exact size of the body but for its stamp, whose share is in the frame.
@@ -282,7 +310,7 @@ impl EmbeddedStore {
     pub(super) async fn forget_key(&self, tenant: &TenantId, value: &str) -> Result<bool> {
         let Some(cell) = self.cell(tenant) else { return Ok(false) };
         let hash = self.idempotency_hash(tenant, value);
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Accept, &[FRAME_BYTES + CHANGE_BYTES]).await?;
         let (lsn, known) = {
             let mut state = cell.state.lock();
             match state.remembered(hash) {
@@ -311,7 +339,7 @@ impl EmbeddedStore {
     pub(super) async fn store_limit(&self, scope: Scope, limit: locus_core::Limit) -> Result<()> {
         let record = Record::LimitSet { scope: scope.clone(), limit };
         let body = record.encode();
-        let mut room = self.journal.reserve(&[body.len()]).await?;
+        let mut room = self.journal.reserve(Use::Accept, &[body.len()]).await?;
         let lsn = {
             let mut limits = self.limits.write();
             let lsn = self.journal.append(&mut room, body, 0)?.lsn;

@@ -17,11 +17,14 @@ use tracing::{debug, warn};
 
 use super::{
     embedded::{Cell, EmbeddedStore},
-    entry::{Cold, Delivery, Ended, Entry, Order},
+    entry::{Cold, Delivery, Ended, Entry, Order, Rest},
     places::Places,
     tenant::{Remembered, TenantState},
 };
-use crate::{journal::plain_checksum, time::Stamp};
+use crate::{
+    journal::{LogPlace, Relief, plain_checksum},
+    time::Stamp,
+};
 
 /// Most entries that are taken under a tenant's lock at once.
 const SLICE: u32 = 4_096;
@@ -60,7 +63,7 @@ pub(crate) struct SavedEntry {
     directory: LogicalDir,
     retry_count: u32,
     attempts: u32,
-    volume: VolumeId,
+    place: SavedPlace,
     status: FileStatus,
     interrupted: u8,
     original_name: Option<String>,
@@ -68,6 +71,12 @@ pub(crate) struct SavedEntry {
     owner: Option<StoragePath>,
     idempotency: Option<u128>,
     delivery: Option<SavedDelivery>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum SavedPlace {
+    Volume(VolumeId),
+    Journal(LogPlace),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +125,10 @@ impl SavedEntry {
             directory,
             retry_count: entry.retry_count,
             attempts: entry.attempts,
-            volume: places.id(entry.volume),
+            place: match entry.rest {
+                Rest::Volume(volume) => SavedPlace::Volume(places.id(volume)),
+                Rest::Journal(place) => SavedPlace::Journal(place),
+            },
             status: entry.status,
             interrupted: entry.interrupted,
             original_name: cold.original_name.map(Into::into),
@@ -157,7 +169,10 @@ impl SavedEntry {
             directory: 0,
             retry_count: self.retry_count,
             attempts: self.attempts,
-            volume: places.number(&self.volume),
+            rest: match self.place {
+                SavedPlace::Volume(id) => Rest::Volume(places.number(&id)),
+                SavedPlace::Journal(place) => Rest::Journal(place),
+            },
             status: self.status,
             interrupted: self.interrupted,
             cold: (cold != Cold::default()).then(|| Box::new(cold)),
@@ -277,15 +292,19 @@ impl FrameWriter {
 }
 
 impl EmbeddedStore {
-    /// Whether the log has grown enough since the last checkpoint, or the segments that wait for one (each opening
-    /// leaves one behind, however little is in it).
+    /// Whether the log has grown enough since the last checkpoint, or the segments that only wait for one have, or room
+    /// is short and one would make some.
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
-        let closed = self.journal.closed_bytes();
+        let waiting = self.journal.waiting_for_checkpoint();
+        let relief =
+            waiting > 0 && (self.journal.is_short() || self.journal.relief() == Some(Relief::Checkpoint));
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
-        grown >= enough || closed >= enough.max(SEGMENTS_WAITING * self.config.options.segment_size)
+        let segments =
+            (SEGMENTS_WAITING * self.config.options.segment_size).min(self.journal.zone_bytes_max() / 4);
+        grown >= enough || waiting >= enough.max(segments) || relief
     }
 
     /// Takes a checkpoint now, and frees the segments that lie behind the older of the two kept ones. No caller waits

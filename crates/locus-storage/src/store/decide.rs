@@ -67,7 +67,7 @@ mod tests {
     use rstest::rstest;
 
     use super::{
-        super::entry::{Delivery, Order},
+        super::entry::{Delivery, Order, Rest},
         *,
     };
 
@@ -88,7 +88,7 @@ mod tests {
             directory: 0,
             retry_count: 0,
             attempts: 1,
-            volume: 0,
+            rest: Rest::Volume(0),
             status,
             interrupted: 0,
             cold: None,

@@ -5,13 +5,13 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use locus_core::{
-    Clock, Durability, Entropy, Epoch, Error, FileKey, Lsn, Outcome, Result, StoreCounts, StoreId, TenantId,
-    VolumeId, VolumeSet,
+    Clock, Durability, Entropy, Epoch, Error, FileKey, InlineLimits, Lsn, Outcome, Result, StoreCounts,
+    StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::Disk;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -21,6 +21,7 @@ use tracing::error;
 use super::{
     checkpoint::Checkpoints,
     event::{Change, Record},
+    landing::Emptying,
     limits::Limits,
     places::Places,
     reap::{Over, ReapQueue},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     EngineOptions,
-    journal::{Journal, Room},
+    journal::{Appended, Attachment, Journal, Room},
     time::{Stamp, StoreClock},
 };
 
@@ -81,6 +82,9 @@ pub struct EmbeddedStore {
     /// One barrier at a time.
     pub(super) barrier: tokio::sync::Mutex<()>,
     pub(super) checkpoints: Checkpoints,
+    pub(super) inline_limits: InlineLimits,
+    pub(super) moved: Moved,
+    pub(super) emptying: Emptying,
     /// A background failure that the next call shall tell.
     pub(super) background_error: Mutex<Option<Error>>,
 }
@@ -91,6 +95,13 @@ pub(super) struct Suspects {
     pub(super) out: Option<(TenantNo, FileKey)>,
     /// Tenants that wait for it to come back.
     pub(super) waiting: BTreeSet<TenantNo>,
+}
+
+/// Contents that were moved since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) spilled: AtomicU64,
+    pub(super) forward: AtomicU64,
 }
 
 /// The tenants that have files, or had some since the store was opened.
@@ -128,6 +139,14 @@ pub struct StoreStatistics {
     pub durable: Lsn,
     /// Idempotency keys that are remembered.
     pub idempotency_keys: u64,
+    /// Files whose content rests in the journal.
+    pub files_in_journal: u64,
+    /// Bytes of those contents.
+    pub bytes_in_journal: u64,
+    /// Contents that were moved from the journal to volumes since the store was opened.
+    pub spilled: u64,
+    /// Contents that were moved forward in the journal since the store was opened.
+    pub copied_forward: u64,
 }
 
 impl EmbeddedStore {
@@ -148,7 +167,11 @@ impl EmbeddedStore {
             segments_reused: self.journal.segments_reused(),
             written: self.journal.written(),
             durable: self.journal.durable(),
-            idempotency_keys: self.places.remembered.load(std::sync::atomic::Ordering::Acquire),
+            idempotency_keys: self.places.remembered.load(Ordering::Acquire),
+            files_in_journal: self.places.in_journal.load(Ordering::Acquire),
+            bytes_in_journal: self.journal.live_bytes(),
+            spilled: self.moved.spilled.load(Ordering::Acquire),
+            copied_forward: self.moved.forward.load(Ordering::Acquire),
         }
     }
 
@@ -223,15 +246,31 @@ impl EmbeddedStore {
         changes: Vec<Change>,
         held: bool,
     ) -> Result<Lsn> {
+        let flags = if held { crate::journal::HELD } else { 0 };
+        self.commit_with(cell, state, room, stamp, changes, Attachment::default(), flags)
+            .map(|appended| appended.lsn)
+    }
+
+    /// [`commit`](Self::commit) of a record with contents in its attachment.
+    #[expect(clippy::too_many_arguments, reason = "all of it is decided by the caller, under its lock")]
+    pub(super) fn commit_with(
+        &self,
+        cell: &Cell,
+        state: &mut MutexGuard<'_, TenantState>,
+        room: &mut Room,
+        stamp: Stamp,
+        changes: Vec<Change>,
+        attachment: Attachment,
+        flags: u32,
+    ) -> Result<Appended> {
         let record = Record::files(stamp, &state.id, changes);
-        let lsn =
-            self.journal.append(room, record.encode(), if held { crate::journal::HELD } else { 0 })?.lsn;
+        let appended = self.journal.append_with(room, record.encode(), attachment, flags)?;
         if let Record::Files { groups, .. } = &record {
             for (_, changes) in groups {
-                self.apply(cell, state, lsn, stamp, changes);
+                self.apply(cell, state, appended, stamp, changes);
             }
         }
-        Ok(lsn)
+        Ok(appended)
     }
 
     /// Applies what was just appended, and tells everybody whom it concerns.
@@ -239,11 +278,18 @@ impl EmbeddedStore {
         &self,
         cell: &Cell,
         state: &mut MutexGuard<'_, TenantState>,
-        lsn: Lsn,
+        appended: Appended,
         stamp: Stamp,
         changes: &[Change],
     ) {
-        let scene = Scene { lsn, stamp, epoch: self.epoch, places: &self.places, unknown_until: Lsn::ZERO };
+        let scene = Scene {
+            lsn: appended.lsn,
+            stamp,
+            epoch: self.epoch,
+            places: &self.places,
+            unknown_until: Lsn::ZERO,
+            attachment: appended.place,
+        };
         for (ordinal, change) in changes.iter().enumerate() {
             if let Err(why) = state.apply(&scene, ordinal, change) {
                 // The log now holds a record that the state refuses: only a mistake of ours can do that.
@@ -262,6 +308,9 @@ impl EmbeddedStore {
         if effects.ready {
             self.schedule.push(cell.no);
             cell.ready.notify_waiters();
+        }
+        for (lsn, place, bytes) in effects.released {
+            self.journal.release(place, bytes, lsn);
         }
         if !effects.over.is_empty() {
             let mut reap = self.reap.lock();

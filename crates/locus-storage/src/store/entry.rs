@@ -2,13 +2,15 @@
 
 use locus_core::{
     Checksum, FileInfo, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Owner, Place, Properties,
-    StoragePath, StoreTime, TenantId, Timestamp, Token, VolumeId,
+    StoragePath, StoreTime, TenantId, Timestamp, Token,
 };
 
-use crate::time::StoreClock;
+use crate::{journal::LogPlace, time::StoreClock};
 
 /// Number of a volume in the table of [`Places`](super::places::Places).
 pub(crate) type VolumeNo = u16;
+/// Stands for the journal where the number of a volume is asked for.
+pub(crate) const JOURNAL: VolumeNo = VolumeNo::MAX;
 /// Number of a directory in its tenant.
 pub(crate) type DirNo = u32;
 
@@ -38,6 +40,23 @@ impl Order {
     }
 }
 
+/// Where a content rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Volume(VolumeNo),
+    Journal(LogPlace),
+}
+
+impl Rest {
+    /// The volume's number, or [`JOURNAL`]: files that wait are queued by it.
+    pub(crate) const fn number(self) -> VolumeNo {
+        match self {
+            Self::Volume(volume) => volume,
+            Self::Journal(_) => JOURNAL,
+        }
+    }
+}
+
 /// A file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
@@ -54,7 +73,7 @@ pub(crate) struct Entry {
     pub(crate) directory: DirNo,
     pub(crate) retry_count: u32,
     pub(crate) attempts: u32,
-    pub(crate) volume: VolumeNo,
+    pub(crate) rest: Rest,
     pub(crate) status: FileStatus,
     /// How many of the last deliveries in a row ended with the process.
     pub(crate) interrupted: u8,
@@ -153,7 +172,7 @@ impl Entry {
         &self,
         tenant: &TenantId,
         directory: LogicalDir,
-        volume: VolumeId,
+        place: Place,
         clock: &StoreClock,
     ) -> FileRecord {
         let cold = self.cold.as_deref();
@@ -175,7 +194,7 @@ impl Entry {
                 retry_count: self.retry_count,
                 attempts: self.attempts,
             },
-            place: Place::Volume(volume),
+            place,
             owner: self.owner(tenant),
             last_failed_at: delivery.and_then(|delivery| delivery.failed_at),
             last_error: delivery.and_then(|delivery| delivery.error.as_deref().map(String::from)),

@@ -73,6 +73,13 @@ pub(crate) enum Change {
     Deleted {
         key: FileKey,
     },
+    /// The content rests elsewhere now, durably; what is said of it here replaces what was said before.
+    Moved {
+        key: FileKey,
+        place: Resting,
+        size: u64,
+        checksum: Checksum,
+    },
     /// The bytes are durably gone, so the records go.
     Reaped {
         keys: Vec<FileKey>,
@@ -103,6 +110,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Resting {
     /// A blob on a volume, synced before the record or not.
     Volume { id: VolumeId, synced: bool },
+    /// In the attachment of this very record, from this position on.
+    Inline { at: u32 },
 }
 
 impl Record {
@@ -140,6 +149,8 @@ pub(crate) const FRAME_BYTES: usize = 128;
 pub(crate) const KEY_BYTES: usize = 20;
 /// Most bytes that a change takes beside its keys and texts.
 pub(crate) const CHANGE_BYTES: usize = 64;
+/// Most bytes that a move takes, the name of a volume included.
+pub(crate) const MOVED_BYTES: usize = 160;
 
 #[cfg(test)]
 mod tests {

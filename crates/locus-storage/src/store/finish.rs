@@ -10,10 +10,12 @@ use locus_core::{
 use super::{
     decide::{self, Verdict},
     embedded::EmbeddedStore,
+    entry::{JOURNAL, Rest},
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record},
     leases::LEASE_MAX,
     reap::Over,
 };
+use crate::journal::Use;
 
 impl EmbeddedStore {
     /// Completes all of these leases or none, in one record, also when they belong to several tenants.
@@ -28,7 +30,7 @@ impl EmbeddedStore {
             by_tenant.entry(&lease.tenant).or_default().push(lease);
         }
         let bound = leases.len() * KEY_BYTES + by_tenant.len() * (FRAME_BYTES + CHANGE_BYTES);
-        let mut room = self.journal.reserve(&[bound]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
         // Tenants are locked in the order of their ids, so that two batches cannot wait for each other.
         let cells: Vec<_> =
             by_tenant.into_iter().map(|(tenant, leases)| (self.cell(tenant), leases)).collect();
@@ -72,17 +74,17 @@ impl EmbeddedStore {
                     })
                     .collect();
                 let record = Record::Files { wall: stamp.wall, time: stamp.time, groups };
-                let lsn = self.journal.append(&mut room, record.encode(), 0)?.lsn;
+                let appended = self.journal.append(&mut room, record.encode(), 0)?;
                 if let Record::Files { groups, .. } = &record {
                     for ((cell, state, _), (_, changes)) in decided.iter_mut().zip(groups) {
-                        self.apply(cell, state, lsn, stamp, changes);
+                        self.apply(cell, state, appended, stamp, changes);
                         for change in changes {
                             let Change::Completed { keys } = change else { continue };
                             keys.iter().for_each(|key| self.suspect_is_back(cell.no, key));
                         }
                     }
                 }
-                lsn.max(rests_on)
+                appended.lsn.max(rests_on)
             }
         };
         drop(room);
@@ -96,7 +98,8 @@ impl EmbeddedStore {
             self.confirm(self.journal.last_appended(), self.config.options.durability).await?;
             return Ok(FailOutcome::NoEffect);
         };
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES + error.len()]).await?;
+        let mut room =
+            self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES + error.len()]).await?;
         let (lsn, outcome) = {
             let mut state = cell.state.lock();
             let entry = state.get(&lease.key);
@@ -129,7 +132,7 @@ impl EmbeddedStore {
     pub(super) async fn reset_file(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
         let unknown = || Error::FileNotFound { key: *key };
         let cell = self.cell(tenant).ok_or_else(unknown)?;
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
@@ -148,7 +151,7 @@ impl EmbeddedStore {
     pub(super) async fn delete_file(&self, tenant: &TenantId, key: &FileKey, force: bool) -> Result<()> {
         let unknown = || Error::FileNotFound { key: *key };
         let cell = self.cell(tenant).ok_or_else(unknown)?;
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
@@ -184,7 +187,7 @@ impl EmbeddedStore {
                     files.push(Reapable {
                         tenant: state.id.clone(),
                         key: over.key,
-                        volume: Some(self.places.id(volume)),
+                        volume: (volume != JOURNAL).then(|| self.places.id(volume)),
                         blob: BlobPath {
                             owner: entry.owner(&state.id),
                             key: over.key,
@@ -207,8 +210,10 @@ impl EmbeddedStore {
         for (tenant, keys) in by_tenant {
             let Some(cell) = self.cell(tenant) else { continue };
             for keys in keys.chunks(LEASE_MAX) {
-                let mut room =
-                    self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES + keys.len() * KEY_BYTES]).await?;
+                let mut room = self
+                    .journal
+                    .reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES + keys.len() * KEY_BYTES])
+                    .await?;
                 let mut state = cell.state.lock();
                 let change = Change::Reaped { keys: keys.to_vec() };
                 self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?;
@@ -224,11 +229,8 @@ impl EmbeddedStore {
         let mut reap = self.reap.lock();
         reap.came_back(files.len());
         for file in files {
-            let (Some(cell), Some(volume)) =
-                (self.cell(&file.tenant), file.volume.as_ref().and_then(|id| self.places.find(id)))
-            else {
-                continue;
-            };
+            let volume = file.volume.as_ref().map_or(Some(JOURNAL), |id| self.places.find(id));
+            let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { continue };
             // It was durably over when it was handed out, so it is now.
             reap.push(volume, Over { lsn: Lsn::ZERO, tenant: cell.no, key: file.key });
         }
@@ -297,7 +299,10 @@ impl EmbeddedStore {
             return Knowledge::InFlight;
         }
         match state.get(key) {
-            Some(entry) if self.places.id(entry.volume) == *volume && entry.owner(&state.id) == *owner => {
+            Some(entry)
+                if self.places.find(volume).is_some_and(|volume| entry.rest == Rest::Volume(volume))
+                    && entry.owner(&state.id) == *owner =>
+            {
                 Knowledge::Recorded
             }
             _ => Knowledge::Unknown,

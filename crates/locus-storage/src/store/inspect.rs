@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
-use locus_core::{Error, Lsn, Result, StoreCounts, StoreId, VolumeId};
+use locus_core::{Error, Lsn, Place, Result, StoreCounts, StoreId, VolumeId};
 use locus_fs::Disk;
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ pub struct Inspection {
     pub tenants: StoreCounts,
     /// Files by volume.
     pub volumes: BTreeMap<VolumeId, u64>,
+    /// Files whose content rests in the journal.
+    pub in_journal: u64,
     /// Bytes of all journal segments.
     pub journal_bytes: u64,
     /// Bytes of the newest checkpoint.
@@ -69,21 +71,29 @@ fn look(dir: &Path, disk: &dyn Disk) -> Result<Inspection> {
     let rebuilt = reading.rebuild(disk, dir, limits, reading.survey.end)?;
     let mut tenants = StoreCounts::new();
     let mut volumes: BTreeMap<VolumeId, u64> = BTreeMap::new();
+    let mut in_journal = 0;
     for cell in &rebuilt.cells.all {
         let mut state = cell.state.lock();
         state.begin_live(&rebuilt.places);
         for entry in state.entries() {
-            *volumes.entry(rebuilt.places.id(entry.volume)).or_default() += 1;
+            match rebuilt.places.place(entry.rest) {
+                Place::Volume(volume) => *volumes.entry(volume).or_default() += 1,
+                _ => in_journal += 1,
+            }
         }
         if state.counts().files() > 0 {
             tenants.insert(state.id.clone(), state.counts());
         }
     }
-    debug_assert_eq!(rebuilt.places.files.load(Ordering::Relaxed), volumes.values().sum::<u64>());
+    debug_assert_eq!(
+        rebuilt.places.files.load(Ordering::Relaxed),
+        volumes.values().sum::<u64>() + in_journal
+    );
     Ok(Inspection {
         store,
         tenants,
         volumes,
+        in_journal,
         journal_bytes: reading.journal_bytes(),
         checkpoint_bytes: reading.loaded.map_or(0, |loaded| loaded.bytes),
         end: reading.survey.end,

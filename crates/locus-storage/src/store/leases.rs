@@ -14,12 +14,15 @@ use parking_lot::MutexGuard;
 use super::{
     decide,
     embedded::{Cell, EmbeddedStore},
-    entry::{Entry, Waits},
+    entry::{Entry, Rest, Waits},
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES},
     schedule::TenantNo,
     tenant::TenantState,
 };
-use crate::{journal::Room, time::Stamp};
+use crate::{
+    journal::{Room, Use},
+    time::Stamp,
+};
 
 /// So many due or overdue files are moved to the ready ones by one call, so that its cost is bounded whatever waits.
 const MOVE_MAX: usize = 64;
@@ -91,7 +94,7 @@ impl EmbeddedStore {
         if !waiting {
             return Ok(Vec::new());
         }
-        let mut room = match self.journal.reserve(&lease_bodies(max, by)).await {
+        let mut room = match self.journal.reserve(Use::Essential, &lease_bodies(max, by)).await {
             Ok(room) => room,
             Err(why) => {
                 // The tenant keeps its turn: nothing of it was looked at.
@@ -274,7 +277,7 @@ impl EmbeddedStore {
         let unknown = || Error::FileNotFound { key: *key };
         let cell = self.cell(tenant).ok_or_else(unknown)?;
         let by = options.name.as_ref().map_or(0, |name| name.len());
-        let mut room = self.journal.reserve(&lease_bodies(1, by)).await?;
+        let mut room = self.journal.reserve(Use::Essential, &lease_bodies(1, by)).await?;
         let stamp = self.clock.stamp();
         let (lsn, leased) = {
             let mut state = cell.state.lock();
@@ -311,8 +314,10 @@ impl EmbeddedStore {
                     available_at: self.clock.wall_at(entry.available_at),
                 });
             }
-            if !self.places.is_available(entry.volume) {
-                let volume = Some(self.places.id(entry.volume));
+            if let Rest::Volume(volume) = entry.rest
+                && !self.places.is_available(volume)
+            {
+                let volume = Some(self.places.id(volume));
                 return Err(Error::VolumeUnavailable { volume, why: "is not available".into() });
             }
             if entry.is_suspect() && !self.take_suspect(cell.no, *key) {
@@ -329,7 +334,7 @@ impl EmbeddedStore {
             return Err(Error::InvalidArgument { name: "ttl", why: "must be longer than zero" });
         }
         let cell = self.lease_cell(lease)?;
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
         let stamp = self.clock.stamp();
         let (lsn, renewed) = {
             let mut state = cell.state.lock();
@@ -353,7 +358,7 @@ impl EmbeddedStore {
 
     pub(super) async fn release_lease(&self, lease: &Lease) -> Result<()> {
         let cell = self.lease_cell(lease)?;
-        let mut room = self.journal.reserve(&[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             decide::hold(state.get(&lease.key), lease.key, lease.token)?;
@@ -374,7 +379,8 @@ impl EmbeddedStore {
             let held: Vec<FileKey> =
                 cell.state.lock().entries().filter(|entry| is_held(entry)).map(|entry| entry.key).collect();
             for keys in held.chunks(MOVE_MAX) {
-                let mut room = self.journal.reserve(&[FRAME_BYTES + keys.len() * CHANGE_BYTES]).await?;
+                let mut room =
+                    self.journal.reserve(Use::Essential, &[FRAME_BYTES + keys.len() * CHANGE_BYTES]).await?;
                 let mut state = cell.state.lock();
                 let still = keys.iter().filter(|key| state.get(key).is_some_and(is_held));
                 let changes: Vec<_> = still.map(|key| Change::Released { key: *key }).collect();
@@ -403,8 +409,10 @@ impl EmbeddedStore {
     pub(super) async fn expire_some(&self, max: usize) -> Result<usize> {
         let mut expired = 0;
         while expired < max && self.schedule.next_deadline().is_some_and(|at| at <= self.clock.now()) {
-            let mut room =
-                self.journal.reserve(&[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES]).await?;
+            let mut room = self
+                .journal
+                .reserve(Use::Essential, &[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES])
+                .await?;
             // From here on nothing waits: a tenant taken out of the schedule stands in it again.
             let Some(no) = self.schedule.take_overdue(self.clock.now()) else { break };
             let cell = self.cell_at(no);

@@ -14,6 +14,7 @@ mod event;
 mod finish;
 mod identity;
 mod inspect;
+mod landing;
 mod leases;
 mod limits;
 mod places;

@@ -6,10 +6,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use locus_core::VolumeId;
+use locus_core::{Place, VolumeId};
 use parking_lot::RwLock;
 
-use super::entry::VolumeNo;
+use super::entry::{JOURNAL, Rest, VolumeNo};
 
 /// One volume.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Places {
     /// Files that count and rooms reserved by writes under way: what the global limit is held against. It stands still
     /// while a room becomes a file or a file changes its state.
     taken: AtomicU64,
+    /// Files whose content rests in the journal.
+    pub(crate) in_journal: AtomicU64,
     /// Idempotency keys remembered.
     pub(crate) remembered: AtomicU64,
 }
@@ -58,8 +60,17 @@ impl Places {
         self.seen(volume).id.clone()
     }
 
+    /// Where a content rests, as it is told outside.
+    pub(crate) fn place(&self, rest: Rest) -> Place {
+        match rest {
+            Rest::Volume(volume) => Place::Volume(self.id(volume)),
+            Rest::Journal(_) => Place::Store,
+        }
+    }
+
+    /// The journal is always available.
     pub(crate) fn is_available(&self, volume: VolumeNo) -> bool {
-        self.seen(volume).available.load(Ordering::Acquire)
+        volume == JOURNAL || self.seen(volume).available.load(Ordering::Acquire)
     }
 
     /// Says whether that is a change.
@@ -83,12 +94,13 @@ impl Places {
     }
 
     pub(crate) fn count(&self, volume: VolumeNo, more: bool) {
-        let seen = self.seen(volume);
+        let seen = (volume != JOURNAL).then(|| self.seen(volume));
+        let files = seen.as_ref().map_or(&self.in_journal, |seen| &seen.files);
         if more {
-            seen.files.fetch_add(1, Ordering::AcqRel);
+            files.fetch_add(1, Ordering::AcqRel);
             self.files.fetch_add(1, Ordering::AcqRel);
         } else {
-            seen.files.fetch_sub(1, Ordering::AcqRel);
+            files.fetch_sub(1, Ordering::AcqRel);
             self.files.fetch_sub(1, Ordering::AcqRel);
         }
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use locus_core::{
-    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, Knowledge, Limit, Lsn, Owner,
-    Result, Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
+    Limit, Lsn, Owner, Result, Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::{Disk, create_dirs, off_thread};
 use parking_lot::{Mutex, RwLock};
@@ -19,9 +19,11 @@ use tracing::{error, info, warn};
 
 use super::{
     checkpoint::{self, Checkpoints, Loaded, Target, journal_dir},
-    embedded::{Cells, EmbeddedStore, StoreConfig},
+    embedded::{Cells, EmbeddedStore, Moved, StoreConfig},
+    entry::Rest,
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, Resting},
     identity::Identity,
+    landing::Emptying,
     limits::Limits,
     places::Places,
     reap::ReapQueue,
@@ -30,10 +32,18 @@ use super::{
 };
 use crate::{
     EngineOptions,
-    journal::{Journal, JournalConfig, SEGMENT_BYTES_MIN, scan},
+    journal::{Journal, JournalConfig, LogPlace, SEGMENT_BYTES_MIN, scan},
     time::{Stamp, StoreClock},
 };
 
+/// A landing zone has at least so many segments.
+const ZONE_SEGMENTS_MIN: u64 = 4;
+/// Smallest landing zone by default, if half of the disk's free room allows it.
+const ZONE_DEFAULT_MIN: u64 = 1 << 30;
+/// No segment is smaller than so many contents of the largest kind,
+const SEGMENT_PART: u64 = 16;
+/// counted as at least this long.
+const INLINE_ROOM_MIN: u64 = 64 << 10;
 /// Largest `pending_bytes_max`: LSNs that a crash may have lost are left out at the next open, and so few can be.
 const PENDING_BYTES_LIMIT: u64 = 256 << 20;
 /// Most leases that one record of an opening speaks of.
@@ -59,6 +69,8 @@ pub struct OpenReport {
     pub durable: Lsn,
     /// This opening.
     pub epoch: Epoch,
+    /// Records whose attachment is damaged although it was durable: the files in it cannot be read, all else is well.
+    pub contents_damaged: u64,
     /// Checkpoints that were damaged and passed over.
     pub checkpoints_damaged: u64,
     /// Leases of the process that died, given back.
@@ -111,7 +123,7 @@ impl Rebuilt {
         }
     }
 
-    fn replay(&mut self, lsn: Lsn, record: &Record) -> Result<()> {
+    fn replay(&mut self, lsn: Lsn, record: &Record, attachment: LogPlace) -> Result<()> {
         self.replayed += 1;
         match record {
             Record::Files { wall, time, groups } => {
@@ -125,6 +137,7 @@ impl Rebuilt {
                         epoch: self.epoch,
                         places: &self.places,
                         unknown_until: self.unknown_until,
+                        attachment,
                     };
                     for (ordinal, change) in changes.iter().enumerate() {
                         state.apply(&scene, ordinal, change)?;
@@ -145,6 +158,21 @@ impl Rebuilt {
             self.stamp = Some(stamp);
         }
         stamp
+    }
+
+    /// Bytes of contents in the journal, by segment.
+    fn live_in_journal(&self) -> BTreeMap<u64, u64> {
+        let mut live = BTreeMap::new();
+        for cell in &self.cells.all {
+            for entry in cell.state.lock().entries() {
+                if let Rest::Journal(place) = entry.rest
+                    && entry.size > 0
+                {
+                    *live.entry(place.segment()).or_default() += entry.size;
+                }
+            }
+        }
+        live
     }
 
     fn begin_live(&self) {
@@ -210,19 +238,19 @@ impl Reading {
             rebuilt.unknown_until = end;
             rebuilt.note(stamp);
         }
-        self.records(end, |lsn, record| rebuilt.replay(lsn, record))?;
+        self.records(end, |lsn, record, place| rebuilt.replay(lsn, record, place))?;
         if let Some(stamp) = self.survey.stamp {
             rebuilt.note(stamp);
         }
         Ok(rebuilt)
     }
 
-    fn records(&self, end: Lsn, mut visit: impl FnMut(Lsn, &Record) -> Result<()>) -> Result<()> {
-        self.directory.replay(&self.survey, self.begin(), end, |raw| {
+    fn records(&self, end: Lsn, mut visit: impl FnMut(Lsn, &Record, LogPlace) -> Result<()>) -> Result<()> {
+        self.directory.replay(&self.survey, self.begin(), end, |raw, place| {
             if raw.head.flags & crate::journal::BARRIER != 0 {
                 return Ok(());
             }
-            visit(raw.head.lsn, &Record::decode(raw.body, raw.head.lsn)?)
+            visit(raw.head.lsn, &Record::decode(raw.body, raw.head.lsn)?, place)
         })
     }
 
@@ -238,16 +266,13 @@ impl Reading {
         }
         let mut doubtful: BTreeMap<(Lsn, usize), Doubtful> = BTreeMap::new();
         let mut by_key: HashMap<FileKey, (Lsn, usize)> = HashMap::new();
-        self.records(end, |lsn, record| {
+        self.records(end, |lsn, record, _| {
             let Record::Files { groups, .. } = record else { return Ok(()) };
             for (tenant, changes) in groups {
                 for (ordinal, change) in changes.iter().enumerate() {
                     match change {
                         Change::Accepted(accepted) if lsn > self.survey.barrier.max(self.survey.durable) => {
-                            let Resting::Volume { id, synced } = &accepted.place;
-                            if *synced {
-                                continue;
-                            }
+                            let Resting::Volume { id, synced: false } = &accepted.place else { continue };
                             let name = accepted.original_name.as_deref();
                             let blob = BlobPath {
                                 owner: accepted.owner.clone().unwrap_or_else(|| StoragePath::from(tenant)),
@@ -263,7 +288,7 @@ impl Reading {
                                 by_key.remove(key).map(|at| doubtful.remove(&at));
                             }
                         }
-                        Change::Deleted { key } => {
+                        Change::Deleted { key } | Change::Moved { key, .. } => {
                             by_key.remove(key).map(|at| doubtful.remove(&at));
                         }
                         _ => {}
@@ -361,6 +386,7 @@ impl EmbeddedStore {
             dropped: reading.survey.dropped,
             durable: reading.survey.durable,
             end: reading.survey.end,
+            contents_damaged: reading.survey.damaged,
             checkpoints_damaged: reading.checkpoints.iter().filter(|(_, good)| good.is_none()).count() as u64,
             ..OpenReport::default()
         };
@@ -468,7 +494,9 @@ impl EmbeddedStore {
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
         // Only two good checkpoints free anything: with one, its elder may be the one that is read next time.
         let needed = if kept.len() >= 2 { kept[kept.len() - 2].1 } else { Lsn::ZERO };
-        let resume = directory.resume(&survey, report.end, needed);
+        let zone = LandingZone::of(&config)?;
+        let resume =
+            directory.resume(&survey, report.end, needed, rebuilt.live_in_journal(), zone.segment_size_min);
         let clock = Arc::new(StoreClock::resume(
             Arc::clone(&config.clock),
             rebuilt.stamp,
@@ -480,7 +508,9 @@ impl EmbeddedStore {
                 dir: journal_dir,
                 store: identity.id,
                 entropy: Arc::clone(&config.entropy),
+                segment_size_min: zone.segment_size_min,
                 segment_size: config.options.segment_size,
+                zone_bytes_max: zone.bytes_max,
                 pending_bytes_max: config.options.pending_bytes_max,
                 max_unsynced_bytes: config.options.max_unsynced_bytes,
             },
@@ -511,6 +541,9 @@ impl EmbeddedStore {
             unchecked: Mutex::default(),
             barrier: tokio::sync::Mutex::new(()),
             checkpoints: Checkpoints::new(kept, next_checkpoint, loaded.map_or(0, |loaded| loaded.bytes)),
+            inline_limits: zone.limits,
+            moved: Moved::default(),
+            emptying: Emptying::default(),
             background_error: Mutex::new(None),
             config,
         };
@@ -596,6 +629,39 @@ impl EmbeddedStore {
     }
 }
 
+/// How much of the journal contents may take, and what follows for its segments.
+struct LandingZone {
+    limits: InlineLimits,
+    bytes_max: u64,
+    segment_size_min: u64,
+}
+
+impl LandingZone {
+    fn of(config: &StoreConfig) -> Result<Self> {
+        let options = &config.options;
+        let space = config.disk.space(&config.dir).map_err(Error::io("measure the disk of", &config.dir))?;
+        let bytes_max = match options.landing_zone_max {
+            Some(bytes) if bytes > space.total && options.inline_content_max > 0 => {
+                return Err(Error::InvalidSetting {
+                    name: "journal.landing_zone_max".into(),
+                    why: format!(
+                        "is {bytes} bytes, more than the disk of the data directory has ({})",
+                        space.total
+                    )
+                    .into(),
+                });
+            }
+            Some(bytes) => bytes,
+            None => (space.available / 10).max(ZONE_DEFAULT_MIN).min(space.available / 2),
+        };
+        let content_bytes_max = options.inline_content_max;
+        let roomy = content_bytes_max.max(INLINE_ROOM_MIN);
+        let batch_bytes_max = if content_bytes_max == 0 { 0 } else { SEGMENT_PART * roomy / 4 };
+        let segment_size_min = (SEGMENT_PART * roomy).max(SEGMENT_BYTES_MIN).min(options.segment_size);
+        Ok(Self { limits: InlineLimits { content_bytes_max, batch_bytes_max }, bytes_max, segment_size_min })
+    }
+}
+
 /// Refuses settings that cannot work, by name; says the most deliveries of a file.
 fn check_options(options: &EngineOptions) -> Result<u32> {
     let invalid =
@@ -612,8 +678,26 @@ fn check_options(options: &EngineOptions) -> Result<u32> {
     }
     if options.segment_size < SEGMENT_BYTES_MIN || options.segment_size > 1 << 30 {
         return Err(invalid(
-            "engine.segment_size",
+            "journal.segment_size",
             format!("is {} bytes: use 1 MiB to 1 GiB", options.segment_size),
+        ));
+    }
+    if options.inline_content_max > options.segment_size / SEGMENT_PART {
+        return Err(invalid(
+            "journal.inline_content_max",
+            format!(
+                "is {} bytes, more than a sixteenth of journal.segment_size ({})",
+                options.inline_content_max, options.segment_size
+            ),
+        ));
+    }
+    if let Some(zone) = options.landing_zone_max
+        && zone < ZONE_SEGMENTS_MIN * options.segment_size
+        && options.inline_content_max > 0
+    {
+        return Err(invalid(
+            "journal.landing_zone_max",
+            format!("is {zone} bytes, less than four segments of {} bytes", options.segment_size),
         ));
     }
     if options.visibility_timeout.is_zero() {

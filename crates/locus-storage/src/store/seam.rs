@@ -5,9 +5,9 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, Knowledge, Lease, LeaseOptions, Leased, Limit,
-    LogicalDir, MetadataStore, NewFile, Reapable, Reservation, Reserved, Result, Scope, StoragePath,
-    StoreCounts, TenantId, Upkeep, Usage, VolumeId,
+    Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
+    LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
+    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -27,9 +27,32 @@ impl MetadataStore for EmbeddedStore {
         self.accept_files(files).await
     }
 
-    async fn content(&self, record: &FileRecord, _range: Range<u64>) -> Result<Bytes> {
-        // Every content rests on a volume: no record says otherwise.
-        Err(Error::FileNotFound { key: record.info.key })
+    fn inline_limits(&self) -> InlineLimits {
+        self.inline_limits
+    }
+
+    fn land(&self, bytes: u64) -> Option<Landing> {
+        self.land_content(bytes)
+    }
+
+    async fn content(&self, record: &FileRecord, range: Range<u64>) -> Result<Bytes> {
+        self.read_content(record, range).await
+    }
+
+    fn begin_move(&self, tenant: &TenantId, key: &FileKey) -> Option<Moving> {
+        self.begin_moving(tenant, key)
+    }
+
+    async fn relocate(&self, moving: Moving, to: Stored) -> Result<bool> {
+        self.relocate_content(moving, to).await
+    }
+
+    async fn spillable(&self, files: usize, bytes: u64) -> Result<Vec<Moving>> {
+        self.take_spillable(files, bytes).await
+    }
+
+    async fn spill_wanted(&self) {
+        self.wait_spill_wanted().await;
     }
 
     async fn lease(&self, tenant: &TenantId, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>> {

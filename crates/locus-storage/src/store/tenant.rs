@@ -2,23 +2,26 @@
 //! replay alike; while replaying, nothing derived is kept, and it is computed when replay ends.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
 };
 
 use hashbrown::HashTable;
 use locus_core::{
-    Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, StoreTime,
-    TenantCounts, TenantId, Token,
+    Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result,
+    StoreTime, TenantCounts, TenantId, Token,
 };
 
 use super::{
-    entry::{Cold, Delivery, DirNo, Ended, Entry, Order, VolumeNo, Waits},
+    entry::{Cold, Delivery, DirNo, Ended, Entry, Order, Rest, VolumeNo, Waits},
     event::{Accepted, Change, Resting},
     places::Places,
     slab::Slab,
 };
-use crate::time::{Stamp, StoreClock};
+use crate::{
+    journal::LogPlace,
+    time::{Stamp, StoreClock},
+};
 
 /// How long an idempotency key is remembered after its record went (ENGINE 9).
 pub(crate) const REMEMBER_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
@@ -84,6 +87,8 @@ pub(crate) struct Effects {
     pub(crate) over: Vec<(Lsn, VolumeNo, FileKey)>,
     /// Something may be leased that could not be before.
     pub(crate) ready: bool,
+    /// Bytes of the journal that are needless once `Lsn` is durable.
+    pub(crate) released: Vec<(Lsn, LogPlace, u64)>,
 }
 
 /// Where an event is applied: what it cannot say itself.
@@ -95,6 +100,17 @@ pub(crate) struct Scene<'a> {
     pub(crate) places: &'a Places,
     /// Events for unknown keys are skipped up to here (a checkpoint was being written then), and damage after it.
     pub(crate) unknown_until: Lsn,
+    /// Where the attachment of the record begins.
+    pub(crate) attachment: LogPlace,
+}
+
+impl Scene<'_> {
+    fn rest(&self, place: &Resting) -> Rest {
+        match place {
+            Resting::Volume { id, .. } => Rest::Volume(self.places.number(id)),
+            Resting::Inline { at } => Rest::Journal(self.attachment.plus(u64::from(*at))),
+        }
+    }
 }
 
 /// The files of one tenant.
@@ -113,6 +129,8 @@ pub(crate) struct TenantState {
     fading: BTreeSet<(StoreTime, u128)>,
     /// Writes under way, and the directory that each has room in.
     in_flight: HashMap<FileKey, DirNo>,
+    /// Files whose content somebody moves.
+    moving: HashSet<FileKey>,
     counts: TenantCounts,
     /// Whether derived things are kept; not while replaying.
     live: bool,
@@ -142,6 +160,7 @@ impl TenantState {
             remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
             in_flight: HashMap::new(),
+            moving: HashSet::new(),
             counts: TenantCounts::default(),
             live,
             effects: Effects::default(),
@@ -172,7 +191,7 @@ impl TenantState {
     }
 
     pub(crate) fn record(&self, entry: &Entry, places: &Places, clock: &StoreClock) -> FileRecord {
-        entry.record(&self.id, self.directory(entry), places.id(entry.volume), clock)
+        entry.record(&self.id, self.directory(entry), places.place(entry.rest), clock)
     }
 
     pub(crate) fn counts(&self) -> TenantCounts {
@@ -188,8 +207,18 @@ impl TenantState {
         self.dir_index.get(directory).map_or((0, 0), |no| (self.dirs[*no].files, self.dirs[*no].reserved))
     }
 
+    /// Whether a write or a move of it is under way.
     pub(crate) fn is_in_flight(&self, key: &FileKey) -> bool {
-        self.in_flight.contains_key(key)
+        self.in_flight.contains_key(key) || self.moving.contains(key)
+    }
+
+    /// Notes that somebody moves the content; `false` when somebody does already.
+    pub(crate) fn begin_move(&mut self, key: FileKey) -> bool {
+        self.moving.insert(key)
+    }
+
+    pub(crate) fn end_move(&mut self, key: &FileKey) {
+        self.moving.remove(key);
     }
 
     pub(crate) fn remembered(&self, hash: u128) -> Option<&Remembered> {
@@ -289,14 +318,14 @@ impl TenantState {
     fn queue_ready(&mut self, at: u32) {
         let entry = &self.files[at];
         let queues = if entry.is_suspect() { &mut self.suspects } else { &mut self.ready };
-        queues.of(entry.volume).insert(entry.order, at);
+        queues.of(entry.rest.number()).insert(entry.order, at);
         self.effects.ready = true;
     }
 
     /// Puts an entry into the queue where it waits, and counts it.
     fn file(&mut self, at: u32) {
         let entry = &self.files[at];
-        let (last, key, volume, order) = (entry.last, entry.key, entry.volume, entry.order);
+        let (last, key, volume, order) = (entry.last, entry.key, entry.rest.number(), entry.order);
         self.count(at, true);
         match self.files[at].waits() {
             Waits::Ready | Waits::Suspect => self.queue_ready(at),
@@ -315,7 +344,7 @@ impl TenantState {
     fn unfile(&mut self, at: u32) {
         self.count(at, false);
         let entry = &self.files[at];
-        let (order, volume) = (entry.order, entry.volume);
+        let (order, volume) = (entry.order, entry.rest.number());
         match entry.waits() {
             Waits::Ready => {
                 self.ready.of(volume).remove(&order);
@@ -464,7 +493,7 @@ impl TenantState {
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
                 self.file(at);
-                places.count(self.files[at].volume, true);
+                places.count(self.files[at].rest.number(), true);
                 let _ = places.take(None);
             }
         }
@@ -568,6 +597,9 @@ impl TenantState {
                 entry.available_at = StoreTime::ZERO;
                 Ok(())
             }),
+            Change::Moved { key, place, size, checksum } => {
+                self.relocate(scene, key, scene.rest(place), *size, *checksum)
+            }
             Change::Reaped { keys } => {
                 for key in keys {
                     self.reap(scene, key, time)?;
@@ -593,7 +625,6 @@ impl TenantState {
         if self.find(&accepted.key).is_some() {
             return Ok(()); // a checkpoint holds it already
         }
-        let Resting::Volume { id, .. } = &accepted.place;
         let has_cold = accepted.owner.is_some()
             || accepted.original_name.is_some()
             || !accepted.properties.is_empty()
@@ -618,7 +649,7 @@ impl TenantState {
             directory: self.use_dir(&accepted.directory),
             retry_count: 0,
             attempts: 0,
-            volume: scene.places.number(id),
+            rest: scene.rest(&accepted.place),
             status: FileStatus::Pending,
             interrupted: 0,
             cold,
@@ -629,7 +660,7 @@ impl TenantState {
         self.index.insert_unique(hash(&accepted.key), at, |at| hash(&files[*at].key));
         if self.live {
             self.file(at);
-            scene.places.count(self.files[at].volume, true);
+            scene.places.count(self.files[at].rest.number(), true);
         }
         Ok(())
     }
@@ -660,8 +691,9 @@ impl TenantState {
         }
         if self.live {
             self.unfile(at);
-            scene.places.count(self.files[at].volume, false);
+            scene.places.count(self.files[at].rest.number(), false);
             scene.places.give_back();
+            self.release(scene, at);
         }
         if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
             slot.remove();
@@ -677,6 +709,41 @@ impl TenantState {
             self.remember(hash, gone, scene.places);
         }
         Ok(())
+    }
+
+    /// The content rests elsewhere now. Nothing else about the file changes.
+    fn relocate(
+        &mut self,
+        scene: &Scene<'_>,
+        key: &FileKey,
+        rest: Rest,
+        size: u64,
+        checksum: Checksum,
+    ) -> Result<()> {
+        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        if self.files[at].last >= scene.lsn {
+            return Ok(());
+        }
+        if self.live {
+            self.unfile(at);
+            scene.places.count(self.files[at].rest.number(), false);
+            self.release(scene, at);
+        }
+        let entry = &mut self.files[at];
+        (entry.rest, entry.size, entry.checksum, entry.last) = (rest, size, checksum, scene.lsn);
+        if self.live {
+            self.file(at);
+            scene.places.count(self.files[at].rest.number(), true);
+        }
+        Ok(())
+    }
+
+    /// The journal need not keep what it holds of this entry.
+    fn release(&mut self, scene: &Scene<'_>, at: u32) {
+        let entry = &self.files[at];
+        if let Rest::Journal(place) = entry.rest {
+            self.effects.released.push((scene.lsn, place, entry.size));
+        }
     }
 
     /// Changes one entry, keeping what is derived from it.

@@ -891,7 +891,7 @@ fn b64_log_and_checkpoints_stay_as_small_as_what_lives_whatever_the_history() {
     let early = cycles(&mut records, 4_000);
     let late = cycles(&mut records, 16_000);
     let statistics = records.store.statistics();
-    assert!(late.0 <= early.0 && late.0 <= 8 << 20, "the journal grew from {} to {} bytes", early.0, late.0);
+    assert!(late.0 <= early.0 && late.0 <= 12 << 20, "the journal grew from {} to {} bytes", early.0, late.0);
     assert!(late.1 <= early.1.max(16 << 10), "checkpoints grew from {} to {} bytes", early.1, late.1);
     assert!(statistics.segments_reused > 10, "{statistics:?}");
     assert!(statistics.checkpoints > 10, "{statistics:?}");

@@ -44,7 +44,9 @@ pub(crate) struct Engine {
 }
 
 impl World {
+    /// Every content is a file on a volume; see [`with_inline`](Self::with_inline).
     pub(crate) fn new(seed: u64, options: EngineOptions) -> Self {
+        let options = EngineOptions { inline_content_max: 0, ..options };
         let disk = SimDisk::new(seed);
         disk.set_twin_names(false);
         Self {
@@ -56,6 +58,12 @@ impl World {
             volumes: 2,
             tenants: 2,
         }
+    }
+
+    /// Contents up to this length rest in the journal.
+    pub(crate) fn with_inline(mut self, inline_content_max: u64) -> Self {
+        self.options.inline_content_max = inline_content_max;
+        self
     }
 
     /// Opens everything there is, in the order in which a program would.

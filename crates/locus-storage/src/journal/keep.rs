@@ -1,0 +1,323 @@
+//! Keeping segments: files made ready ahead of need, what lives in which segment, and which segment is free again.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use locus_core::{Error, Lsn, Outcome, Result};
+use locus_fs::DiskFile;
+use tracing::warn;
+
+use super::{
+    log::Journal,
+    place::LogPlace,
+    segment::{Segment, Shared, make_segment_file},
+};
+
+/// So many ready files are left for what drains a full disk (ENGINE 7),
+pub(super) const RESERVE_FILES: usize = 2;
+/// and so many more for moving contents, which makes room (ENGINE 4).
+pub(super) const MOVE_FILES: usize = 2;
+/// So many files are kept ready.
+const READY_FILES: usize = RESERVE_FILES + MOVE_FILES + 1;
+/// A freed file is kept for reuse while fewer than this many are ready, or while they are less than a quarter of the
+/// landing zone.
+const KEPT_FILES: usize = READY_FILES + 3;
+
+/// A segment that cannot be reused while this lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Pin(Arc<Shared>);
+
+impl Pin {
+    /// The file, and what names it.
+    pub(crate) fn file(&self) -> (&Arc<dyn DiskFile>, &std::path::Path) {
+        (&self.0.file, &self.0.path)
+    }
+}
+
+/// What would make room in the landing zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relief {
+    /// Nothing lives any more in some segments: they wait for checkpoints, a sync, or a reader.
+    Checkpoint,
+    /// Little lives in this one: move it forward in the log.
+    Forward(u64),
+    /// The zone is full of what lives: move what is in this one to volumes.
+    Spill(u64),
+}
+
+impl Journal {
+    // ---- what lives -------------------------------------------------------------------------------------------
+
+    /// Keeps the segment of `place` as it is for as long as the pin lives. `None` when there is no such segment: what
+    /// was there is lost.
+    pub(crate) fn pin(&self, place: LogPlace) -> Option<Pin> {
+        self.segments.read().get(&place.segment()).cloned().map(Pin)
+    }
+
+    /// The record at `lsn` made `bytes` at `place` needless.
+    pub(crate) fn release(&self, place: LogPlace, bytes: u64, lsn: Lsn) {
+        let emptied = {
+            let segments = self.segments.read();
+            let Some(shared) = segments.get(&place.segment()) else { return };
+            shared.released_at.fetch_max(lsn.0, Ordering::AcqRel);
+            shared.live.fetch_sub(bytes, Ordering::AcqRel) == bytes
+                && segments.last_key_value().is_some_and(|(newest, _)| *newest != place.segment())
+        };
+        if emptied {
+            self.count_occupied();
+            self.look_for_free();
+        }
+    }
+
+    /// Bytes of attachments that live in the log.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.segments.read().values().map(|shared| shared.live()).sum()
+    }
+
+    /// Counts the bytes of closed segments in which something lives.
+    pub(super) fn count_occupied(&self) {
+        let writer = self.writer.lock();
+        let segments = self.segments.read();
+        let lives =
+            |segment: &&Segment| segments.get(&segment.number).is_some_and(|shared| shared.live() > 0);
+        let bytes = writer.closed.iter().filter(lives).map(|segment| segment.file.size).sum();
+        self.occupied.store(bytes, Ordering::Release);
+    }
+
+    /// A segment was closed, whose file has this size, and the next one begun.
+    pub(super) fn begun(&self, size: u64) {
+        let mut files = self.files.lock();
+        // A fresh log starts with small segments; each that was filled doubles those to come.
+        let doubled = size.saturating_mul(2).clamp(self.config.segment_size_min, self.config.segment_size);
+        files.next_size = files.next_size.max(doubled);
+        drop(files);
+        self.rolled.notify_one();
+        self.look_for_free();
+    }
+
+    fn look_for_free(&self) {
+        self.freeable.store(true, Ordering::Release);
+        self.keep_signal.raise();
+    }
+
+    // ---- the landing zone -------------------------------------------------------------------------------------
+
+    /// Whether no further attachment may land: with the segment being written the zone is full.
+    pub(super) fn zone_is_full(&self) -> bool {
+        let current = self.append.lock().layout.size;
+        self.occupied.load(Ordering::Acquire) + current > self.config.zone_bytes_max
+    }
+
+    /// What would make room, if room is short.
+    pub(crate) fn relief(&self) -> Option<Relief> {
+        let (current, ready, refused) = {
+            let append = self.append.lock();
+            (append.layout.size, append.layout.ready_files().len(), append.refused)
+        };
+        let occupied = self.occupied.load(Ordering::Acquire);
+        // One segment early, so that accepts need not wait for it.
+        let is_tight = occupied + 2 * current > self.config.zone_bytes_max;
+        let is_short = refused && ready < READY_FILES;
+        if !is_tight && !is_short {
+            return None;
+        }
+        let writer = self.writer.lock();
+        let segments = self.segments.read();
+        let live = |segment: &Segment| segments.get(&segment.number).map_or(0, |shared| shared.live());
+        if writer.closed.iter().any(|segment| live(segment) == 0) {
+            return Some(Relief::Checkpoint);
+        }
+        let segment = writer.closed.iter().min_by_key(|segment| live(segment))?;
+        let mostly_dead = live(segment) <= segment.file.size / 2;
+        if mostly_dead && ready > RESERVE_FILES {
+            return Some(Relief::Forward(segment.number));
+        }
+        let is_full = occupied + current > self.config.zone_bytes_max;
+        (is_full || is_short).then_some(Relief::Spill(segment.number))
+    }
+
+    /// Bytes of segments that only wait for checkpoints.
+    pub(crate) fn waiting_for_checkpoint(&self) -> u64 {
+        let floor = Lsn(self.floor.load(Ordering::Acquire));
+        let writer = self.writer.lock();
+        let segments = self.segments.read();
+        let waits = |segment: &&Segment| {
+            segment.last >= floor && segments.get(&segment.number).is_some_and(|shared| shared.live() == 0)
+        };
+        writer.closed.iter().filter(waits).map(|segment| segment.file.size).sum()
+    }
+
+    /// Whether files are short, so that even a small gain is worth a checkpoint.
+    pub(crate) fn is_short(&self) -> bool {
+        let append = self.append.lock();
+        append.refused && append.layout.ready_files().len() < READY_FILES
+    }
+
+    /// Largest landing zone's share that may wait for checkpoints.
+    pub(crate) fn zone_bytes_max(&self) -> u64 {
+        self.config.zone_bytes_max
+    }
+
+    /// Somebody drives checkpoints from now on, until this is called with `false`.
+    pub(crate) fn drive_checkpoints(&self, begins: bool) {
+        if begins {
+            self.relievers.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.relievers.fetch_sub(1, Ordering::AcqRel);
+            self.room_changed.notify_waiters();
+        }
+    }
+
+    /// Whoever drives checkpoints has looked whether one is due, and has taken it.
+    pub(crate) fn checkpoints_looked(&self) {
+        self.reliefs.fetch_add(1, Ordering::AcqRel);
+        self.room_changed.notify_waiters();
+    }
+
+    // ---- making and freeing files -----------------------------------------------------------------------------
+
+    /// One step of the keeper: frees segments, and makes a file ready when there are too few. Says whether it did anything
+    /// and should look again.
+    pub(crate) fn keep_step(&self) -> bool {
+        if self.is_poisoned() {
+            return false;
+        }
+        let freed = self.freeable.swap(false, Ordering::AcqRel) && self.free_segments() > 0;
+        if self.relief().is_some() {
+            self.pressed.notify_waiters();
+            self.rolled.notify_one();
+        }
+        let starving = {
+            let append = self.append.lock();
+            let waited_for = append.room_waiters > 0 && !self.is_crowded(&append);
+            let short = append.layout.free_but(RESERVE_FILES + MOVE_FILES) < append.reserved;
+            if append.layout.ready_files().len() >= READY_FILES && !(waited_for && short) {
+                return freed;
+            }
+            append.room_waiters > 0
+        };
+        match self.make_ready() {
+            Ok(()) => true,
+            Err(why) => {
+                let mut files = self.files.lock();
+                // A large file may not fit where a small one does.
+                let smaller = files.next_size > self.config.segment_size_min;
+                files.next_size = (files.next_size / 2).max(self.config.segment_size_min);
+                let mut append = self.append.lock();
+                if !std::mem::replace(&mut append.refused, true) {
+                    warn!(error = %why, source = ?std::error::Error::source(&why), "journal segment not made");
+                }
+                if !smaller {
+                    append.refusals += 1;
+                }
+                drop(append);
+                drop(files);
+                self.room_changed.notify_waiters();
+                self.pressed.notify_waiters();
+                freed || smaller && starving
+            }
+        }
+    }
+
+    /// Makes one more segment file ready on this thread.
+    pub(crate) fn grow_here(&self) -> Result<()> {
+        if self.is_poisoned() {
+            return Err(Error::Poisoned { outcome: Outcome::NotDone });
+        }
+        self.make_ready()
+    }
+
+    /// Makes one more segment file ready.
+    fn make_ready(&self) -> Result<()> {
+        let (index, size) = {
+            let mut files = self.files.lock();
+            files.next_index += 1;
+            (files.next_index - 1, files.next_size)
+        };
+        let file = make_segment_file(&*self.config.disk, &self.config.dir, index, size)?;
+        let mut append = self.append.lock();
+        append.layout.add_ready(file);
+        append.refused = false;
+        drop(append);
+        self.room_changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Records before `floor` are behind the older of the two checkpoints from now on. Says how many bytes left the log.
+    pub(crate) fn retire(&self, floor: Lsn) -> u64 {
+        self.floor.store(floor.0, Ordering::Release);
+        self.free_segments()
+    }
+
+    /// Frees the segments behind the older checkpoint in which nothing lives, by records that are durable, and nobody
+    /// reads: their files are reused, or removed when enough are ready. Says how many bytes left the log.
+    fn free_segments(&self) -> u64 {
+        let (floor, durable) = (Lsn(self.floor.load(Ordering::Acquire)), self.durable());
+        let mut again = false;
+        let freed: Vec<Segment> = {
+            let mut writer = self.writer.lock();
+            let mut segments = self.segments.write();
+            let freed = writer.closed.extract_if(.., |segment| {
+                let Some(shared) = segments.get(&segment.number) else { return false };
+                if segment.last >= floor || shared.live() > 0 {
+                    return false;
+                }
+                // With the table locked nobody new can pin it.
+                let undecided =
+                    shared.released_at.load(Ordering::Acquire) > durable.0 || Arc::strong_count(shared) > 1;
+                again |= undecided;
+                if !undecided {
+                    segments.remove(&segment.number);
+                }
+                !undecided
+            });
+            freed.collect()
+        };
+        if again {
+            self.freeable.store(true, Ordering::Release); // looked at again after the next sync, or step
+        }
+        let mut bytes = 0;
+        for segment in freed {
+            bytes += segment.file.size;
+            let next_size = self.files.lock().next_size;
+            let too_small = segment.file.size.saturating_mul(4) < next_size
+                || segment.file.size < self.config.segment_size_min;
+            let mut append = self.append.lock();
+            let ready = append.layout.ready_files().len();
+            let kept = ready < KEPT_FILES || ready as u64 * next_size < self.config.zone_bytes_max / 4;
+            if segment.file.size >= self.config.segment_size_min
+                && (ready < RESERVE_FILES || kept && !too_small)
+            {
+                append.layout.add_ready(segment.file);
+                append.refused = false;
+                self.segments_reused.fetch_add(1, Ordering::Relaxed);
+            } else {
+                drop(append);
+                if let Err(source) = self.config.disk.remove_file(&segment.file.path) {
+                    // It is found free at the next open.
+                    warn!(path = %segment.file.path.display(), error = %source, "freed journal segment not removed");
+                }
+            }
+        }
+        if bytes > 0 {
+            self.room_changed.notify_waiters();
+        }
+        bytes
+    }
+
+    // ---- looking into segments --------------------------------------------------------------------------------
+
+    /// A closed segment as it can be read record by record.
+    pub(crate) fn closed_segment(&self, number: u64) -> Option<super::scan::ClosedSegment> {
+        let writer = self.writer.lock();
+        let segment = writer.closed.iter().find(|segment| segment.number == number)?;
+        let pin = self.segments.read().get(&number).cloned().map(Pin)?;
+        Some(super::scan::ClosedSegment {
+            pin,
+            number,
+            key: segment.key,
+            first: segment.first,
+            last: segment.last,
+            size: segment.file.size,
+        })
+    }
+}

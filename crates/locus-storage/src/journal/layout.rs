@@ -1,0 +1,189 @@
+//! Where records come to lie. It is decided when a record is appended, in memory, so that whoever appends knows its place
+//! at once; the writer then follows.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use locus_core::Lsn;
+
+use super::{
+    format::{BATCH_HEAD_BYTES, HEADER_BYTES, RECORD_HEAD_BYTES, batch_bytes},
+    segment::SegmentFile,
+};
+
+/// Most that one write hands to the kernel, unless a single record is longer.
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) lsn: Lsn,
+    pub(super) body: Vec<u8>,
+    pub(super) attachment: Attachment,
+    pub(super) flags: u32,
+}
+
+/// Bytes that ride in a record and are no part of its meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Attachment {
+    pub(crate) parts: Vec<Bytes>,
+    /// Of all parts one after the other, as [`plain_checksum`](super::plain_checksum) says it.
+    pub(crate) checksum: u64,
+}
+
+impl Attachment {
+    pub(crate) fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+impl Pending {
+    fn len(&self) -> u64 {
+        (RECORD_HEAD_BYTES + self.body.len()) as u64 + self.attachment.len()
+    }
+}
+
+/// Records that are written by one call.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The file that becomes a segment with this batch.
+    pub(super) begins: Option<SegmentFile>,
+    /// Where in its segment it lies.
+    pub(super) position: u64,
+    pub(super) records: Vec<Pending>,
+    /// Of the records alone.
+    record_bytes: u64,
+}
+
+impl Batch {
+    /// Of the whole batch, padding included.
+    pub(super) fn len(&self) -> u64 {
+        batch_bytes(self.record_bytes)
+    }
+}
+
+/// Where a record came to lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Laid {
+    /// Number of its segment.
+    pub(super) number: u64,
+    /// Where its attachment begins there.
+    pub(super) attachment_at: u64,
+    /// The segment begins with it.
+    pub(super) begins: bool,
+}
+
+/// The end of the log, as far as it is decided.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The segment in which the log ends.
+    pub(super) number: u64,
+    pub(super) size: u64,
+    /// Where the next batch begins there.
+    end: u64,
+    /// Files ready to become segments.
+    ready: VecDeque<SegmentFile>,
+    /// Bytes that batches may still take: the rest of the segment and all ready files.
+    free: u64,
+    pending: Vec<Batch>,
+    pending_bytes: u64,
+}
+
+impl Layout {
+    /// A log that ends at the beginning of a segment of this number and size.
+    pub(super) fn new(number: u64, size: u64, ready: VecDeque<SegmentFile>) -> Self {
+        let free = size - HEADER_BYTES + ready.iter().map(SegmentFile::usable).sum::<u64>();
+        Self { number, size, end: HEADER_BYTES, ready, free, pending: Vec::new(), pending_bytes: 0 }
+    }
+
+    /// Bytes that batches may take until only `keep` ready files are left.
+    pub(super) fn free_but(&self, keep: usize) -> u64 {
+        let kept: u64 = self.ready.iter().rev().take(keep).map(SegmentFile::usable).sum();
+        self.free - kept
+    }
+
+    pub(super) fn ready_files(&self) -> impl ExactSizeIterator<Item = &SegmentFile> {
+        self.ready.iter()
+    }
+
+    pub(super) fn add_ready(&mut self, file: SegmentFile) {
+        self.free += file.usable();
+        self.ready.push_back(file);
+    }
+
+    /// Bytes of records that wait to be written.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Takes all that waits to be written; what is appended next begins a batch of its own.
+    pub(super) fn take_pending(&mut self) -> Vec<Batch> {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Lays a record at the end of the log. `None`, and nothing has changed, when no file is ready for it.
+    pub(super) fn push(&mut self, record: Pending) -> Option<Laid> {
+        let length = record.len();
+        let body = (RECORD_HEAD_BYTES + record.body.len()) as u64;
+        let before = self.end;
+        if let Some(batch) = self.pending.last_mut() {
+            let joined = batch.record_bytes + length;
+            let fits = batch.record_bytes == 0 || joined <= BATCH_BYTES_MAX;
+            if fits && batch.position + batch_bytes(joined) <= self.size {
+                let at = batch.position + BATCH_HEAD_BYTES as u64 + batch.record_bytes;
+                batch.record_bytes = joined;
+                batch.records.push(record);
+                self.end = batch.position + batch.len();
+                self.free -= self.end - before;
+                self.pending_bytes += length;
+                return Some(Laid { number: self.number, attachment_at: at + body, begins: false });
+            }
+        }
+        let begins = self.begin_batch(batch_bytes(length))?;
+        let at = self.end + BATCH_HEAD_BYTES as u64;
+        let laid = Laid { number: self.number, attachment_at: at + body, begins: begins.is_some() };
+        self.push_batch(Batch { begins, position: self.end, records: vec![record], record_bytes: length });
+        self.pending_bytes += length;
+        Some(laid)
+    }
+
+    /// Lays a batch without records at the end of the log, unless one with records waits to be written. Says whether a
+    /// segment begins with it; `None` when there is no room.
+    pub(super) fn push_note(&mut self) -> Option<bool> {
+        if self.has_pending() {
+            return Some(false);
+        }
+        let begins = self.begin_batch(batch_bytes(0))?;
+        let begun = begins.is_some();
+        self.push_batch(Batch { begins, position: self.end, records: Vec::new(), record_bytes: 0 });
+        Some(begun)
+    }
+
+    /// The file that the newest segment begins with, while it is not written.
+    pub(super) fn newest_file(&self) -> Option<&SegmentFile> {
+        self.pending.last()?.begins.as_ref()
+    }
+
+    fn push_batch(&mut self, batch: Batch) {
+        self.end += batch.len();
+        self.free -= batch.len();
+        self.pending.push(batch);
+    }
+
+    /// Makes sure that a batch of `bytes` fits at `end`, if need be in a new segment, whose file is returned.
+    fn begin_batch(&mut self, bytes: u64) -> Option<Option<SegmentFile>> {
+        if self.end + bytes <= self.size {
+            return Some(None);
+        }
+        let file = self.ready.pop_front()?;
+        self.free -= self.size - self.end;
+        self.number += 1;
+        (self.size, self.end) = (file.size, HEADER_BYTES);
+        Some(Some(file))
+    }
+}

@@ -1,0 +1,285 @@
+//! Writing (whoever holds the role, for all) and syncing (one committer, for all).
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use locus_core::{Error, Lsn, Outcome, Result};
+use tracing::debug;
+
+use super::{
+    format::{BATCH_HEAD_BYTES, BatchHead, RecordHead, plain_checksum},
+    layout::Batch,
+    log::{Journal, Writer, begin_segment},
+    room::Room,
+    segment::SegmentFile,
+    waiters::{Reached, wake},
+};
+
+/// A caller that holds the write role passes it to the committer after this many rounds,
+const ROUNDS_MAX: usize = 4;
+/// and never takes it for more than this.
+const INLINE_BYTES_MAX: u64 = 256 << 10;
+
+enum Role {
+    Taken(Vec<Batch>),
+    Nothing,
+    Busy,
+    TooMuch,
+}
+
+impl Journal {
+    /// Writes what is pending, unless somebody else does or it is much; what is left goes to the committer.
+    pub(super) fn write_inline(&self) {
+        for _ in 0..ROUNDS_MAX {
+            match self.take_role(INLINE_BYTES_MAX) {
+                Role::Taken(batches) => self.write_round(batches),
+                Role::Nothing | Role::Busy => return,
+                Role::TooMuch => break,
+            }
+        }
+        self.commit_signal.raise();
+    }
+
+    /// Writes all that is pending. Says whether there was anything.
+    fn write_all(&self) -> bool {
+        let mut wrote = false;
+        loop {
+            match self.take_role(u64::MAX) {
+                Role::Taken(batches) => {
+                    self.write_round(batches);
+                    wrote = true;
+                }
+                Role::Busy => {
+                    // The holder sees what is pending before it gives the role up; wait for it here.
+                    drop(self.writer.lock());
+                    std::thread::yield_now();
+                }
+                Role::Nothing | Role::TooMuch => return wrote,
+            }
+        }
+    }
+
+    fn take_role(&self, bytes_max: u64) -> Role {
+        let mut append = self.append.lock();
+        if append.writing {
+            return Role::Busy;
+        }
+        if !append.layout.has_pending() || self.is_poisoned() {
+            return Role::Nothing;
+        }
+        if append.layout.pending_bytes() > bytes_max {
+            return Role::TooMuch;
+        }
+        append.writing = true;
+        Role::Taken(append.layout.take_pending())
+    }
+
+    /// Writes these batches, then gives the role up.
+    fn write_round(&self, batches: Vec<Batch>) {
+        let last = batches.iter().rev().find_map(|batch| batch.records.last()).map(|record| record.lsn);
+        let result = {
+            let mut writer = self.writer.lock();
+            batches.into_iter().try_fold(0, |bytes, batch| Ok(bytes + self.write_batch(&mut writer, batch)?))
+        };
+        let mut append = self.append.lock();
+        append.writing = false;
+        let reached = match result {
+            Ok(bytes) => {
+                append.unsynced_bytes += bytes;
+                if append.unsynced_since.is_none() && last.is_some() {
+                    append.unsynced_since = Some(self.clock.clock().monotonic());
+                    self.written_something.notify_one();
+                }
+                if append.unsynced_bytes > self.config.max_unsynced_bytes {
+                    self.written_something.notify_one();
+                }
+                if let Some(last) = last {
+                    self.written.store(last.0, Ordering::Release);
+                }
+                append.written_waiters.take_reached(self.written())
+            }
+            Err(error) => {
+                // Before anybody else can take the role: what they wrote would stand behind a hole.
+                self.poison_locked(append, "write", &error);
+                return;
+            }
+        };
+        let anybody = append.room_waiters > 0;
+        drop(append);
+        wake(reached, Reached::Yes);
+        if anybody {
+            self.room_changed.notify_waiters();
+        }
+    }
+
+    fn write_batch(&self, writer: &mut Writer, mut batch: Batch) -> Result<u64> {
+        let first = batch.records.first().map_or_else(|| writer.current.last.next(), |record| record.lsn);
+        if let Some(file) = batch.begins.take() {
+            self.roll(writer, file, first)?;
+        }
+        let durable = self.durable();
+        let stamp = self.clock.stamp();
+        let length = batch.len();
+        let head = BatchHead {
+            length: length as u32,
+            count: batch.records.len() as u32,
+            first,
+            durable,
+            wall: stamp.wall,
+            time: stamp.time,
+        };
+        let Writer { current, buffer, .. } = writer;
+        buffer.clear();
+        buffer.reserve(length as usize);
+        buffer.extend_from_slice(&head.encode(&current.key, batch.position));
+        debug_assert_eq!(buffer.len(), BATCH_HEAD_BYTES);
+        for record in &batch.records {
+            let head = RecordHead {
+                lsn: record.lsn,
+                body_len: record.body.len() as u32,
+                attachment_len: record.attachment.len() as u32,
+                body_checksum: plain_checksum(&record.body),
+                attachment_checksum: record.attachment.checksum,
+                flags: record.flags,
+            };
+            buffer.extend_from_slice(&head.encode(&current.key));
+            buffer.extend_from_slice(&record.body);
+            record.attachment.parts.iter().for_each(|part| buffer.extend_from_slice(part));
+        }
+        buffer.resize(length as usize, 0);
+        current.file.file.write_at(buffer, batch.position).map_err(Error::io("write", &current.file.path))?;
+        if let Some(last) = batch.records.last() {
+            current.last = last.lsn;
+        }
+        self.noted.store(durable.0, Ordering::Release);
+        Ok(length)
+    }
+
+    /// Ends the current segment and begins the next one, whose first record will be `first`.
+    fn roll(&self, writer: &mut Writer, file: SegmentFile, first: Lsn) -> Result<()> {
+        let before = &writer.current;
+        let number = before.number + 1;
+        let next =
+            begin_segment(&self.config, file, number, before.number, before.last, first, self.durable())?;
+        let closed = std::mem::replace(&mut writer.current, next);
+        writer.dirty.push(Arc::clone(&closed.file.file));
+        let size = closed.file.size;
+        if self.segments.read().get(&closed.number).is_some_and(|shared| shared.live() > 0) {
+            self.occupied.fetch_add(size, Ordering::AcqRel);
+        }
+        writer.closed.push(closed);
+        self.begun(size);
+        debug!(number, %first, "journal segment begun");
+        Ok(())
+    }
+
+    // ---- sync -------------------------------------------------------------------------------------------------
+
+    /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did
+    /// anything.
+    pub(crate) fn commit_step(&self) -> bool {
+        let wrote = self.write_all();
+        let wanted = {
+            let mut append = self.append.lock();
+            let limit = append.hold_limit();
+            append.durable_waiters.lowest().is_some_and(|lsn| lsn <= limit)
+        };
+        if wanted {
+            self.sync_now();
+        }
+        wrote || wanted
+    }
+
+    /// Syncs the log and raises the durable LSN to what was written before, as far as nothing is held.
+    fn sync_now(&self) {
+        if self.is_poisoned() {
+            return;
+        }
+        let _one = self.syncing.lock();
+        if self.is_poisoned() {
+            return; // the one before failed, and its pages look clean now
+        }
+        let (files, written, unsynced) = {
+            let mut writer = self.writer.lock();
+            let mut files = std::mem::take(&mut writer.dirty);
+            files.push(Arc::clone(&writer.current.file.file));
+            let mut append = self.append.lock();
+            append.unsynced_since = None;
+            (files, self.written(), append.unsynced_bytes)
+        };
+        for file in files {
+            if let Err(source) = file.sync_data() {
+                self.poison("sync", &Error::io("sync", &self.config.dir)(source));
+                return;
+            }
+        }
+        let mut append = self.append.lock();
+        if self.is_poisoned() {
+            return;
+        }
+        append.unsynced_bytes = append.unsynced_bytes.saturating_sub(unsynced);
+        let durable = written.min(append.hold_limit()).max(self.durable());
+        self.durable.store(durable.0, Ordering::Release);
+        if durable < written && append.unsynced_since.is_none() {
+            // What is held waits for a barrier, and nobody may write again to ask for one.
+            append.unsynced_since = Some(self.clock.clock().monotonic());
+            self.written_something.notify_one();
+        }
+        if self.freeable.load(Ordering::Acquire) {
+            self.keep_signal.raise();
+        }
+        let mut reached = append.durable_waiters.take_reached(durable);
+        reached.extend(append.patient_waiters.take_reached(durable));
+        let anybody = append.room_waiters > 0;
+        drop(append);
+        wake(reached, Reached::Yes);
+        if anybody {
+            self.room_changed.notify_waiters();
+        }
+    }
+
+    /// Writes everything pending on this thread.
+    pub(crate) fn write_here(&self) {
+        self.write_all();
+    }
+
+    /// Writes and syncs everything on this thread: for opening and closing, when no committer runs.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when that failed.
+    pub(crate) fn flush_here(&self) -> Result<()> {
+        self.write_all();
+        self.sync_now();
+        if self.is_poisoned() { Err(Error::Poisoned { outcome: Outcome::Unknown }) } else { Ok(()) }
+    }
+
+    /// Since when something written is unsynced, and how much of it there is.
+    pub(crate) fn unsynced(&self) -> (Option<Duration>, u64) {
+        let append = self.append.lock();
+        (append.unsynced_since, append.unsynced_bytes)
+    }
+
+    pub(crate) fn max_unsynced_bytes(&self) -> u64 {
+        self.config.max_unsynced_bytes
+    }
+
+    /// Whether the disk does not yet know how far the log is durable.
+    pub(crate) fn note_due(&self) -> bool {
+        self.noted.load(Ordering::Acquire) < self.durable.load(Ordering::Acquire)
+    }
+
+    /// Writes an empty batch that tells the durable LSN. `room` must hold one record's cost.
+    pub(crate) fn note_durable(&self, mut room: Room) {
+        let cost = room.take(Room::cost(0));
+        {
+            let mut append = self.append.lock();
+            append.reserved = append.reserved.saturating_sub(cost);
+            if append.layout.push_note() == Some(true) {
+                self.share_newest(&append);
+            }
+        }
+        self.write_all();
+    }
+}
