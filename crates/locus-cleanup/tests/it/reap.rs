@@ -40,6 +40,32 @@ async fn b38_records_go_only_after_the_removed_names_are_durable() {
 }
 
 #[tokio::test]
+async fn what_the_store_holds_itself_is_reaped_without_touching_a_volume() {
+    let (world, sweeper, _) = world();
+    // A blob of that name is there, as a copy on its way is: it is not the reaper's.
+    with_files(&mut world.state.lock(), [1, 2, 3]);
+    world.state.lock().waiting.iter_mut().for_each(|file| file.volume = None);
+    world.state.lock().fail_sync = true;
+    let step = sweeper.reap_step().await.unwrap();
+    assert_eq!((step.completed_removed, step.space_freed, step.errors), (3, 30, 0));
+    let state = world.state.lock();
+    assert_eq!((state.events.as_slice(), state.out), (["reaped"].as_slice(), 0));
+    assert_eq!((state.reaped.as_slice(), state.blobs.len()), ([key(1), key(2), key(3)].as_slice(), 3));
+}
+
+#[tokio::test]
+async fn what_the_store_holds_itself_goes_although_a_volume_beside_it_fails() {
+    let (world, sweeper, _) = world();
+    with_files(&mut world.state.lock(), [1, 2]);
+    world.state.lock().waiting[0].volume = None;
+    world.state.lock().fail_sync = true;
+    let step = sweeper.reap_step().await.unwrap();
+    assert_eq!((step.completed_removed, step.errors), (1, 1));
+    assert_eq!(world.state.lock().reaped, [key(1)]);
+    assert_eq!(out_and_waiting(&world), (0, 1));
+}
+
+#[tokio::test]
 async fn b38_without_durable_names_no_record_goes_and_bytes_are_counted_once() {
     let (world, sweeper, _) = world();
     with_files(&mut world.state.lock(), [1]);
