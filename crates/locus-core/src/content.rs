@@ -93,8 +93,41 @@ pub struct Content {
 enum Source {
     Bytes(Bytes),
     File { file: File, start: Option<u64> },
-    Reader { reader: Pin<Box<dyn AsyncRead + Send>>, touched: bool },
+    Reader(Plain),
     Seekable { reader: Pin<Box<dyn ReadSeek>>, start: Option<u64> },
+}
+
+/// A reader that cannot go back, but for what was read ahead of it.
+struct Plain {
+    reader: Pin<Box<dyn AsyncRead + Send>>,
+    /// Bytes that were read ahead and come first, and how many of them were given out.
+    ahead: Vec<u8>,
+    given: usize,
+    /// Bytes were given out that are not at hand any more.
+    touched: bool,
+}
+
+impl Plain {
+    async fn read_chunk(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
+        let room = max.saturating_sub(chunk.len());
+        let rest = &self.ahead[self.given..];
+        let rest = &rest[..rest.len().min(room)];
+        chunk.extend_from_slice(rest);
+        self.given += rest.len();
+        if chunk.len() >= max {
+            return Ok(());
+        }
+        self.touched = true;
+        (self.ahead, self.given) = (Vec::new(), 0); // no way back, so no need to keep it
+        fill(&mut self.reader, chunk, max).await
+    }
+
+    /// What comes next, read ahead as far as `max` bytes and one more. Dropping the future loses nothing.
+    async fn peek(&mut self, max: usize) -> io::Result<&[u8]> {
+        let until = self.given.saturating_add(max).saturating_add(1);
+        fill(&mut self.reader, &mut self.ahead, until).await?;
+        Ok(&self.ahead[self.given..])
+    }
 }
 
 impl fmt::Debug for Source {
@@ -102,7 +135,7 @@ impl fmt::Debug for Source {
         match self {
             Source::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             Source::File { file, .. } => write!(f, "{file:?}"),
-            Source::Reader { .. } => f.write_str("a reader"),
+            Source::Reader(_) => f.write_str("a reader"),
             Source::Seekable { .. } => f.write_str("a seekable reader"),
         }
     }
@@ -111,7 +144,8 @@ impl fmt::Debug for Source {
 impl Content {
     /// Content from a reader of unknown length. It cannot be rewound: when a volume fails half-way, so does the write.
     pub fn reader(reader: impl AsyncRead + Send + 'static) -> Self {
-        Self { source: Source::Reader { reader: Box::pin(reader), touched: false } }
+        let reader = Box::pin(reader);
+        Self { source: Source::Reader(Plain { reader, ahead: Vec::new(), given: 0, touched: false }) }
     }
 
     /// Content from a reader that can seek, from its present position to its end.
@@ -138,7 +172,7 @@ impl Content {
                 let start = start.map_or_else(|| (&*file).stream_position().ok(), Some)?;
                 Some(file.metadata().ok()?.len().saturating_sub(start))
             }
-            Source::Reader { .. } | Source::Seekable { .. } => None,
+            Source::Reader(_) | Source::Seekable { .. } => None,
         }
     }
 
@@ -176,7 +210,8 @@ impl Content {
                     file.seek(SeekFrom::Start(start))?;
                 }
             }
-            Source::Reader { touched, .. } => return Ok(!*touched),
+            Source::Reader(plain) if plain.touched => return Ok(false),
+            Source::Reader(plain) => plain.given = 0,
             Source::Seekable { reader, start } => {
                 if let Some(start) = *start {
                     reader.seek(SeekFrom::Start(start)).await?;
@@ -198,10 +233,7 @@ impl Content {
         match &mut self.source {
             Source::Bytes(_) => Ok(()),
             Source::File { .. } => self.read_chunk_blocking(chunk, max),
-            Source::Reader { reader, touched } => {
-                *touched = true;
-                fill(reader, chunk, max).await
-            }
+            Source::Reader(plain) => plain.read_chunk(chunk, max).await,
             Source::Seekable { reader, .. } => fill(reader, chunk, max).await,
         }
     }
@@ -217,14 +249,74 @@ impl Content {
         }
         Ok(())
     }
+
+    /// The whole content in memory, from where it stands, when it ends within `max` bytes. `None` when it is longer: then
+    /// it stands where it stood, and what was read of a plain reader, at most `max + 1` bytes, is kept in memory and comes
+    /// first when it is read again.
+    ///
+    /// # Errors
+    /// What the source says.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, a plain reader stands where it stood, and a seekable one anywhere until it is rewound.
+    pub async fn take_short(&mut self, max: usize) -> io::Result<Option<Bytes>> {
+        self.mark().await?;
+        match &mut self.source {
+            Source::Bytes(bytes) => Ok((bytes.len() <= max).then(|| bytes.clone())),
+            Source::File { .. } => self.take_short_blocking(max),
+            Source::Reader(plain) => {
+                let head = plain.peek(max).await?;
+                let short = (head.len() <= max).then(|| Bytes::copy_from_slice(head));
+                if short.is_some() {
+                    plain.given = plain.ahead.len();
+                }
+                Ok(short)
+            }
+            Source::Seekable { reader, .. } => {
+                let stood = reader.stream_position().await?;
+                let mut head = Vec::new();
+                fill(reader, &mut head, max.saturating_add(1)).await?;
+                if head.len() <= max {
+                    return Ok(Some(exact(head)));
+                }
+                reader.seek(SeekFrom::Start(stood)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// [`take_short`](Self::take_short) for sources that [block](Self::is_blocking); for others it gives nothing.
+    ///
+    /// # Errors
+    /// What the source says.
+    pub fn take_short_blocking(&mut self, max: usize) -> io::Result<Option<Bytes>> {
+        let Source::File { file, start } = &mut self.source else { return Ok(None) };
+        let stood = file.stream_position()?;
+        start.get_or_insert(stood);
+        let mut head = Vec::new();
+        file.by_ref().take((max as u64).saturating_add(1)).read_to_end(&mut head)?;
+        if head.len() <= max {
+            return Ok(Some(exact(head)));
+        }
+        file.seek(SeekFrom::Start(stood))?;
+        Ok(None)
+    }
 }
+
+/// Without the room that was made for more.
+fn exact(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
+}
+
+/// Most room that is made before anything is read.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 async fn fill<R: AsyncRead + ?Sized>(
     reader: &mut Pin<Box<R>>,
     chunk: &mut Vec<u8>,
     max: usize,
 ) -> io::Result<()> {
-    chunk.reserve(max.saturating_sub(chunk.len()));
+    chunk.reserve(max.saturating_sub(chunk.len()).min(RESERVED_BYTES_MAX));
     while chunk.len() < max {
         let room = (max - chunk.len()) as u64;
         if AsyncReadExt::take(&mut *reader, room).read_buf(chunk).await? == 0 {
@@ -305,6 +397,75 @@ mod tests {
         content.read_chunk(&mut chunk, 2).await.unwrap();
         assert_eq!(chunk, b"ab");
         assert!(!content.rewind().await.unwrap());
+    }
+
+    async fn rest_of(content: &mut Content) -> Vec<u8> {
+        let mut whole = Vec::new();
+        loop {
+            let before = whole.len();
+            content.read_chunk(&mut whole, before + 3).await.unwrap();
+            if whole.len() < before + 3 {
+                return whole;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn short_content_is_taken_whole_from_where_it_stands() {
+        let mut cursor = io::Cursor::new(b"..abcde".to_vec());
+        cursor.set_position(2);
+        let seekable = Content::seekable(cursor);
+        for mut content in ["abcde".into(), Content::reader(&b"abcde"[..]), seekable] {
+            for _ in 0..2 {
+                assert_eq!(content.take_short(5).await.unwrap().unwrap(), "abcde", "{content:?}");
+                assert!(content.rewind().await.unwrap(), "{content:?}");
+            }
+        }
+        assert_eq!(Content::reader(&b""[..]).take_short(0).await.unwrap().unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn long_content_is_not_taken_and_stands_where_it_stood() {
+        let mut cursor = io::Cursor::new(b"..abcdefgh".to_vec());
+        cursor.set_position(2);
+        let seekable = Content::seekable(cursor);
+        for mut content in [Content::reader(&b"abcdefgh"[..]), seekable] {
+            assert_eq!(content.take_short(7).await.unwrap(), None, "{content:?}");
+            assert_eq!(content.take_short(4).await.unwrap(), None, "{content:?}");
+            assert!(content.rewind().await.unwrap(), "{content:?}");
+            assert_eq!(rest_of(&mut content).await, b"abcdefgh", "{content:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_taken_when_it_is_short_and_left_where_it_stands_when_it_is_long() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let rest = &std::fs::read(path).unwrap()[2..];
+        let open = || {
+            let mut file = File::open(path).unwrap();
+            file.seek(SeekFrom::Start(2)).unwrap();
+            Content::from(file)
+        };
+        assert_eq!(open().take_short(rest.len()).await.unwrap().unwrap(), rest);
+        let mut long = open();
+        assert_eq!(long.take_short(rest.len() - 1).await.unwrap(), None);
+        assert_eq!(rest_of(&mut long).await, rest);
+        assert!(long.rewind().await.unwrap());
+        assert_eq!(long.take_short_blocking(rest.len()).unwrap().unwrap(), rest);
+    }
+
+    #[tokio::test]
+    async fn a_plain_reader_can_be_rewound_only_while_all_that_was_read_is_at_hand() {
+        let mut content = Content::reader(&b"abcdefgh"[..]);
+        assert_eq!(content.take_short(3).await.unwrap(), None);
+        let mut chunk = Vec::new();
+        content.read_chunk(&mut chunk, 3).await.unwrap();
+        assert_eq!(chunk, b"abc");
+        assert!(content.rewind().await.unwrap());
+        content.read_chunk(&mut chunk, 9).await.unwrap();
+        assert_eq!(chunk, b"abcabcdef");
+        assert!(!content.rewind().await.unwrap());
+        assert_eq!(rest_of(&mut content).await, b"gh");
     }
 
     #[test]
