@@ -13,7 +13,9 @@ mod volumes;
 
 pub use options::EngineOptions;
 pub use placement::{Candidate, Placement, choose};
-pub use pool::{FileReader, RESIDUE_MAX, Residue, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions};
+pub use pool::{
+    FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+};
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{EmbeddedStore, EngineThreads, Inspection, OpenReport, StoreConfig, StoreStatistics};
 pub use volumes::VolumeRegistry;

@@ -1,28 +1,32 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
+mod admission;
 mod mounts;
+mod moves;
 mod options;
 mod read;
 mod reader;
 mod residue;
+mod spill;
 mod volumes;
 mod write;
 
 use std::sync::Arc;
 
 use locus_core::{
-    Clock, Durability, Error, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place,
-    Result, TenantAccess, TenantContext, TenantManager,
+    Clock, Durability, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place, Result,
+    TenantAccess, TenantContext, TenantManager,
 };
 use locus_fs::VolumeContext;
 
-use self::{mounts::Mounts, residue::ResidueList, volumes::Opening};
+use self::{mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
 use crate::{placement::Placement, volumes::VolumeRegistry};
 
 pub use self::{
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
+    spill::SpillReport,
     volumes::VolumeInfo,
     write::WRITE_BATCH_MAX,
 };
@@ -45,6 +49,7 @@ struct Inner {
     placement: Placement,
     mounts: Arc<Mounts>,
     opening: Opening,
+    moves: Moves,
     residue: Arc<ResidueList>,
 }
 
@@ -63,7 +68,8 @@ impl StoragePool {
         let residue = Arc::default();
         let placement = Placement::default();
         let opening = Opening::default();
-        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, residue };
+        let moves = Moves::default();
+        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue };
         Self { inner: Arc::new(inner) }
     }
 
@@ -87,24 +93,22 @@ impl StoragePool {
         Ok(record.map(|record| self.locate(record)))
     }
 
-    /// Sees to it that a file lies on a volume, and gives its path. The path is valid until the file is completed or
-    /// deleted; never change what is there.
+    /// Sees to it that a file lies on a volume, and gives its path: content in the store is moved out for good. The path
+    /// is valid until the file is completed or deleted; never change what is there.
     ///
     /// # Errors
-    /// [`Error::FileNotFound`], also when the file is completed or deleted; [`Error::NotMaterializable`] when no path
-    /// of this machine leads to it; [`Error::VolumeUnavailable`]; [`Error::TenantNotFound`];
-    /// [`Error::TenantDisabled`] when the tenant is disabled.
+    /// [`Error::FileNotFound`], also when the file is completed or deleted, before or meanwhile;
+    /// [`Error::NotMaterializable`] when no path of this machine leads to it, or to any volume for content in the store;
+    /// [`Error::VolumeUnavailable`]; [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    /// For content in the store also [`Error::InsufficientStorage`], [`Error::ChecksumMismatch`], [`Error::Corrupt`],
+    /// and what the last volume said when all failed: it is then where it was.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the content rests in one of the two places, whole. What a move that was given up left on a
+    /// volume is [`residue`](Self::residue), or adopted by the next one.
     pub async fn materialize(&self, tenant: &TenantContext, key: &FileKey) -> Result<std::path::PathBuf> {
         self.allow(tenant, TenantAccess::Read)?;
-        let record = self.inner.store.get(tenant.id(), key).await?;
-        let living = record.filter(|record| !record.info.status.is_over());
-        let record = living.ok_or(Error::FileNotFound { key: *key })?;
-        let refused = |why| Error::NotMaterializable { key: *key, why };
-        let Place::Volume(id) = &record.place else {
-            return Err(refused("its content rests in the store"));
-        };
-        let volume = self.inner.mounts.usable(id)?;
-        volume.local_path(&record.blob()).ok_or_else(|| refused("its volume has no paths on this machine"))
+        self.path_of(tenant.id(), key).await
     }
 
     /// Deletes a file. Its bytes are removed in the background. Deleting a file that is being removed already succeeds.

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use locus_core::{Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus};
+use locus_core::{BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -109,17 +109,20 @@ impl Mounts {
         self.take(id)
     }
 
-    /// Chooses a volume for content of about `size_hint` bytes, not one of `tried`, and counts the write as under way
-    /// to it until the ticket is dropped.
+    /// Chooses a volume for content of about `size_hint` bytes, not one of `tried` and, with `path_of`, one that gives
+    /// this blob a path, and counts the write as under way to it until the ticket is dropped.
     pub(super) fn place(
         self: &Arc<Self>,
         how: Placement,
         size_hint: Option<u64>,
         tried: &[VolumeId],
+        path_of: Option<&BlobPath>,
     ) -> Result<Ticket> {
         let mut slots = self.slots.lock();
         let mut volumes = self.registry.all();
-        volumes.retain(|volume| !tried.contains(volume.id()));
+        volumes.retain(|volume| {
+            !tried.contains(volume.id()) && path_of.is_none_or(|blob| volume.local_path(blob).is_some())
+        });
         let facts = volumes.iter().map(|volume| candidate(&**volume, slots.get(volume.id())));
         let chosen = placement::choose(how, &facts.collect::<Vec<_>>(), size_hint)?;
         let volume = volumes.swap_remove(chosen);

@@ -12,8 +12,8 @@ use super::{FileReader, StoragePool, reader::CHUNK_BYTES};
 
 /// An open content, wherever it rests.
 pub(super) enum Source {
-    /// In memory, whole.
-    Memory(Bytes),
+    /// In memory, from this offset on, and checked already.
+    Memory(u64, Bytes),
     /// On a volume.
     Blob(BlobReader),
 }
@@ -36,7 +36,7 @@ impl StoragePool {
     pub async fn read(&self, tenant: &TenantContext, key: &FileKey) -> Result<FileReader> {
         self.allow(tenant, TenantAccess::Read)?;
         let record = self.find(tenant.id(), key).await?;
-        self.open(record, 0..CHUNK_BYTES).await.map(FileReader::new)
+        self.open(record, 0..u64::MAX).await.map(FileReader::new)
     }
 
     /// Opens the file of a live lease for reading, whatever the tenant's status: who holds the lease may end its work.
@@ -45,11 +45,12 @@ impl StoragePool {
     /// [`Error::LeaseLost`]; as [`read`](Self::read) otherwise, without those about the tenant.
     pub async fn read_leased(&self, lease: &Lease) -> Result<FileReader> {
         let record = self.inner.store.leased(lease).await?;
-        self.open(record, 0..CHUNK_BYTES).await.map(FileReader::new)
+        self.open(record, 0..u64::MAX).await.map(FileReader::new)
     }
 
     /// Reads bytes `range` of a file into memory. What lies beyond the end is cut off, so a range beyond the end, like an
-    /// empty one, gives no bytes. Only a range that holds the whole content is checked against its checksum.
+    /// empty one, gives no bytes. Of content on a volume, only a range that holds the whole of it is checked against its
+    /// checksum; content in the store always is.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the range ends before it begins; [`Error::ChecksumMismatch`]; else as
@@ -80,9 +81,10 @@ impl StoragePool {
             .ok_or(Error::FileNotFound { key: *key })
     }
 
+    /// `expected` is what will be read, as far as it is known.
     async fn open(&self, record: FileRecord, expected: Range<u64>) -> Result<Opened> {
         match self.open_at(&record, expected.clone()).await {
-            Err(Error::Io { op, path, source }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(gone) if is_gone(&gone) => {
                 let again = self.find(&record.info.tenant, &record.info.key).await?;
                 if again.place != record.place {
                     return self.open_at(&again, expected).await.map(|opened| opened.with(again));
@@ -91,30 +93,42 @@ impl StoragePool {
                 if again.info.status.is_over() {
                     return Err(Error::FileNotFound { key: record.info.key });
                 }
-                Err(Error::Io { op, path, source })
+                Err(gone)
             }
             answer => answer.map(|opened| opened.with(record)),
         }
     }
 
     async fn open_at(&self, record: &FileRecord, expected: Range<u64>) -> Result<Found> {
+        let size = record.info.size;
         let Place::Volume(id) = &record.place else {
-            let content = self.inner.store.content(record, 0..record.info.size).await?;
+            let range = expected.start.min(size)..expected.end.min(size);
+            let content = self.inner.store.content(record, range.clone()).await?;
             return Ok(Found {
-                source: Source::Memory(content),
+                source: Source::Memory(range.start, content),
                 place: format!("of file {}", record.info.key),
             });
         };
+        let expected = expected.start..expected.end.min(expected.start.saturating_add(CHUNK_BYTES));
         let volume = self.inner.mounts.usable(id)?;
         let at = record.blob();
         let blob = volume.open(&at, expected).await?;
         let path = volume.local_path(&at).map_or_else(|| at.to_string(), |path| path.display().to_string());
         let place = format!("of volume {id} at {path}");
-        if blob.length != record.info.size {
-            let why = format!("it holds {} bytes where {} were stored", blob.length, record.info.size).into();
+        if blob.length != size {
+            let why = format!("it holds {} bytes where {size} were stored", blob.length).into();
             return Err(Error::Corrupt { place: format!("content {place}"), why });
         }
         Ok(Found { source: Source::Blob(blob), place })
+    }
+}
+
+/// Whether an opening says that the content is not, or not any more, where its record said.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        Error::FileNotFound { .. } => true,
+        _ => false,
     }
 }
 

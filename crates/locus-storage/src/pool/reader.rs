@@ -65,14 +65,10 @@ impl fmt::Debug for FileReader {
 
 impl FileReader {
     pub(super) fn new(opened: Opened) -> Self {
-        let (blob, chunk_offset, chunk) = match opened.source {
-            Source::Memory(content) => (None, 0, content),
-            Source::Blob(blob) => (Some(blob.blob), blob.head_offset, blob.head),
-        };
         let mut reader = Self {
             info: opened.record.info,
             place: opened.place,
-            blob,
+            blob: None,
             position: 0,
             chunk: Bytes::new(),
             chunk_offset: 0,
@@ -81,7 +77,14 @@ impl FileReader {
             hashed: 0,
             mismatch: None,
         };
-        reader.take_chunk(chunk_offset, chunk);
+        match opened.source {
+            // Checked where it was read: not hashed again.
+            Source::Memory(offset, bytes) => (reader.chunk_offset, reader.chunk) = (offset, bytes),
+            Source::Blob(opened) => {
+                reader.blob = Some(opened.blob);
+                reader.take_chunk(opened.head_offset, opened.head);
+            }
+        }
         reader
     }
 

@@ -135,8 +135,9 @@ impl Unrecorded {
     }
 
     /// The record is on its way: from now on only the store can tell whether the blob is wanted.
-    pub(super) fn accepting(&mut self) {
+    pub(super) fn accepting(mut self) -> Self {
         self.fate = Fate::Unknown;
+        self
     }
 
     /// The blob is somebody else's business now.

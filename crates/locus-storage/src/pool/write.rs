@@ -2,56 +2,58 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use locus_core::{
-    BlobPath, Content, Durability, Error, Extension, FileKey, LogicalDir, NewContent, NewFile, Outcome,
-    Reservation, Reserved, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
+    BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
+    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
 };
+use locus_fs::off_thread;
 
-use super::{StoragePool, WriteOptions, mounts::Ticket, residue::Unrecorded};
+use super::{
+    StoragePool, WriteOptions,
+    admission::{Draft, Fresh, Intake},
+    mounts::Ticket,
+    residue::Unrecorded,
+};
 
 /// Most files in one [`StoragePool::write_batch`].
 pub const WRITE_BATCH_MAX: usize = 4_096;
 
-/// A write that was let in: there is room in the quotas and on a volume.
-struct Draft {
-    content: Content,
-    options: WriteOptions,
-    directory: LogicalDir,
-    room: Reservation,
-    ticket: Ticket,
-}
+/// Most bytes that are hashed on the caller's own thread.
+const HASHED_HERE_BYTES_MAX: usize = 256 << 10;
 
-/// A write whose bytes rest on a volume.
+/// A write that only lacks its record.
 struct Written {
     file: NewFile,
     room: Reservation,
-    blob: Unrecorded,
-    /// Held until the record is there, so that the volume is not removed in between.
-    _ticket: Ticket,
+    /// Where its bytes rest; `None` when they go along with the record.
+    rest: Option<Rest>,
 }
 
-/// What becomes of one file of a batch.
-enum Fresh<T> {
-    /// Its idempotency key was accepted before.
-    Known(FileKey),
-    New(T),
+/// Bytes on a volume.
+struct Rest {
+    blob: Unrecorded,
+    /// Held until the record is there, so that the volume is not removed in between.
+    ticket: Ticket,
 }
 
 impl StoragePool {
     /// Takes a file in and gives its key. Once this returns, content and record are as durable as the pool promises.
     ///
-    /// A volume that fails is avoided until its next good probe, and the content goes to another one if it can be
-    /// rewound.
+    /// Small content goes into the store while that takes it, also without any volume; a source of unknown length is read
+    /// as far as is needed to know. A volume that fails is avoided until its next good probe, and the content goes to
+    /// another one if it can be rewound.
     ///
     /// # Errors
     /// In this order, before a byte is written: [`Error::TenantNotFound`], [`Error::TenantDisabled`] unless the tenant
     /// is enabled; [`Error::TooLarge`] for the directory; [`Error::TenantQuotaExceeded`],
     /// [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`]; [`Error::VolumeUnavailable`],
     /// [`Error::InsufficientStorage`]; [`Error::TooLarge`], [`Error::InvalidArgument`] for names.
-    /// Then [`Error::Source`] when the content cannot be read, [`Error::ChecksumMismatch`] when it is not what was
-    /// expected, what the last volume said when all failed. After all of these there is no file, the room is given
-    /// back, and what could not be removed of the bytes is [`residue`](Self::residue). After [`Error::Poisoned`] with an
-    /// unknown outcome, reopening decides; an idempotency key settles a second try.
+    /// Then [`Error::Source`] when the content cannot be read (as early as its length is looked for),
+    /// [`Error::ChecksumMismatch`] when it is not what was expected, what the last volume said when all failed. After all
+    /// of these there is no file, the room is given back, and what could not be removed of the bytes is
+    /// [`residue`](Self::residue). After [`Error::Poisoned`] with an unknown outcome, reopening decides; an idempotency
+    /// key settles a second try.
     ///
     /// # Cancel safety
     /// After a dropped future there is either no file, and what lies on a volume of it is removed in the background, or
@@ -83,35 +85,13 @@ impl StoragePool {
             return Err(Error::TooLarge { what: "batch", size, limit });
         }
         let tenant = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let mut inline = self.inner.store.inline_limits();
         let mut drafts = Vec::with_capacity(files.len());
         for (content, options) in files {
-            drafts.push(self.admit(&tenant, content, options).await?);
+            drafts.push(self.admit(&tenant, content, options, &mut inline).await?);
         }
         let written = self.put_all(&tenant, drafts).await?;
         self.accept(written).await
-    }
-
-    /// Quota, then volume, then names.
-    async fn admit(&self, tenant: &Tenant, content: Content, options: WriteOptions) -> Result<Fresh<Draft>> {
-        let directory = LogicalDir::parse(options.directory.as_deref().unwrap_or_default())?;
-        let named = options.idempotency_key.as_ref();
-        let room = match self.inner.store.reserve(&tenant.id, &directory, named).await? {
-            Reserved::Known(key) => return Ok(Fresh::Known(key)),
-            Reserved::Room(room) => room,
-        };
-        let ticket = self.place(content.size_hint()).await?;
-        NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
-        Ok(Fresh::New(Draft { content, options, directory, room, ticket }))
-    }
-
-    async fn place(&self, size_hint: Option<u64>) -> Result<Ticket> {
-        match self.inner.mounts.place(self.inner.placement, size_hint, &[]) {
-            // Better a volume that failed a write and may be well again than none.
-            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => {
-                self.inner.mounts.place(self.inner.placement, size_hint, &[])
-            }
-            answer => answer,
-        }
     }
 
     async fn put_all(&self, tenant: &Tenant, drafts: Vec<Fresh<Draft>>) -> Result<Vec<Fresh<Written>>> {
@@ -131,43 +111,62 @@ impl StoragePool {
         Ok(written)
     }
 
-    /// Brings the content to a volume.
+    /// Brings the content to its place, or as near as it comes without its record.
     async fn put(&self, tenant: &Tenant, draft: Draft) -> Result<Written> {
-        let Draft { mut content, options, directory, room, ticket } = draft;
-        let name = options.original_name.as_deref();
-        let path = BlobPath {
-            owner: tenant.storage_path.clone(),
-            key: room.key(),
-            extension: name.map_or(Extension::NONE, Extension::of),
+        let Draft { options, directory, room, intake } = draft;
+        let (stored, content, rest) = match intake {
+            Intake::Inline { bytes, landing } => {
+                let stored = StoredBlob { length: bytes.len() as u64, checksum: self.checksum(&bytes).await };
+                (stored, NewContent::Inline { bytes, landing }, None)
+            }
+            Intake::Volume { content, ticket } => {
+                let name = options.original_name.as_deref();
+                let path = BlobPath {
+                    owner: tenant.storage_path.clone(),
+                    key: room.key(),
+                    extension: name.map_or(Extension::NONE, Extension::of),
+                };
+                let (ticket, blob, stored) = self.put_somewhere(&path, content, ticket).await?;
+                let volume = ticket.volume().id().clone();
+                let synced = self.inner.durability == Durability::Durable;
+                (stored, NewContent::Stored { volume, synced }, Some(Rest { blob, ticket }))
+            }
         };
-        let (ticket, blob, stored) = self.put_somewhere(&path, &mut content, ticket).await?;
         if let Some(expected) = options.expected_checksum.filter(|expected| *expected != stored.checksum) {
-            blob.remove().await;
+            if let Some(rest) = rest {
+                rest.blob.remove().await;
+            }
             let place = "that was given".into();
             return Err(Error::ChecksumMismatch { place, expected, actual: stored.checksum });
         }
         let file = NewFile {
             tenant: tenant.id.clone(),
-            owner: path.owner,
+            owner: tenant.storage_path.clone(),
             directory,
             original_name: options.original_name,
             properties: options.properties,
             size: stored.length,
             checksum: stored.checksum,
-            content: NewContent::Stored {
-                volume: ticket.volume().id().clone(),
-                synced: self.inner.durability == Durability::Durable,
-            },
+            content,
             idempotency: options.idempotency_key,
         };
-        Ok(Written { file, room, blob, _ticket: ticket })
+        Ok(Written { file, room, rest })
+    }
+
+    /// The checksum of content in memory; a longer one is computed where that holds up nobody.
+    async fn checksum(&self, bytes: &Bytes) -> Checksum {
+        if bytes.len() <= HASHED_HERE_BYTES_MAX {
+            return Checksum::of(bytes);
+        }
+        let bytes = bytes.clone();
+        off_thread(&*self.inner.context.disk, move || Checksum::of(&bytes)).await
     }
 
     /// Writes to the volume of the ticket, and to one after the other when volumes fail and the content can be rewound.
     async fn put_somewhere(
         &self,
         path: &BlobPath,
-        content: &mut Content,
+        mut content: Content,
         mut ticket: Ticket,
     ) -> Result<(Ticket, Unrecorded, StoredBlob)> {
         content.mark().await.map_err(|source| Error::Source { source })?;
@@ -176,7 +175,7 @@ impl StoragePool {
         loop {
             let volume = Arc::clone(ticket.volume());
             let blob = Unrecorded::new(&self.inner.residue, &volume, path.clone());
-            let error = match volume.write(path, content, self.inner.durability).await {
+            let error = match volume.write(path, &mut content, self.inner.durability).await {
                 Ok(stored) => {
                     ticket.landed();
                     return Ok((ticket, blob, stored));
@@ -192,7 +191,7 @@ impl StoragePool {
             if !content.rewind().await.map_err(|source| Error::Source { source })? {
                 return Err(error);
             }
-            match self.inner.mounts.place(self.inner.placement, size_hint, &tried) {
+            match self.inner.mounts.place(self.inner.placement, size_hint, &tried, None) {
                 Ok(next) => ticket = next,
                 Err(_) => return Err(error),
             }
@@ -201,7 +200,7 @@ impl StoragePool {
 
     /// Notes what a failed write says about its volume. A full one is not ill: it goes on to be read and drained, and a
     /// fresh measurement tells placement that it is full.
-    async fn judge(&self, volume: &Arc<dyn StorageVolume>, error: &Error) {
+    pub(super) async fn judge(&self, volume: &Arc<dyn StorageVolume>, error: &Error) {
         if error.is_full() {
             self.probe(vec![Arc::clone(volume)]).await;
         } else {
@@ -216,10 +215,10 @@ impl StoragePool {
         for fresh in written {
             match fresh {
                 Fresh::Known(key) => keys.push(Some(key)),
-                Fresh::New(Written { file, room, mut blob, _ticket: ticket }) => {
+                Fresh::New(Written { file, room, rest }) => {
                     keys.push(None);
-                    blob.accepting();
-                    blobs.push((room.key(), blob));
+                    let (blob, ticket) = rest.map(|rest| (rest.blob, rest.ticket)).unzip();
+                    blobs.push((room.key(), blob.map(Unrecorded::accepting)));
                     tickets.push(ticket);
                     files.push((file, room));
                 }
@@ -232,7 +231,7 @@ impl StoragePool {
             Ok(accepted) => accepted,
             Err(error) => {
                 let unknown = matches!(error, Error::Poisoned { outcome: Outcome::Unknown });
-                for (_, blob) in blobs {
+                for blob in blobs.into_iter().filter_map(|(_, blob)| blob) {
                     if unknown { blob.settle() } else { blob.remove().await }
                 }
                 return Err(error);
@@ -242,6 +241,7 @@ impl StoragePool {
         // All that are settled first: removing waits, and may be dropped while it does.
         let mut unwanted = Vec::new();
         for ((key, blob), accepted) in blobs.into_iter().zip(&accepted) {
+            let Some(blob) = blob else { continue };
             if key == *accepted { blob.settle() } else { unwanted.push(blob) }
         }
         for blob in unwanted {
@@ -255,8 +255,8 @@ impl StoragePool {
 /// Removes what a batch wrote before it was refused.
 async fn remove_all(written: Vec<Fresh<Written>>) {
     for fresh in written {
-        if let Fresh::New(file) = fresh {
-            file.blob.remove().await;
+        if let Fresh::New(Written { rest: Some(rest), .. }) = fresh {
+            rest.blob.remove().await;
         }
     }
 }

@@ -1,0 +1,106 @@
+//! Admission of a write: quota, then room for its bytes, then names. Small content goes into the store while that takes
+//! it, everything else to a volume.
+
+use bytes::Bytes;
+use locus_core::{
+    BlobPath, Content, Error, FileKey, InlineLimits, Landing, LogicalDir, NewFile, Reservation, Reserved,
+    Result, Tenant,
+};
+use locus_fs::off_thread;
+
+use super::{StoragePool, WriteOptions, mounts::Ticket};
+
+/// What becomes of one file of a batch.
+pub(super) enum Fresh<T> {
+    /// Its idempotency key was accepted before.
+    Known(FileKey),
+    New(T),
+}
+
+/// A write that was let in: there is room in the quotas and for its bytes.
+pub(super) struct Draft {
+    pub(super) options: WriteOptions,
+    pub(super) directory: LogicalDir,
+    pub(super) room: Reservation,
+    pub(super) intake: Intake,
+}
+
+/// The way that the content of a write takes.
+pub(super) enum Intake {
+    /// Into the store, with its record.
+    Inline { bytes: Bytes, landing: Landing },
+    /// To a volume.
+    Volume { content: Content, ticket: Ticket },
+}
+
+impl StoragePool {
+    /// `left`: what the store takes itself of the rest of the batch.
+    pub(super) async fn admit(
+        &self,
+        tenant: &Tenant,
+        content: Content,
+        options: WriteOptions,
+        left: &mut InlineLimits,
+    ) -> Result<Fresh<Draft>> {
+        let directory = LogicalDir::parse(options.directory.as_deref().unwrap_or_default())?;
+        let named = options.idempotency_key.as_ref();
+        let room = match self.inner.store.reserve(&tenant.id, &directory, named).await? {
+            Reserved::Known(key) => return Ok(Fresh::Known(key)),
+            Reserved::Room(room) => room,
+        };
+        let intake = self.take_in(content, left).await?;
+        NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
+        Ok(Fresh::New(Draft { options, directory, room, intake }))
+    }
+
+    async fn take_in(&self, content: Content, left: &mut InlineLimits) -> Result<Intake> {
+        let (mut content, short) = self.take_short(content, left).await?;
+        if let Some(bytes) = short {
+            if let Some(landing) = self.inner.store.land(bytes.len() as u64) {
+                return Ok(Intake::Inline { bytes, landing });
+            }
+            content = bytes.into();
+        }
+        let ticket = self.place(content.size_hint(), None).await?;
+        Ok(Intake::Volume { content, ticket })
+    }
+
+    /// The content in memory, when it is small. What is brought into memory counts against the batch.
+    async fn take_short(
+        &self,
+        mut content: Content,
+        left: &mut InlineLimits,
+    ) -> Result<(Content, Option<Bytes>)> {
+        let limit = left.content_bytes_max.min(left.batch_bytes_max);
+        let announced = content.size_hint();
+        if left.content_bytes_max == 0 || announced.is_some_and(|length| length > limit) {
+            return Ok((content, None));
+        }
+        let max = usize::try_from(limit).unwrap_or(usize::MAX);
+        let short = if content.is_blocking() {
+            let work = move || {
+                let short = content.take_short_blocking(max);
+                (content, short)
+            };
+            let (back, short) = off_thread(&*self.inner.context.disk, work).await;
+            content = back;
+            short
+        } else {
+            content.take_short(max).await
+        };
+        let short = short.map_err(|source| Error::Source { source })?;
+        let in_memory = short.as_ref().map_or(limit, |bytes| bytes.len() as u64);
+        left.batch_bytes_max = left.batch_bytes_max.saturating_sub(in_memory);
+        Ok((content, short))
+    }
+
+    /// A volume for content of about `size_hint` bytes; with `path_of` one that gives this blob a path.
+    pub(super) async fn place(&self, size_hint: Option<u64>, path_of: Option<&BlobPath>) -> Result<Ticket> {
+        let choose = || self.inner.mounts.place(self.inner.placement, size_hint, &[], path_of);
+        match choose() {
+            // Better a volume that failed a write and may be well again than none.
+            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
+            answer => answer,
+        }
+    }
+}
