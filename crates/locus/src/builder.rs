@@ -144,6 +144,21 @@ impl Builder {
         self.change(move |settings| settings.journal.segment_size = bytes)
     }
 
+    /// Longest content that rests in the journal, in bytes: one sync makes content and record durable, shared by all who
+    /// write at that moment, and the file has no path. Longer ones are files on volumes. Default 64 KiB, at most a
+    /// sixteenth of the segment size; 0: every content is a file on a volume. What is in the journal already stays
+    /// readable whatever this says.
+    pub fn inline_content_max(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.journal.inline_content_max = bytes)
+    }
+
+    /// Most bytes of journal segments that contents may occupy, at least four segments. Beyond it small contents go to
+    /// volumes too, and some that are in the journal are moved there. Default 10 % of what is free on the disk of the data
+    /// directory at the start, at least 1 GiB, never more than half of it.
+    pub fn landing_zone_max(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.journal.landing_zone_max = Some(bytes))
+    }
+
     /// Longest time that anything written stays unsynced. Default 1 s.
     pub fn max_unsynced(self, time: Duration) -> Self {
         self.change(move |settings| settings.store.max_unsynced = time)

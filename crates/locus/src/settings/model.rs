@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::unit;
 
+/// How many times the longest content of the journal a segment must hold.
+const CONTENTS_PER_SEGMENT_MIN: u64 = 16;
+
+/// Fewest segments of the landing zone.
+const ZONE_SEGMENTS_MIN: u64 = 4;
+
 /// Every setting, as plain data. `Default` gives the defaults; `docs/settings.md` lists them.
 ///
 /// ```
@@ -101,6 +107,7 @@ pub struct JournalSettings {
     pub inline_content_max: u64,
     /// Most bytes of segments that contents may occupy, at least four segments. Unset: 10 % of what is free on the disk of
     /// `store.data_dir` at the start, at least 1 GiB, never more than half of it.
+    #[serde(with = "unit::option")]
     pub landing_zone_max: Option<u64>,
     /// Most bytes of records that wait in memory to be written; beyond them callers wait. Default 8 MiB.
     #[serde(with = "unit")]
@@ -291,7 +298,37 @@ impl Settings {
         size_between("store.max_unsynced_size", self.store.max_unsynced_size, 1 << 20, 1 << 40)?;
         size_between("journal.segment_size", self.journal.segment_size, 1 << 20, 1 << 30)?;
         size_between("journal.pending_max", self.journal.pending_max, 64 << 10, 1 << 40)?;
-        size_between("journal.checkpoint_size", self.journal.checkpoint_size, 64 << 10, 1 << 40)
+        size_between("journal.checkpoint_size", self.journal.checkpoint_size, 64 << 10, 1 << 40)?;
+        self.check_landing_zone()
+    }
+
+    fn check_landing_zone(&self) -> Result<()> {
+        let JournalSettings { segment_size, inline_content_max, landing_zone_max, .. } = self.journal;
+        let (longest, least) = (segment_size / CONTENTS_PER_SEGMENT_MIN, segment_size * ZONE_SEGMENTS_MIN);
+        let text = unit::size_text;
+        if inline_content_max > longest {
+            return invalid(
+                "journal.inline_content_max",
+                format!(
+                    "is {}, more than a sixteenth of journal.segment_size, which is {}: use at most {}",
+                    text(inline_content_max),
+                    text(segment_size),
+                    text(longest)
+                ),
+            );
+        }
+        match landing_zone_max {
+            Some(zone) if zone < least => invalid(
+                "journal.landing_zone_max",
+                format!(
+                    "is {}, less than four segments of journal.segment_size, which is {}: use at least {}",
+                    text(zone),
+                    text(segment_size),
+                    text(least)
+                ),
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn check_leases(&self) -> Result<()> {
@@ -402,6 +439,12 @@ mod tests {
     #[case::deliveries("leases.max_deliveries", |s: &mut Settings| s.leases.max_deliveries = Some(2))]
     #[case::segment_too_small("journal.segment_size", |s: &mut Settings| s.journal.segment_size = 4096)]
     #[case::segment_too_large("journal.segment_size", |s: &mut Settings| s.journal.segment_size = 2 << 30)]
+    #[case::inline_too_large("journal.inline_content_max", |s: &mut Settings| s.journal.inline_content_max = (4 << 20) + 1)]
+    #[case::segment_too_small_for_inline("journal.inline_content_max", |s: &mut Settings| {
+        (s.journal.segment_size, s.journal.inline_content_max) = (1 << 20, (64 << 10) + 1);
+    })]
+    #[case::zone_too_small("journal.landing_zone_max", |s: &mut Settings| s.journal.landing_zone_max = Some((256 << 20) - 1))]
+    #[case::no_zone("journal.landing_zone_max", |s: &mut Settings| s.journal.landing_zone_max = Some(0))]
     #[case::unsynced("store.max_unsynced", |s: &mut Settings| s.store.max_unsynced = Duration::ZERO)]
     #[case::data_dir("store.data_dir", |s: &mut Settings| s.store.data_dir = PathBuf::new())]
     #[case::timeout("leases.visibility_timeout", |s: &mut Settings| s.leases.visibility_timeout = Duration::ZERO)]
@@ -420,6 +463,16 @@ mod tests {
             Error::InvalidSetting { name: refused, .. } => assert_eq!(refused, name),
             other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn a_landing_zone_of_four_segments_and_contents_of_a_sixteenth_of_one_are_taken() {
+        let mut settings = Settings::default();
+        settings.journal.inline_content_max = 4 << 20;
+        settings.journal.landing_zone_max = Some(256 << 20);
+        settings.check().unwrap();
+        settings.journal.inline_content_max = 0;
+        settings.check().unwrap();
     }
 
     fn quota(pattern: &str) -> DirectoryQuota {

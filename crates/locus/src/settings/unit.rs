@@ -1,7 +1,7 @@
 //! Sizes in settings: `64 MiB`, `4 GB`, or a plain number of bytes.
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serializer};
 
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
@@ -19,10 +19,26 @@ pub(crate) fn serialize<S: Serializer>(bytes: &u64, to: S) -> Result<S::Ok, S::E
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     // A number and a text alike: the environment knows only texts.
-    let text = String::deserialize(from)?;
+    parse(&String::deserialize(from)?)
+}
+
+fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
     match text.trim().parse::<ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
-        Err(why) => Err(D::Error::custom(format!("{text:?} is no size such as \"64 MiB\": {why}"))),
+        Err(why) => Err(E::custom(format!("{text:?} is no size such as \"64 MiB\": {why}"))),
+    }
+}
+
+/// A size that may be unset.
+pub(crate) mod option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        bytes.map(super::size_text).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        Option::<String>::deserialize(from)?.map(|text| super::parse(&text)).transpose()
     }
 }
 

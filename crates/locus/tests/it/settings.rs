@@ -73,7 +73,21 @@ fn what_is_commented_out_in_the_settings_file_can_be_commented_in() {
     assert_eq!(settings.volumes.len(), 1);
     assert_eq!(settings.tenants[0].properties["city"], "Graz");
     assert_eq!(settings.quotas.directories[0].max_files, 10_000);
+    assert_eq!(settings.journal.landing_zone_max, Some(4 << 30));
     assert!(settings.quotas.global.is_some() && settings.leases.max_deliveries.is_some());
+}
+
+#[test]
+fn sizes_are_written_as_text_also_where_they_may_be_unset() {
+    let mut settings = Settings::default();
+    let written = |settings: &Settings| serde_json::to_value(settings).unwrap()["journal"].clone();
+    assert!(written(&settings)["landing_zone_max"].is_null());
+    settings.journal.landing_zone_max = Some(4 << 30);
+    let journal = written(&settings);
+    assert_eq!(journal["landing_zone_max"], "4 GiB");
+    assert_eq!(journal["inline_content_max"], "64 KiB");
+    let read: Settings = serde_json::from_value(serde_json::json!({ "journal": journal })).unwrap();
+    assert_eq!(read, settings);
 }
 
 #[test]
@@ -102,6 +116,8 @@ fn the_environment_wins_over_the_file() {
             ("LOCUS__LEASES__VISIBILITY_TIMEOUT", "90s"),
             ("LOCUS__QUOTAS__TENANT", "7"),
             ("LOCUS__JOURNAL__PENDING_MAX", "1048576"),
+            ("LOCUS__JOURNAL__INLINE_CONTENT_MAX", "0"),
+            ("LOCUS__JOURNAL__LANDING_ZONE_MAX", "8 MiB"),
             ("LOCUS__RETRY__EXPONENTIAL", "false"),
             ("LOCUS__STORE__DURABILITY", "buffered"),
             ("LOCUSX__STORE__NONSENSE", "1"),
@@ -111,6 +127,8 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(settings.leases.visibility_timeout, Duration::from_secs(90));
     assert_eq!(settings.journal.segment_size, 2 << 20);
     assert_eq!(settings.journal.pending_max, 1 << 20);
+    assert_eq!(settings.journal.inline_content_max, 0);
+    assert_eq!(settings.journal.landing_zone_max, Some(8 << 20));
     assert_eq!(settings.quotas.tenant, Some(7));
     assert!(!settings.retry.exponential);
     assert_eq!(settings.store.durability, locus::Durability::Buffered);
@@ -138,6 +156,9 @@ fn relative_paths_are_relative_to_the_file() {
 #[case::wrong_kind("[store]\nidempotency_max = \"many\"", &[], "store.idempotency_max")]
 #[case::no_time("[leases]\nvisibility_timeout = \"soon\"", &[], "leases.visibility_timeout")]
 #[case::no_size("", &[("LOCUS__JOURNAL__SEGMENT_SIZE", "big")], "journal.segment_size")]
+#[case::no_optional_size("[journal]\nlanding_zone_max = \"some\"", &[], "journal.landing_zone_max")]
+#[case::inline_too_large("[journal]\ninline_content_max = \"5 MiB\"", &[], "journal.inline_content_max")]
+#[case::zone_too_small("[journal]\nlanding_zone_max = \"100 MiB\"", &[], "journal.landing_zone_max")]
 #[case::no_durability("[store]\ndurability = \"maybe\"", &[], "store.durability")]
 #[case::unknown_in_a_list("[[volumes]]\nid = \"a\"\npath = \"x\"\ndepth = 3", &[], "volumes")]
 #[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]

@@ -5,7 +5,7 @@ use std::{fs::File, path::Path, time::Duration};
 use locus::{Disk, OsDisk, prelude::*};
 use rstest::rstest;
 
-use crate::support::{builder, in_time, open, setting_of, write};
+use crate::support::{builder, in_time, open, open_without_inline, setting_of, write};
 
 #[tokio::test]
 async fn b86_the_same_builder_run_twice_on_one_directory_is_no_contradiction() {
@@ -23,6 +23,8 @@ async fn b86_the_same_builder_run_twice_on_one_directory_is_no_contradiction() {
 #[rstest]
 #[case::deliveries("leases.max_deliveries", |b: locus::Builder| b.max_deliveries(2))]
 #[case::segment("journal.segment_size", |b: locus::Builder| b.segment_size(5))]
+#[case::inline("journal.inline_content_max", |b: locus::Builder| b.inline_content_max(5 << 20))]
+#[case::landing_zone("journal.landing_zone_max", |b: locus::Builder| b.landing_zone_max(5))]
 #[case::glob("quotas.directories[*/invoices/*]", |b: locus::Builder| b.directory_quota("*/invoices/*", 10))]
 #[case::volume("volumes[vol-001]", |b: locus::Builder| b.add_volume(LocalVolume::new("vol-001", "elsewhere")))]
 #[case::unsynced("store.max_unsynced", |b: locus::Builder| b.max_unsynced(Duration::ZERO))]
@@ -143,7 +145,7 @@ async fn b81_a_volume_of_another_store_is_refused() {
 #[tokio::test]
 async fn the_empty_mount_point_of_a_volume_with_files_is_unavailable_not_empty() {
     let temp = tempfile::tempdir().unwrap();
-    let (locus, acme) = open(temp.path()).await;
+    let (locus, acme) = open_without_inline(temp.path()).await;
     let key = write(&locus, &acme, "on the disk").await;
     locus.shutdown().await.unwrap();
     let (mounted, away) = (temp.path().join("vol-001"), temp.path().join("away"));
@@ -157,7 +159,7 @@ async fn the_empty_mount_point_of_a_volume_with_files_is_unavailable_not_empty()
     );
     std::fs::remove_dir(&mounted).unwrap();
     OsDisk.rename(&away, &mounted).unwrap();
-    let (locus, acme) = open(temp.path()).await;
+    let (locus, acme) = open_without_inline(temp.path()).await;
     locus.pool().read(&acme, &key).await.unwrap();
     locus.shutdown().await.unwrap();
 }

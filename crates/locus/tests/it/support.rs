@@ -13,7 +13,16 @@ pub(crate) fn builder(dir: &Path) -> Builder {
 }
 
 pub(crate) async fn open(dir: &Path) -> (Locus, TenantContext) {
-    let locus = builder(dir).build().await.expect("a good builder");
+    open_with(builder(dir)).await
+}
+
+/// As [`open`], every content a file on the volume.
+pub(crate) async fn open_without_inline(dir: &Path) -> (Locus, TenantContext) {
+    open_with(builder(dir).inline_content_max(0)).await
+}
+
+pub(crate) async fn open_with(builder: Builder) -> (Locus, TenantContext) {
+    let locus = builder.build().await.expect("a good builder");
     let acme = locus.tenants().get("acme").await.expect("the builder's tenant");
     (locus, acme)
 }
