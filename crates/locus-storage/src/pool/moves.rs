@@ -171,7 +171,7 @@ impl StoragePool {
 }
 
 /// Does `work` to its end, also when this future is dropped, as far as a runtime runs here.
-async fn undisturbed(work: impl Future<Output = ()> + Send + 'static) {
+pub(super) async fn undisturbed(work: impl Future<Output = ()> + Send + 'static) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(work).await),
         Err(_) => work.await,

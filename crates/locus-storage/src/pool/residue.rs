@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, Knowledge, StorageVolume, Upkeep, VolumeId};
+use locus_core::{BlobPath, FileRecord, Knowledge, Place, StorageVolume, TenantId, Upkeep, VolumeId};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
-use super::StoragePool;
+use super::{StoragePool, moves::undisturbed};
 
 /// Most residue that a pool remembers. What is beyond is left to the sweep of leftovers.
 pub const RESIDUE_MAX: usize = 4_096;
@@ -100,12 +100,37 @@ impl StoragePool {
                 Knowledge::InFlight => {}
                 Knowledge::Unknown => {
                     if let Some(volume) = self.inner.mounts.get(&residue.volume) {
-                        self.inner.residue.retry(&*volume, &residue).await;
+                        self.tidy(volume, residue).await;
                     }
                 }
             }
         }
         self.inner.residue.entries.lock().len()
+    }
+
+    /// Tries to remove one residue that no record names, as long as none can come to name it meanwhile: content that
+    /// rests in the store may be moved to this very name at any moment, so it is removed under the right to do that.
+    async fn tidy(&self, volume: Arc<dyn StorageVolume>, residue: Residue) {
+        let (owner, key) = (&residue.blob.owner, residue.blob.key);
+        let tenant = owner.as_str().split('+').next().unwrap_or_default();
+        let Ok(tenant) = TenantId::parse(tenant) else { return };
+        if let Some(moving) = self.inner.store.begin_move(&tenant, &key) {
+            let (list, right) = (Arc::clone(&self.inner.residue), self.inner.moves.right(moving));
+            return undisturbed(async move {
+                list.retry(&*volume, &residue).await;
+                drop(right);
+            })
+            .await;
+        }
+        let stays_unnamed = |record: &FileRecord| match &record.place {
+            Place::Volume(id) => *id != residue.volume,
+            _ => record.info.status.is_over(), // else it is being moved
+        };
+        if let Ok(record) = self.inner.store.get(&tenant, &key).await
+            && record.as_ref().is_none_or(stays_unnamed)
+        {
+            self.inner.residue.retry(&*volume, &residue).await;
+        }
     }
 }
 

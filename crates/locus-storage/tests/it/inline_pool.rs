@@ -26,7 +26,7 @@ use locus_core::{
     Stored, TenantContext, TenantId, Timestamp, Usage, VolumeId,
 };
 use locus_fs::{LocalVolume, VolumeContext};
-use locus_storage::{SpillReport, StoragePool, VolumeRegistry, WriteOptions};
+use locus_storage::{EngineOptions, SpillReport, StoragePool, VolumeRegistry, WriteOptions};
 use locus_tenant::TenantDirectory;
 use locus_testkit::{Fault, ManualClock, OpKind, SeededEntropy, SimDisk, Stepper};
 use parking_lot::Mutex;
@@ -34,8 +34,8 @@ use rstest::rstest;
 use tokio::{io::ReadBuf, sync::Notify};
 
 use crate::{
-    bench::{poll_once, vol},
-    world::files_below,
+    bench::{Bench, Hang, Hanging, poll_once, vol},
+    world::{World, files_below},
 };
 
 /// Longest content that the shelf takes.
@@ -846,6 +846,66 @@ fn a_move_by_the_store_itself_is_looked_after_by_the_clock() {
     drop(theirs);
     rig.clock.advance(Duration::from_millis(100));
     rig.run(ours).unwrap();
+}
+
+// ---- residue of moves, over the real store ------------------------------------------------------------------------
+
+/// An engine that takes small content itself, with one volume, whose file waits in the middle of a move.
+fn hung_move() -> (Bench, Arc<Hanging>, FileKey) {
+    let mut world = World::new(1, EngineOptions::default()).with_inline(1_024);
+    world.volumes = 1;
+    let engine = world.open().unwrap();
+    let (pool, scheduler) = (engine.pool.clone(), engine.scheduler.clone());
+    let (acme, other) = (engine.tenants[0].clone(), engine.tenants[1].clone());
+    let mut bench = Bench { world, engine, pool, scheduler, acme, other };
+    let hanging = bench.hanging(0);
+    let key = bench.write("hello");
+    hanging.hang(Hang::After);
+    let given_up = materialize(&bench, key);
+    assert!(bench.poll(10, given_up).is_none());
+    hanging.go();
+    (bench, hanging, key)
+}
+
+fn materialize(bench: &Bench, key: FileKey) -> impl Future<Output = Result<PathBuf>> + 'static {
+    let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
+    async move { pool.materialize(&acme, &key).await }
+}
+
+fn tidy(bench: &mut Bench) -> usize {
+    let (pool, store) = (bench.pool.clone(), bench.engine.store.clone());
+    bench.run(async move { pool.tidy_residue(&*store).await })
+}
+
+#[test]
+fn b88_what_a_move_that_was_given_up_left_is_removed() {
+    let (mut bench, _, key) = hung_move();
+    assert_eq!((bench.blobs(), bench.pool.residue().len()), (vec![key], 1));
+    assert_eq!(tidy(&mut bench), 0);
+    assert!(bench.blobs().is_empty());
+    assert_eq!(bench.read(key).unwrap(), b"hello");
+}
+
+#[test]
+fn b88_what_a_move_that_was_given_up_left_is_adopted_by_the_next_and_then_not_removed() {
+    let (mut bench, _, key) = hung_move();
+    let again = materialize(&bench, key);
+    bench.run(again).unwrap();
+    assert_eq!((tidy(&mut bench), bench.blobs()), (0, vec![key]));
+    assert_eq!(bench.read(key).unwrap(), b"hello");
+}
+
+#[test]
+fn b88_residue_under_the_name_of_a_move_under_way_is_left_to_that() {
+    let (mut bench, hanging, key) = hung_move();
+    hanging.hang(Hang::Before);
+    let mut again = Box::pin(materialize(&bench, key));
+    assert!(poll_once(again.as_mut()).is_pending());
+    assert_eq!((tidy(&mut bench), bench.blobs()), (1, vec![key]));
+    hanging.go();
+    bench.run(again).unwrap();
+    assert_eq!((tidy(&mut bench), bench.blobs()), (0, vec![key]));
+    assert_eq!(bench.read(key).unwrap(), b"hello");
 }
 
 // ---- spilling ---------------------------------------------------------------------------------------------------
