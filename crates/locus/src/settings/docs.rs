@@ -57,7 +57,7 @@ const ROWS: &[Row] = &[
     Row { name: "journal.landing_zone_max", unit: SIZE, default: |s| s.journal.landing_zone_max.and_then(size), example: "\"4 GiB\"",
         meaning: "Most bytes of segments that contents may occupy, at least four of journal.segment_size; beyond it contents go to volumes. Unset: 10 % of what is free on the disk of store.data_dir at the start, at least 1 GiB, never more than half of it." },
     Row { name: "journal.pending_max", unit: SIZE, default: |s| size(s.journal.pending_max), example: "",
-        meaning: "Most bytes of records that wait in memory to be written; beyond them callers wait. 64 KiB to 1 TiB." },
+        meaning: "Most bytes of records that wait in memory to be written; beyond them callers wait. 64 KiB to 256 MiB." },
     Row { name: "journal.checkpoint_size", unit: SIZE, default: |s| size(s.journal.checkpoint_size), example: "",
         meaning: "A checkpoint is due when the log since the last one is longer than this and than that checkpoint. 64 KiB to 1 TiB." },
     Row { name: "retry.max_retries", unit: COUNT, default: |s| number(s.retry.max_retries), example: "",

@@ -297,7 +297,7 @@ impl Settings {
         longer_than_zero("background.residue_interval", self.background.residue_interval)?;
         size_between("store.max_unsynced_size", self.store.max_unsynced_size, 1 << 20, 1 << 40)?;
         size_between("journal.segment_size", self.journal.segment_size, 1 << 20, 1 << 30)?;
-        size_between("journal.pending_max", self.journal.pending_max, 64 << 10, 1 << 40)?;
+        size_between("journal.pending_max", self.journal.pending_max, 64 << 10, 256 << 20)?;
         size_between("journal.checkpoint_size", self.journal.checkpoint_size, 64 << 10, 1 << 40)?;
         self.check_landing_zone()
     }

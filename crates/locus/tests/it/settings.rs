@@ -163,6 +163,7 @@ fn relative_paths_are_relative_to_the_file() {
 #[case::unknown_in_a_list("[[volumes]]\nid = \"a\"\npath = \"x\"\ndepth = 3", &[], "volumes")]
 #[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]
 #[case::contradiction("[retry]\nmax_retries = 5\n[leases]\nmax_deliveries = 4", &[], "leases.max_deliveries")]
+#[case::pending("[journal]\npending_max = \"257 MiB\"", &[], "journal.pending_max")]
 #[case::range("[journal]\nsegment_size = \"4 KiB\"", &[], "journal.segment_size")]
 #[case::glob("[[quotas.directories]]\npattern = \"*/x\"\nmax_files = 1", &[], "quotas.directories[*/x]")]
 #[case::twice("[[tenants]]\nid = \"a\"\n[[tenants]]\nid = \"a\"", &[], "tenants[a]")]
