@@ -35,9 +35,11 @@ impl Background {
         let upkeep: Arc<dyn Upkeep> = engine.clone();
         let cleanup = StorageCleanup::new(Arc::clone(&sweeper), upkeep, pool.clone());
         let reaper = Arc::clone(&sweeper);
-        let checkpoints = Arc::clone(&engine);
+        let (checkpoints, forwarder, spiller) = (Arc::clone(&engine), Arc::clone(&engine), pool.clone());
         background.spawn(async move { engine.run_barriers().await });
         background.spawn(async move { checkpoints.run_checkpoints().await });
+        background.spawn(async move { forwarder.run_forwarder().await });
+        background.spawn(async move { spiller.run_spiller().await });
         background.spawn(async move { reaper.run_reaper().await });
         background.spawn(async move { sweeper.run_expirer().await });
         background.spawn(remove_leftovers(cleanup, Arc::clone(&clock), settings.residue_interval));

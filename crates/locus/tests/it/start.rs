@@ -184,6 +184,7 @@ async fn b63_inspect_looks_at_a_store_while_it_is_open_and_changes_nothing() {
     let seen = Locus::inspect(temp.path().join("data")).await.unwrap();
     let counts = seen.store.tenants[acme.id()];
     assert_eq!((counts.pending, counts.processing), (1, 1));
+    assert_eq!((seen.store.in_journal, seen.store.volumes.values().sum::<u64>()), (2, 0));
     assert_eq!(seen.tenants.iter().map(|tenant| tenant.id.as_str()).collect::<Vec<_>>(), ["acme"]);
     assert_eq!(seen.volumes.len(), 1);
     assert_eq!(seen.volumes[0].path, temp.path().join("vol-001"));
