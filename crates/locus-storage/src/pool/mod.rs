@@ -14,8 +14,8 @@ mod write;
 use std::sync::Arc;
 
 use locus_core::{
-    Clock, Durability, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place, Result,
-    TenantAccess, TenantContext, TenantManager,
+    Clock, Durability, Error, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place,
+    Result, TenantAccess, TenantContext, TenantId, TenantManager,
 };
 use locus_fs::VolumeContext;
 
@@ -155,6 +155,12 @@ impl StoragePool {
 
     fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {
         self.inner.tenants.check(tenant.id(), access).map(drop)
+    }
+
+    /// The record of a file that is not over.
+    async fn living(&self, tenant: &TenantId, key: &FileKey) -> Result<FileRecord> {
+        let record = self.inner.store.get(tenant, key).await?;
+        record.filter(|record| !record.info.status.is_over()).ok_or(Error::FileNotFound { key: *key })
     }
 
     /// The clock that volumes were opened with.

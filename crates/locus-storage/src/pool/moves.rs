@@ -70,11 +70,6 @@ impl StoragePool {
         }
     }
 
-    async fn living(&self, tenant: &TenantId, key: &FileKey) -> Result<FileRecord> {
-        let record = self.inner.store.get(tenant, key).await?;
-        record.filter(|record| !record.info.status.is_over()).ok_or(Error::FileNotFound { key: *key })
-    }
-
     async fn move_to_path(&self, right: Right) -> Result<PathBuf> {
         let record = right.moving.record().clone();
         let (key, at) = (record.info.key, record.blob());
