@@ -2,7 +2,8 @@
 # Kills a run at random moments, so many times, then lets it finish and checks what it says.
 #   samples/console/kill-loop.sh DIR ROUNDS
 # DIR is the folder to take in. The environment may set LOCUS_CONSOLE (the binary), DATA (a directory that is not there
-# yet), SECONDS_MAX (longest time before a kill) and RUN_ARGS (more arguments).
+# yet), SECONDS_MAX (longest time before a kill) and RUN_ARGS (the other arguments of `run`, for example
+# `--inline 0` or `--landing-zone 4MiB`).
 set -euo pipefail
 
 input=${1:?usage: kill-loop.sh DIR ROUNDS}
@@ -56,7 +57,11 @@ expected=$(find -P "$input" \( -name .git -o -path "$data" -o \( -type d -name t
 left=$(find "$data"/vol-* -type f ! -name .locus-volume)
 [[ -z $left ]] || fail "left on the volumes: $left"
 
-report=$("$binary" status --data "$data" --json | grep -o '"total":{[^}]*}')
+report=$("$binary" status --data "$data" --json)
+for place in in_journal on_volumes; do
+  [[ $(number "$place") -eq 0 ]] || fail "status says that $place is not 0: $report"
+done
+report=$(grep -o '"total":{[^}]*}' <<<"$report")
 for state in pending delayed processing completed permanently_failed deleted bytes; do
   [[ $(number "$state") -eq 0 ]] || fail "status says that $state is not 0: $report"
 done

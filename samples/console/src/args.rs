@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use locus::Durability;
 
@@ -55,6 +56,14 @@ pub(crate) struct RunArgs {
     /// After this many deliveries a file is given up [default: what the settings say, 1000]
     #[arg(long, value_name = "N")]
     pub(crate) max_deliveries: Option<u32>,
+    /// Content up to this size rests in the journal and has no path, for example 64KiB; 0: every content is a file on a
+    /// volume [default: what the settings say, 64 KiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) inline: Option<u64>,
+    /// Most bytes of journal segments that contents may occupy, at least 4MiB. A segment is then an eighth of it, and
+    /// --inline at most a sixteenth of that [default: what the settings say, 10 % of the free disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) landing_zone: Option<u64>,
     /// A settings file; config/locus.toml lists what it may say [default: samples/console/console.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -71,6 +80,10 @@ pub(crate) struct StatusArgs {
     /// One JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>().map(|size| size.as_u64()).map_err(|why| format!("no size such as 64KiB: {why}"))
 }
 
 /// What `Ok` of a write promises, as an argument.

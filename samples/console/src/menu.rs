@@ -17,6 +17,9 @@ use crate::{
     table::{align_numbers, size, table},
 };
 
+/// Too long for the journal.
+const LONG_BYTES: usize = 100 << 10;
+
 const MENU: &str = "
  1  write a file and read it       5  workers that run at the same time
  2  tenants do not see each other  6  a file that fails comes back
@@ -97,11 +100,31 @@ async fn write_and_read(locus: &Locus) -> Result<(), BoxError> {
     println!("   read: {:?}", String::from_utf8_lossy(&content));
     let part = locus.pool().read_range(&acme, &key, 0..5).await?;
     println!("   its first five bytes: {:?}", String::from_utf8_lossy(&part));
-    if let Some(place) = locus.pool().location(&acme, &key).await? {
-        println!("   it is {} and rests in {:?}", place.info.status, place.physical_path);
+    tell_place(locus, &acme, &key).await?;
+    let path = locus.pool().materialize(&acme, &key).await?;
+    println!("   asked for a path, it lies in {} from now on", path.display());
+
+    let long = locus.pool().write(&acme, vec![b'.'; LONG_BYTES], WriteOptions::new()).await?;
+    println!("   another one, of {}:", size(LONG_BYTES as u64));
+    tell_place(locus, &acme, &long).await?;
+    for key in [key, long] {
+        locus.pool().delete(&acme, &key).await?;
     }
-    locus.pool().delete(&acme, &key).await?;
     println!("   deleted");
+    Ok(())
+}
+
+/// Small content rests in the journal, where it has no path; what is longer is a file on a volume.
+async fn tell_place(locus: &Locus, tenant: &TenantContext, key: &FileKey) -> Result<(), BoxError> {
+    let place = locus.pool().location(tenant, key).await?.ok_or("the file is gone")?;
+    let status = place.info.status;
+    match (place.volume_id, place.physical_path) {
+        (Some(volume), Some(path)) => {
+            println!("   it is {status} and lies on {volume}, in {}", path.display());
+        }
+        (Some(volume), None) => println!("   it is {status} and lies on {volume}, which knows no paths"),
+        (None, _) => println!("   it is {status} and rests in the journal: it has no path"),
+    }
     Ok(())
 }
 
@@ -218,6 +241,11 @@ async fn statistics(locus: &Locus) -> Result<(), BoxError> {
     let store = locus.statistics();
     println!("   volumes: {} of {} free", size(free), size(all));
     println!("   journal: {}, {} checkpoints so far", size(store.journal_bytes), store.checkpoints);
+    let (inside, bytes) = (store.files_in_journal, size(store.bytes_in_journal));
+    println!("   files in the journal, without a path: {inside}, of {bytes}");
+    for volume in locus.pool().volumes() {
+        println!("   files on {}, each with a path: {}", volume.id, volume.files);
+    }
     println!("   removed after completion: {} files", locus.cleanup().statistics().completed_removed);
     Ok(())
 }

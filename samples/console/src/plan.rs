@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus::{BoxError, Settings};
+use locus::{BoxError, JournalSettings, Settings};
 use locus_core::Error;
 
 use crate::args::RunArgs;
@@ -21,6 +21,15 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Of the files of the demonstration, so many % fail once.
 const DEMO_FAIL_PERCENT: f64 = 5.0;
+
+/// A landing zone that was asked for has so many segments.
+const SEGMENTS: u64 = 8;
+/// Segments are never smaller.
+const SEGMENT_SIZE_MIN: u64 = 1 << 20;
+/// Segments are a multiple of this, which every disk can write as a whole.
+const SEGMENT_STEP: u64 = 4 << 10;
+/// A segment holds at least so many of the longest contents.
+const CONTENTS_PER_SEGMENT: u64 = 16;
 
 /// What a run is asked to do, checked.
 #[derive(Debug)]
@@ -52,6 +61,8 @@ impl Plan {
             fail_percent: DEMO_FAIL_PERCENT,
             durability: None,
             max_deliveries: None,
+            inline: None,
+            landing_zone: None,
             config: None,
             json: false,
         };
@@ -70,6 +81,12 @@ impl Plan {
         }
         if let Some(deliveries) = args.max_deliveries {
             settings.leases.max_deliveries = Some(deliveries);
+        }
+        if let Some(bytes) = args.inline {
+            settings.journal.inline_content_max = bytes;
+        }
+        if let Some(bytes) = args.landing_zone {
+            divide_landing_zone(&mut settings.journal, bytes);
         }
         let data = match (args.data, &args.config) {
             (Some(data), _) => data,
@@ -100,6 +117,16 @@ impl Plan {
             (name, path)
         })
     }
+}
+
+/// A landing zone of so many bytes: segments of an eighth of it, at most as large as the settings say, and an inline limit
+/// that fits them.
+fn divide_landing_zone(journal: &mut JournalSettings, bytes: u64) {
+    let eighth = bytes / SEGMENTS / SEGMENT_STEP * SEGMENT_STEP;
+    journal.landing_zone_max = Some(bytes);
+    journal.segment_size = eighth.min(journal.segment_size).max(SEGMENT_SIZE_MIN);
+    let longest = journal.segment_size / CONTENTS_PER_SEGMENT;
+    journal.inline_content_max = journal.inline_content_max.min(longest);
 }
 
 fn volume_name(n: u32) -> String {
@@ -137,6 +164,29 @@ fn built_in_settings() -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_landing_zone_is_divided_into_eight_segments_that_hold_sixteen_contents() {
+        for (zone, inline, segment, longest) in [
+            (4 << 20, 64 << 10, 1 << 20, 64 << 10),
+            (8 << 20, 1 << 20, 1 << 20, 64 << 10),
+            (64 << 20, 64 << 10, 8 << 20, 64 << 10),
+            (64 << 20, 1 << 20, 8 << 20, 512 << 10),
+            ((16 << 20) + 999, 0, 2 << 20, 0),
+            (4 << 30, 64 << 10, 64 << 20, 64 << 10),
+        ] {
+            let mut settings = Settings::default();
+            settings.journal.inline_content_max = inline;
+            divide_landing_zone(&mut settings.journal, zone);
+            settings.check().unwrap();
+            let journal = &settings.journal;
+            assert_eq!((journal.segment_size, journal.inline_content_max), (segment, longest), "{zone}");
+            assert_eq!(journal.landing_zone_max, Some(zone));
+        }
+        let mut settings = Settings::default();
+        divide_landing_zone(&mut settings.journal, (4 << 20) - 1);
+        assert!(settings.check().unwrap_err().to_string().contains("journal.landing_zone_max"));
+    }
 
     #[test]
     fn the_built_in_settings_are_those_of_the_file() {

@@ -6,7 +6,13 @@ use locus::{Builder, Clock, SystemClock, prelude::*};
 use locus_core::BoxError;
 
 use crate::{
-    intake::Intake, plan::Plan, progress::Progress, report::Report, stop::Stop, tally::Tally, work::Work,
+    intake::Intake,
+    plan::Plan,
+    progress::Progress,
+    report::{Places, Report},
+    stop::Stop,
+    tally::Tally,
+    work::Work,
 };
 
 /// The property of the first tenant that says how many share the data directory.
@@ -84,11 +90,14 @@ async fn work(plan: &Plan, locus: &Locus) -> Result<Report, BoxError> {
         }
     }
     let interrupted = stop.is_asked();
-    if !interrupted {
+    let places = if interrupted {
+        Places::left_in(&plan.data).await?
+    } else {
         locus.cleanup().settled().await?;
-    }
+        Places::now(locus)
+    };
     progress.end();
-    Ok(Report::new(locus, &tally, before, interrupted))
+    Ok(Report::new(locus, &tally, before, places, interrupted))
 }
 
 /// The tenants that share the files. A source must find its tenant again, so their number stays what it was at first.

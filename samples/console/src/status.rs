@@ -42,6 +42,10 @@ struct Status {
     tenants: BTreeMap<String, Files>,
     /// Of all tenants.
     total: Files,
+    /// Files whose content rests in the journal: they have no path.
+    in_journal: u64,
+    /// Files whose content rests on volumes: each has a path.
+    on_volumes: u64,
     volumes: Vec<Volume>,
     journal_bytes: u64,
     checkpoint_bytes: u64,
@@ -69,6 +73,8 @@ impl Status {
             store: found.store.store.to_string(),
             total: tenants.values().fold(Files::default(), Files::plus),
             tenants,
+            in_journal: found.store.in_journal,
+            on_volumes: found.store.volumes.values().sum(),
             volumes: volumes(found),
             journal_bytes: found.store.journal_bytes,
             checkpoint_bytes: found.store.checkpoint_bytes,
@@ -89,7 +95,7 @@ impl Status {
         align_numbers(&mut files, 1);
         println!("{files}");
 
-        let mut volumes = table(["volume", "path", "disk", "files", "free", "of"]);
+        let mut volumes = table(["files rest on", "path", "disk", "files", "free", "of"]);
         for volume in &self.volumes {
             let path = volume.path.as_ref().map(|path| path.display().to_string());
             volumes.add_row([
@@ -101,6 +107,9 @@ impl Status {
                 volume.total_bytes.map(size).unwrap_or_default(),
             ]);
         }
+        let [in_journal, none] = [self.in_journal.to_string(), String::new()];
+        let without = "small contents: no paths of their own".to_owned();
+        volumes.add_row(["the journal".to_owned(), without, none.clone(), in_journal, none.clone(), none]);
         align_numbers(&mut volumes, 3);
         println!("{volumes}");
         let (journal, checkpoint) = (size(self.journal_bytes), size(self.checkpoint_bytes));

@@ -14,7 +14,8 @@ pub(crate) struct Tally {
     bytes: AtomicU64,
     skipped: AtomicU64,
     forgotten: AtomicU64,
-    processed: AtomicU64,
+    read_in_journal: AtomicU64,
+    read_on_volumes: AtomicU64,
     failed: Mutex<HashSet<FileKey>>,
     mismatched: Mutex<HashSet<FileKey>>,
 }
@@ -35,9 +36,10 @@ impl Tally {
         self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A file was found to be what its source was.
-    pub(crate) fn processed_one(&self) {
-        self.processed.fetch_add(1, Ordering::Relaxed);
+    /// A file was found to be what its source was. Its content rested in the journal, or on a volume.
+    pub(crate) fn processed_one(&self, in_journal: bool) {
+        let place = if in_journal { &self.read_in_journal } else { &self.read_on_volumes };
+        place.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An attempt failed. However often a file fails, it counts once.
@@ -63,7 +65,15 @@ impl Tally {
     }
 
     pub(crate) fn processed(&self) -> u64 {
-        self.processed.load(Ordering::Relaxed)
+        self.read_in_journal() + self.read_on_volumes()
+    }
+
+    pub(crate) fn read_in_journal(&self) -> u64 {
+        self.read_in_journal.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn read_on_volumes(&self) -> u64 {
+        self.read_on_volumes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failed(&self) -> u64 {

@@ -36,7 +36,7 @@ impl Work {
     pub(crate) async fn process(self, file: WorkerFile) -> Result<(), BoxError> {
         match self.check(&file).await {
             Ok(()) => {
-                self.tally.processed_one();
+                self.tally.processed_one(file.location().volume_id.is_none());
                 self.progress.processed_one();
                 Ok(())
             }

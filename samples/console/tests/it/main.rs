@@ -86,6 +86,11 @@ fn a_run_takes_everything_in_and_completes_it() {
         assert_eq!(number(&report, none), 0, "{none} in {report}");
     }
     assert!(number(&report, "bytes") > 3 << 20);
+    // All but the large one were in the journal, and nothing is left anywhere.
+    assert_eq!((number(&report, "read_in_journal"), number(&report, "read_on_volumes")), (201, 1));
+    for none in ["in_journal", "on_volumes", "spilled"] {
+        assert_eq!(number(&report, none), 0, "{none} in {report}");
+    }
     assert_eq!(blobs(&data), Vec::<String>::new());
 
     // Nothing is taken in twice, and what is new is.
@@ -103,6 +108,50 @@ fn a_run_takes_everything_in_and_completes_it() {
 
     let table = Program::status(&data).wait().stdout;
     assert!(table.contains("tenant-4") && table.contains("vol-002"), "{table}");
+    assert!(table.contains("the journal"), "{table}");
+}
+
+#[test]
+fn without_an_inline_limit_every_content_is_a_file_on_a_volume() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    tree(&input, 30);
+    let ended = Program::run(&input, &data).args(["--inline", "0", "--json"]).wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    assert_eq!((number(&report, "files"), number(&report, "completed")), (32, 32));
+    assert_eq!((number(&report, "read_in_journal"), number(&report, "read_on_volumes")), (0, 32));
+    assert_eq!(blobs(&data), Vec::<String>::new());
+
+    // What a limit lets in, to the byte: `content 1` a hundred times.
+    let (limited, data) = (temp.path().join("limited"), temp.path().join("other"));
+    put(&limited.join("short"), &[1; 900]);
+    put(&limited.join("long"), &[1; 901]);
+    let ended = Program::run(&limited, &data).args(["--inline", "900", "--json"]).wait();
+    let report = json(&ended.stdout);
+    assert_eq!((number(&report, "read_in_journal"), number(&report, "read_on_volumes")), (1, 1));
+}
+
+#[test]
+fn b89_a_run_with_a_small_landing_zone_spills_and_completes_everything() {
+    let temp = tempfile::tempdir().unwrap();
+    let (input, data) = (temp.path().join("input"), temp.path().join("data"));
+    for n in 0..300_u32 {
+        put(&input.join(format!("dir-{}/file-{n}", n % 7)), &n.to_le_bytes().repeat(12 << 10));
+    }
+    let settings = settings(temp.path(), "1s"); // every file fails once: all of them wait at the same time
+    let args = ["--landing-zone", "4MiB", "--inline", "1MiB", "--fail-percent", "100", "--config", &settings];
+    let ended = Program::run(&input, &data).args(args).args(["--json"]).wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = json(&ended.stdout);
+    assert_eq!((number(&report, "files"), number(&report, "completed")), (300, 300));
+    assert_eq!((number(&report, "mismatched"), number(&report, "pending")), (0, 0));
+    let (journal, volumes) = (number(&report, "read_in_journal"), number(&report, "read_on_volumes"));
+    assert!(journal > 0 && volumes > 0 && journal + volumes == 300, "{report}");
+    assert!(number(&report, "spilled") > 0, "{report}");
+    assert_eq!((number(&report, "in_journal"), number(&report, "on_volumes")), (0, 0));
+    assert_eq!(blobs(&data), Vec::<String>::new());
+    assert_all_zero(&json(&Program::status(&data).args(["--json"]).wait().stdout));
 }
 
 #[test]
@@ -166,6 +215,8 @@ fn b63_a_run_can_be_looked_at_and_stopped_while_nobody_else_gets_its_directory()
         status.status.success().then(|| number(&json(&status.stdout)["total"], "delayed"))
     };
     running.until(|| delayed() == Some(52));
+    let status = json(&Program::status(&data).args(["--json"]).wait().stdout);
+    assert_eq!((number(&status, "in_journal"), number(&status, "on_volumes")), (51, 1), "{status}");
 
     let second = run().wait();
     assert_eq!(second.status.code(), Some(1));
@@ -179,6 +230,9 @@ fn b63_a_run_can_be_looked_at_and_stopped_while_nobody_else_gets_its_directory()
     let report = json(&ended.stdout);
     assert_eq!((number(&report, "files"), number(&report, "pending")), (52, 52));
     assert_eq!((number(&report, "completed"), number(&report, "retried")), (0, 52));
+    assert_eq!((number(&report, "in_journal"), number(&report, "on_volumes")), (51, 1));
+    let on_volumes: u64 = report["volumes"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(on_volumes, 1);
 }
 
 #[test]
@@ -188,6 +242,9 @@ fn the_tour_shows_every_item_to_a_pipe() {
     let times = |what: &str| toured.stdout.matches(what).count();
     for shown_twice in [
         "read: \"hello, Locus\"",
+        "rests in the journal: it has no path",
+        "asked for a path, it lies in /",
+        "lies on vol-001, in /",
         "globex reads acme's file: there is no file",
         "globex asks for work: None",
         "tenant small is full: 2 of 2 files",
@@ -235,6 +292,11 @@ fn bad_input_is_named_in_one_line() {
     refused(with(&unknown), "leases.max_delivery");
     refused(with(&temp.path().join("absent.toml")), "absent.toml");
     refused(Program::run(&folder, &data).args(["--max-deliveries", "1"]), "leases.max_deliveries");
+    refused(Program::run(&folder, &data).args(["--landing-zone", "4095KiB"]), "journal.landing_zone_max");
+    refused(Program::run(&folder, &data).args(["--landing-zone", "1000TiB"]), "journal.landing_zone_max");
+    refused(Program::run(&folder, &data).args(["--inline", "5MiB"]), "journal.inline_content_max");
+    let unread = Program::run(&folder, &data).args(["--inline", "much"]).wait();
+    assert!(!unread.status.success() && unread.stderr.contains("--inline"), "{}", unread.stderr);
 
     assert!(Program::run(&folder, &data).wait().status.success());
     refused(Program::run(&folder, &data).args(["--tenants", "3"]), "use --tenants 2");
