@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 
 use locus_core::{
-    BlobPage, CleanupStatistics, Cursor, Error, Knowledge, Outcome, Result, StorageVolume, Tidy, TidyReport,
-    VolumeId,
+    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StorageVolume, Tidy, TidyReport, VolumeId,
 };
 use tracing::info;
 
@@ -121,11 +120,11 @@ impl Sweeper {
     ) {
         for found in &page.blobs {
             // Asked in this order: what is said of a key counts only if it was said by a store that knows all.
-            let known = self.upkeep.knows(volume.id(), &found.path.owner, &found.path.key);
-            if known != Knowledge::Unknown || !self.upkeep.is_trustworthy() {
-                continue;
-            }
-            match volume.delete(&found.path).await {
+            let claim = self.upkeep.claim(volume.id(), &found.path.owner, &found.path.key);
+            let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { continue };
+            let deleted = volume.delete(&found.path).await;
+            claim.release();
+            match deleted {
                 Ok(true) => {
                     step.orphans_removed += 1;
                     step.space_freed += found.length;

@@ -44,7 +44,7 @@ pub use store::{
 };
 pub use tenant::{Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};
-pub use upkeep::{CleanupStatistics, Knowledge, Reapable, Upkeep};
+pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, StorageVolume, StoredBlob, Tidy, TidyReport,
     VolumeSet, VolumeStatus,

@@ -33,6 +33,36 @@ pub enum Knowledge {
     Unknown,
 }
 
+/// The right to remove a blob that nothing names: until it is released, nothing comes to name it. Dropped without that (a
+/// removal that was given up may still happen), the name stays unused until the store is opened again.
+#[must_use = "release it when the blob is removed or stays"]
+pub struct Claim(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Claim {
+    /// A claim that holds nothing back: no record will ever name such a blob.
+    pub fn free() -> Self {
+        Self(None)
+    }
+
+    /// A claim that holds something back until `release` runs.
+    pub fn new(release: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(release)))
+    }
+
+    /// The removal is over, one way or the other.
+    pub fn release(self) {
+        if let Some(release) = self.0 {
+            release();
+        }
+    }
+}
+
+impl Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claim").finish_non_exhaustive()
+    }
+}
+
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
@@ -60,6 +90,11 @@ pub trait Upkeep: Debug + Send + Sync {
 
     /// What is known about the blob at `owner` and `key` on `volume`.
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge;
+
+    /// The right to remove that blob, when nothing names it and nothing is about to.
+    fn claim(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Option<Claim> {
+        (self.knows(volume, owner, key) == Knowledge::Unknown).then(Claim::free)
+    }
 
     /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed
     /// on the strength of a missing record.

@@ -213,6 +213,7 @@ impl Journal {
                 drop(files);
                 self.room_changed.notify_waiters();
                 self.pressed.notify_waiters();
+                self.rolled.notify_one(); // a checkpoint may free what the disk has no room for
                 freed || smaller && starving
             }
         }

@@ -220,6 +220,8 @@ impl Journal {
         let shared = Shared::new(&file, 0);
         let current = begin_segment(&config, file, number, end_segment, end, first, end)?;
         current.file.file.sync_data().map_err(Error::io("sync", &current.file.path))?;
+        // With less than the reserve, checkpoints are taken at once, and no file is accepted before.
+        let refused = ready.len() < super::keep::RESERVE_FILES;
         let layout = Layout::new(number, current.file.size, ready);
         let mut table: BTreeMap<u64, Arc<Shared>> = segments
             .iter()
@@ -238,7 +240,7 @@ impl Journal {
                 writing: false,
                 reserved: 0,
                 refusals: 0,
-                refused: false,
+                refused,
                 room_waiters: 0,
                 unsynced_bytes: 0,
                 unsynced_since: None,

@@ -20,6 +20,11 @@ use super::{
 };
 use crate::journal::{Attachment, HELD, Room, Use};
 
+/// A disk without room for what a later checkpoint needs has none for new files.
+fn no_room(why: Error, needed: u64) -> Error {
+    if why.is_full() { Error::InsufficientStorage { required: needed, available: 0 } } else { why }
+}
+
 /// So many remembered writes whose time is over are forgotten by one call, so that its cost is bounded.
 const FADE_MAX: usize = 1_024;
 
@@ -174,6 +179,10 @@ impl EmbeddedStore {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
             _ => attachment_of(parts),
         };
+        if !self.has_spare() {
+            // What is taken in must fit into a checkpoint, or a full disk could not be drained (ENGINE 7).
+            self.grow_spare().await.map_err(|why| no_room(why, self.checkpoint_bytes_max()))?;
+        }
         let bound = self.body_bound(&tenant, &changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
         landings.into_iter().for_each(|landing| room.join(landing));

@@ -3,7 +3,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use locus_core::{
@@ -30,6 +33,10 @@ use crate::{
 const SLICE: u32 = 4_096;
 /// Written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Most bytes of a remembered write,
+const SAVED_WRITE_BYTES: u64 = 72;
+/// and of a limit.
+const SAVED_LIMIT_BYTES: u64 = 1_200;
 /// Largest frame that is believed.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
 /// So many full-sized segments may wait for a checkpoint.
@@ -37,7 +44,15 @@ const SEGMENTS_WAITING: u64 = 4;
 const MAGIC: [u8; 8] = *b"LOCUSCKP";
 const FORMAT: u32 = 1;
 const HEAD_BYTES: u64 = 16;
-const TEMPORARY: &str = "checkpoint.new";
+/// The file that the next checkpoint is written into. It and the others of the three (two checkpoints are kept) are there
+/// before they are needed, and as long as a checkpoint may become, so that a full disk does not keep one from being taken.
+const SPARE: &str = "checkpoint.new";
+/// Others, as long as fewer than two checkpoints are kept.
+const MORE_SPARES: [&str; 2] = ["checkpoint.new1", "checkpoint.new2"];
+/// Checkpoints that are kept.
+const KEPT: usize = 2;
+/// Smallest spare file.
+const SPARE_BYTES_MIN: u64 = 256 << 10;
 
 /// A part of a checkpoint, each with its own checksum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,6 +217,8 @@ impl SavedEntry {
 pub(crate) struct Checkpoints {
     inner: Mutex<Inner>,
     one: tokio::sync::Mutex<()>,
+    /// Length of the shortest of their files.
+    spare_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -218,7 +235,12 @@ struct Inner {
 impl Checkpoints {
     pub(crate) fn new(kept: Vec<(u64, Lsn)>, next: u64, bytes: u64) -> Self {
         let inner = Inner { kept, next, bytes, taken: 0, appended_bytes: 0 };
-        Self { inner: Mutex::new(inner), one: tokio::sync::Mutex::new(()) }
+        Self { inner: Mutex::new(inner), one: tokio::sync::Mutex::default(), spare_bytes: AtomicU64::new(0) }
+    }
+
+    /// The numbers of those that are kept.
+    fn numbers(&self) -> Vec<u64> {
+        self.inner.lock().kept.iter().map(|(number, _)| *number).collect()
     }
 
     /// How many were taken, and the bytes of the newest.
@@ -254,15 +276,9 @@ struct FrameWriter {
 impl FrameWriter {
     async fn create(disk: &Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
         let (inner, at) = (Arc::clone(disk), path.clone());
-        let file = locus_fs::off_thread(&**disk, move || {
-            match inner.remove_file(&at) {
-                Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
-                _ => {}
-            }
-            inner.create_new(&at)
-        })
-        .await
-        .map_err(Error::io("create", &path))?;
+        let file = locus_fs::off_thread(&**disk, move || open_or_create(&*inner, &at))
+            .await
+            .map_err(Error::io("create", &path))?;
         let mut buffer = Vec::with_capacity(CHUNK_BYTES);
         buffer.extend_from_slice(&MAGIC);
         buffer.extend_from_slice(&FORMAT.to_le_bytes());
@@ -322,9 +338,10 @@ impl EmbeddedStore {
         }
         let dir = journal_dir(&self.config.dir);
         let appended_bytes = self.journal.appended_bytes();
+        let before = self.checkpoint_bytes_max();
         let begin = self.journal.last_appended().next();
         let stamp = self.clock.stamp();
-        let mut writer = FrameWriter::create(&self.config.disk, dir.join(TEMPORARY)).await?;
+        let mut writer = FrameWriter::create(&self.config.disk, dir.join(SPARE)).await?;
         let head =
             Frame::Head { store: self.id, begin, epoch: self.epoch, wall: stamp.wall, time: stamp.time };
         writer.push(&head).await?;
@@ -372,6 +389,9 @@ impl EmbeddedStore {
         writer.push(&Frame::End { end, durable: self.journal.durable(), entries: count }).await?;
         writer.flush(true).await?;
         let bytes = writer.offset;
+        // Whatever was taken in or went meanwhile, it is bounded by what was there before and what is there after.
+        let bound = before + self.checkpoint_bytes_max();
+        debug_assert!(bytes <= bound, "a checkpoint of {bytes} bytes where {bound} were thought to suffice");
         let number = self.checkpoints.inner.lock().next;
         let (disk, from, to, at) =
             (Arc::clone(&self.config.disk), writer.path.clone(), checkpoint_path(&dir, number), dir.clone());
@@ -388,24 +408,81 @@ impl EmbeddedStore {
             inner.bytes = bytes;
             inner.taken += 1;
             inner.appended_bytes = appended_bytes;
-            let excess = inner.kept.len().saturating_sub(2);
+            let excess = inner.kept.len().saturating_sub(KEPT);
             let drop: Vec<_> = inner.kept.drain(..excess).collect();
-            let older = (inner.kept.len() == 2).then(|| inner.kept[0].1);
+            let older = (inner.kept.len() == KEPT).then(|| inner.kept[0].1);
             (drop, older)
         };
         let (disk, journal) = (Arc::clone(&self.config.disk), Arc::clone(&self.journal));
         let at = dir.clone();
+        let kept = self.checkpoints.numbers().len();
         let freed = locus_fs::off_thread(&*self.config.disk, move || {
-            for (number, _) in drop {
-                let path = checkpoint_path(&at, number);
-                if let Err(source) = disk.remove_file(&path) {
-                    warn!(path = %path.display(), error = %source, "old checkpoint not removed");
+            // The next one is written over what is needed no more.
+            let mut free: Vec<PathBuf> =
+                drop.iter().map(|(number, _)| checkpoint_path(&at, *number)).collect();
+            if free.is_empty() {
+                free.extend(MORE_SPARES.get(KEPT - kept.min(KEPT)).map(|name| at.join(name)));
+            }
+            let mut free = free.into_iter();
+            let renamed = free.next().map(|path| (disk.rename(&path, &at.join(SPARE)), path));
+            let removed = free.map(|path| (disk.remove_file(&path), path));
+            for (done, path) in renamed.into_iter().chain(removed) {
+                if let Err(source) = done {
+                    warn!(path = %path.display(), error = %source, "file of an old checkpoint not put aside");
                 }
             }
             older.map_or(0, |older| journal.retire(older))
         })
         .await;
+        if let Err(why) = self.grow_files().await {
+            warn!(error = %why, source = ?std::error::Error::source(&why), "no room for the next checkpoint yet");
+        }
         debug!(%begin, %end, entries = count, bytes, freed, "checkpoint taken");
+        Ok(())
+    }
+
+    /// Most bytes that a checkpoint taken now would have.
+    pub(super) fn checkpoint_bytes_max(&self) -> u64 {
+        let remembered = self.places.remembered.load(Ordering::Acquire) * SAVED_WRITE_BYTES;
+        let limits = self.limits.read().set_at_run_time().count() as u64 * SAVED_LIMIT_BYTES;
+        self.places.saved_bytes() + remembered + limits + SPARE_BYTES_MIN / 4
+    }
+
+    /// Whether the next checkpoint surely finds room, also on a full disk.
+    pub(super) fn has_spare(&self) -> bool {
+        self.checkpoint_bytes_max() <= self.checkpoints.spare_bytes.load(Ordering::Acquire)
+    }
+
+    /// Makes the file of the next checkpoint long enough, with half as much to spare.
+    ///
+    /// # Errors
+    /// When the disk has no room for that.
+    pub(super) async fn grow_spare(&self) -> Result<()> {
+        let _one = self.checkpoints.one.lock().await;
+        if self.has_spare() {
+            return Ok(()); // somebody else made it
+        }
+        self.grow_files().await
+    }
+
+    async fn grow_files(&self) -> Result<()> {
+        let needed = self.checkpoint_bytes_max();
+        let dir = journal_dir(&self.config.dir);
+        let kept = self.checkpoints.numbers();
+        let spares = [SPARE].into_iter().chain(MORE_SPARES).take(KEPT + 1 - kept.len().min(KEPT));
+        let mut paths: Vec<PathBuf> = spares.map(|name| dir.join(name)).collect();
+        paths.extend(kept.into_iter().map(|number| checkpoint_path(&dir, number)));
+        let disk = Arc::clone(&self.config.disk);
+        let bytes = locus_fs::off_thread(&*self.config.disk, move || {
+            let mut least = u64::MAX;
+            for path in paths {
+                least = least.min(grow(&*disk, &path, needed)?);
+            }
+            disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+            Ok::<_, Error>(least)
+        })
+        .await?;
+        self.checkpoints.spare_bytes.store(bytes, Ordering::Release);
         Ok(())
     }
 
@@ -427,6 +504,32 @@ impl EmbeddedStore {
         let last = writes.last()?.hash;
         Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
     }
+}
+
+fn open_or_create(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
+    match disk.open(path, true) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => disk.create_new(path),
+        opened => opened,
+    }
+}
+
+/// Makes a file at least `needed` bytes long, every byte of it written. Says how long it is.
+fn grow(disk: &dyn Disk, path: &Path, needed: u64) -> Result<u64> {
+    let failed = |source| Error::io("make room for a checkpoint in", path)(source);
+    let file = open_or_create(disk, path).map_err(failed)?;
+    let mut size = file.len().map_err(failed)?;
+    if size >= needed {
+        return Ok(size);
+    }
+    let wanted = (needed + needed / 2).next_multiple_of(SPARE_BYTES_MIN);
+    let zeros = vec![0; CHUNK_BYTES];
+    while size < wanted {
+        let part = (wanted - size).min(CHUNK_BYTES as u64);
+        file.write_at(&zeros[..part as usize], size).map_err(failed)?;
+        size += part;
+    }
+    file.sync_data().map_err(failed)?;
+    Ok(size)
 }
 
 // ---- loading ----------------------------------------------------------------------------------------------------
@@ -462,9 +565,9 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Removes a checkpoint, and whatever a killed one left.
-pub(crate) fn remove(disk: &dyn Disk, dir: &Path, number: Option<u64>) {
-    let path = number.map_or_else(|| dir.join(TEMPORARY), |number| checkpoint_path(dir, number));
+/// Removes a checkpoint.
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path, number: u64) {
+    let path = checkpoint_path(dir, number);
     match disk.remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             warn!(path = %path.display(), error = %source, "checkpoint not removed");
@@ -576,10 +679,11 @@ fn read(
                 });
             }
             (Frame::End { end, durable, entries: expected }, Some(loaded)) => {
-                if entries != *expected || offset != size {
+                // Behind it lies what the file held before.
+                if entries != *expected {
                     return Err(corrupt(offset, "it does not hold what its end says"));
                 }
-                return Ok(Loaded { end: *end, durable: *durable, ..*loaded });
+                return Ok(Loaded { end: *end, durable: *durable, bytes: offset, ..*loaded });
             }
             (Frame::Files { entries: some, .. }, Some(_)) => {
                 entries += some.len() as u64;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use locus_core::{
-    BlobPath, ERROR_BYTES_MAX, Error, Extension, FailOutcome, FileKey, FileStatus, Knowledge, Lease, Lsn,
-    Reapable, Result, StoragePath, TenantId, VolumeId,
+    BlobPath, Claim, ERROR_BYTES_MAX, Error, Extension, FailOutcome, FileKey, FileStatus, Knowledge, Lease,
+    Lsn, Reapable, Result, StoragePath, TenantId, VolumeId,
 };
 
 use super::{
@@ -288,6 +288,34 @@ impl EmbeddedStore {
             }
             notified.await;
         }
+    }
+
+    /// The right to remove a blob that no record names. A living file whose content rests in the journal could be moved to
+    /// that very name: it is not, while the claim lives.
+    pub(super) fn claim_unknown(
+        &self,
+        volume: &VolumeId,
+        owner: &StoragePath,
+        key: &FileKey,
+    ) -> Option<Claim> {
+        if self.knowledge(volume, owner, key) != Knowledge::Unknown {
+            return None;
+        }
+        let tenant = owner.as_str().split('+').next().unwrap_or_default();
+        let cell = TenantId::parse(tenant).ok().and_then(|tenant| self.cell(&tenant));
+        let Some(cell) = cell else { return Some(Claim::free()) };
+        let mut state = cell.state.lock();
+        let Some(entry) = state.get(key) else { return Some(Claim::free()) };
+        if let Rest::Volume(at) = entry.rest {
+            // It may have been moved to this very name meanwhile; what rests elsewhere stays there.
+            return (self.places.find(volume) != Some(at)).then(Claim::free);
+        }
+        if !state.begin_move(*key) {
+            return None;
+        }
+        drop(state);
+        let key = *key;
+        Some(Claim::new(move || cell.state.lock().end_move(&key)))
     }
 
     pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {

@@ -375,8 +375,9 @@ pub(super) fn short(checksum: &Checksum) -> u64 {
     u64::from_le_bytes(*checksum.as_bytes().first_chunk().expect("because it has 32 bytes"))
 }
 
+/// Whether a living file's content rests at this very place. One that is over is reaped instead of moved.
 fn is_at(entry: &Entry, place: LogPlace) -> bool {
-    entry.rest == Rest::Journal(place)
+    entry.rest == Rest::Journal(place) && !entry.status.is_over()
 }
 
 fn lives_in_journal(entry: &Entry) -> bool {

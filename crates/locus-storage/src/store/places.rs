@@ -30,6 +30,8 @@ pub(crate) struct Places {
     taken: AtomicU64,
     /// Files whose content rests in the journal.
     pub(crate) in_journal: AtomicU64,
+    /// Most bytes that all files take in a checkpoint.
+    saved_bytes: AtomicU64,
     /// Idempotency keys remembered.
     pub(crate) remembered: AtomicU64,
 }
@@ -87,6 +89,19 @@ impl Places {
     /// Gives back the room of one file, or of one that never came to be.
     pub(crate) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn saved_bytes(&self) -> u64 {
+        self.saved_bytes.load(Ordering::Acquire)
+    }
+
+    /// A file's share of a checkpoint is so much more, or less.
+    pub(crate) fn count_saved(&self, bytes: u64, more: bool) {
+        if more {
+            self.saved_bytes.fetch_add(bytes, Ordering::AcqRel);
+        } else {
+            self.saved_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn files_on(&self, volume: VolumeNo) -> u64 {

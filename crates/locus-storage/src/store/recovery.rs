@@ -377,7 +377,6 @@ impl EmbeddedStore {
             if !identity.begun {
                 create_dirs(&*here.disk, &journal)?;
             }
-            checkpoint::remove(&*here.disk, &journal, None);
             Reading::read(&*here.disk, &here.dir, identity, true)
         })
         .await?;
@@ -431,6 +430,9 @@ impl EmbeddedStore {
             off_thread(&*config.disk, move || Self::resume(here, reading, limits, max_deliveries, report))
                 .await?;
         *store.unchecked.lock() = unchecked;
+        if let Err(why) = store.grow_spare().await {
+            warn!(error = %why, source = ?std::error::Error::source(&why), "no room for the next checkpoint yet");
+        }
         info!(
             files = report.files, replayed = report.replayed, dropped = report.dropped, end = %report.end,
             released = report.leases_released, "store opened"
@@ -488,7 +490,7 @@ impl EmbeddedStore {
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
         for (number, good) in &checkpoints {
             if good.is_none() {
-                checkpoint::remove(&*disk, &journal_dir, Some(*number));
+                checkpoint::remove(&*disk, &journal_dir, *number);
             }
         }
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);

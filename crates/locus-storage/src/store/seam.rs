@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
+    Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
     LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
     Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, VolumeId,
 };
@@ -191,6 +191,10 @@ impl Upkeep for EmbeddedStore {
 
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
         self.knowledge(volume, owner, key)
+    }
+
+    fn claim(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Option<Claim> {
+        self.claim_unknown(volume, owner, key)
     }
 
     fn is_trustworthy(&self) -> bool {

@@ -323,7 +323,8 @@ impl TenantState {
     }
 
     /// Puts an entry into the queue where it waits, and counts it.
-    fn file(&mut self, at: u32) {
+    fn file(&mut self, at: u32, places: &Places) {
+        places.count_saved(self.saved_bytes(at), true);
         let entry = &self.files[at];
         let (last, key, volume, order) = (entry.last, entry.key, entry.rest.number(), entry.order);
         self.count(at, true);
@@ -341,7 +342,8 @@ impl TenantState {
     }
 
     /// Takes an entry out of the queue where it waits, and out of the counts.
-    fn unfile(&mut self, at: u32) {
+    fn unfile(&mut self, at: u32, places: &Places) {
+        places.count_saved(self.saved_bytes(at), false);
         self.count(at, false);
         let entry = &self.files[at];
         let (order, volume) = (entry.order, entry.rest.number());
@@ -365,6 +367,11 @@ impl TenantState {
             }
             Waits::Over | Waits::Nowhere => {}
         }
+    }
+
+    fn saved_bytes(&self, at: u32) -> u64 {
+        let entry = &self.files[at];
+        entry.saved_bytes() + self.dirs[entry.directory].path.as_str().len() as u64
     }
 
     fn count(&mut self, at: u32, more: bool) {
@@ -492,7 +499,7 @@ impl TenantState {
         self.live = true;
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
-                self.file(at);
+                self.file(at, places);
                 places.count(self.files[at].rest.number(), true);
                 let _ = places.take(None);
             }
@@ -659,7 +666,7 @@ impl TenantState {
         let files = &self.files;
         self.index.insert_unique(hash(&accepted.key), at, |at| hash(&files[*at].key));
         if self.live {
-            self.file(at);
+            self.file(at, scene.places);
             scene.places.count(self.files[at].rest.number(), true);
         }
         Ok(())
@@ -690,7 +697,7 @@ impl TenantState {
             return Ok(());
         }
         if self.live {
-            self.unfile(at);
+            self.unfile(at, scene.places);
             scene.places.count(self.files[at].rest.number(), false);
             scene.places.give_back();
             self.release(scene, at);
@@ -725,14 +732,14 @@ impl TenantState {
             return Ok(());
         }
         if self.live {
-            self.unfile(at);
+            self.unfile(at, scene.places);
             scene.places.count(self.files[at].rest.number(), false);
             self.release(scene, at);
         }
         let entry = &mut self.files[at];
         (entry.rest, entry.size, entry.checksum, entry.last) = (rest, size, checksum, scene.lsn);
         if self.live {
-            self.file(at);
+            self.file(at, scene.places);
             scene.places.count(self.files[at].rest.number(), true);
         }
         Ok(())
@@ -758,14 +765,14 @@ impl TenantState {
             return Ok(()); // a checkpoint holds this change already
         }
         if self.live {
-            self.unfile(at);
+            self.unfile(at, scene.places);
         }
         let entry = &mut self.files[at];
         let changed = change(entry);
         entry.last = scene.lsn;
         entry.modified_at = scene.stamp.wall;
         if self.live {
-            self.file(at);
+            self.file(at, scene.places);
         }
         changed
     }

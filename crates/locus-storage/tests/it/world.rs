@@ -9,9 +9,9 @@ use std::{
 
 use locus_cleanup::Sweeper;
 use locus_core::{
-    BlobPath, Checksum, Clock, Error, FailOutcome, FileKey, FileRecord, FileStatus, Lease, LeaseOptions,
-    Leased, LogicalDir, MetadataStore, NewContent, NewFile, Properties, Reserved, Result, Scope, StoragePath,
-    TenantContext, TenantCounts, TenantId, Upkeep, VolumeId, VolumeSet,
+    BlobPath, Checksum, Clock, Entropy, Error, FailOutcome, FileKey, FileRecord, FileStatus, Lease,
+    LeaseOptions, Leased, LogicalDir, MetadataStore, NewContent, NewFile, Properties, Reserved, Result,
+    Scope, StoragePath, TenantContext, TenantCounts, TenantId, Upkeep, VolumeId, VolumeSet,
 };
 use locus_fs::{Disk, EntryKind, LocalVolume, VolumeContext, VolumeSpec, create_dirs};
 use locus_storage::{
@@ -25,10 +25,40 @@ pub(crate) struct World {
     pub(crate) disk: Arc<SimDisk>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) entropy: Arc<SeededEntropy>,
+    /// Keys that were drawn, whether somebody was told them or not.
+    pub(crate) drawn: Arc<Drawn>,
     pub(crate) options: EngineOptions,
     pub(crate) stepper: Stepper,
     pub(crate) volumes: usize,
     pub(crate) tenants: usize,
+}
+
+/// The keys that an engine drew.
+#[derive(Debug, Default)]
+pub(crate) struct Drawn(parking_lot::Mutex<Vec<FileKey>>);
+
+impl Drawn {
+    /// Those drawn since the last time.
+    pub(crate) fn take(&self) -> Vec<FileKey> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// Dice that note the keys that are made with them.
+#[derive(Debug)]
+struct Watched {
+    dice: Arc<SeededEntropy>,
+    clock: Arc<ManualClock>,
+    drawn: Arc<Drawn>,
+}
+
+impl Entropy for Watched {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.dice.fill(bytes);
+        if let Ok(random) = <&[u8; 10]>::try_from(&*bytes) {
+            self.drawn.0.lock().push(FileKey::generate(self.clock.wall(), random));
+        }
+    }
 }
 
 /// An engine that is open.
@@ -53,6 +83,7 @@ impl World {
             disk,
             clock: ManualClock::new(),
             entropy: Arc::new(SeededEntropy::new(seed)),
+            drawn: Arc::default(),
             options,
             stepper: Stepper::new(seed),
             volumes: 2,
@@ -68,7 +99,12 @@ impl World {
 
     /// Opens everything there is, in the order in which a program would.
     pub(crate) fn open(&mut self) -> Result<Engine> {
-        let (disk, clock, entropy) = (self.disk.clone(), self.clock.clone(), self.entropy.clone());
+        let (disk, clock) = (self.disk.clone(), self.clock.clone());
+        let entropy = Arc::new(Watched {
+            dice: self.entropy.clone(),
+            clock: self.clock.clone(),
+            drawn: self.drawn.clone(),
+        });
         let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
         let opening = async move {
             let dir = PathBuf::from("/data");
