@@ -3,6 +3,7 @@
 
 mod bench;
 mod crash;
+mod inline;
 mod inline_pool;
 mod leasing;
 mod pool;
