@@ -962,6 +962,138 @@ fn b88_what_was_moved_is_read_from_its_new_place_alone(#[values(Way::Forward, Wa
     bench.check(&live, &over, "and after a power cut");
 }
 
+#[rstest]
+fn b88_a_damaged_content_is_moved_as_it_is_or_stays_and_holds_up_nobody(
+    #[values(Way::Forward, Way::Spill)] way: Way,
+) {
+    let (mut bench, mut live, mut over) = pressed(way);
+    let inline: Vec<_> = live.keys().copied().filter(|key| bench.rests_in_journal(*key)).collect();
+    let spoilt: Vec<_> = inline.into_iter().step_by(7).collect();
+    for key in &spoilt {
+        let (_, path, at) = find(&bench.world, &live.remove(key).unwrap()[..64]);
+        flip(&bench.world, &path, at + 1_000);
+    }
+    let mut failed = 0;
+    for _ in 0..12 {
+        if bench.engine.store.checkpoint_due() {
+            bench.checkpoint();
+        }
+        let (store, pool) = (bench.engine.store.clone(), bench.pool.clone());
+        failed += bench.run(async move {
+            store.forward_step().await.unwrap();
+            pool.spill_step().await.unwrap().failed
+        });
+    }
+    let statistics = bench.statistics();
+    assert!(statistics.copied_forward + statistics.spilled > 0);
+    assert!(failed > 0 || way == Way::Forward);
+    for how in [End::Kill, End::PowerCut] {
+        for key in &spoilt {
+            let read = bench.read(*key);
+            assert!(matches!(read, Err(Error::ChecksumMismatch { .. })), "{read:?}");
+        }
+        for (key, content) in &live {
+            assert!(bench.read(*key).unwrap() == *content);
+        }
+        bench = again(bench, how);
+    }
+    bench.finish(&spoilt);
+    over.extend(spoilt);
+    bench.check(&live, &over, "the damaged ones are over");
+}
+
+#[rstest]
+fn b88_contents_of_several_tenants_and_empty_ones_move_beside_each_other(
+    #[values(Way::Forward, Way::Spill)] way: Way,
+) {
+    let mut bench = open(world(88, small(), 2));
+    let (mut mine, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+    let mut number = 0;
+    while bench.statistics().bytes_in_journal < 31 * MIB / 10 {
+        number += 1;
+        let contents = [content(2 * number, 25_000), Vec::new(), content(2 * number, 7)];
+        let keys = bench.write_all(&contents).unwrap();
+        mine.extend(keys.into_iter().zip(contents));
+        let (pool, other) = (bench.pool.clone(), bench.other.clone());
+        let bytes = content(2 * number + 1, 25_000);
+        let written = bytes.clone();
+        let key = bench.run(async move { pool.write(&other, written, WriteOptions::new()).await }).unwrap();
+        theirs.insert(key, bytes);
+    }
+    if way == Way::Forward {
+        let ending: Vec<_> = mine.keys().copied().enumerate().filter(|(n, _)| n % 8 != 0).collect();
+        let ending: Vec<_> = ending.into_iter().map(|(_, key)| key).collect();
+        bench.finish(&ending);
+        ending.iter().for_each(|key| drop(mine.remove(key)));
+        let ending: Vec<_> = theirs.keys().copied().enumerate().filter(|(n, _)| n % 7 != 0).collect();
+        for (_, key) in ending {
+            let (pool, other) = (bench.pool.clone(), bench.other.clone());
+            bench.run(async move { pool.delete(&other, &key).await }).unwrap();
+            theirs.remove(&key);
+        }
+        bench.reap();
+    } else {
+        while !bench.engine.store.checkpoint_due() && move_once(&mut bench, way).unwrap() == 0 {
+            number += 1;
+            let bytes = content(2 * number, 50_000);
+            mine.insert(bench.write(bytes.clone()), bytes);
+        }
+    }
+    let mut moved = 0;
+    for _ in 0..12 {
+        if bench.engine.store.checkpoint_due() {
+            bench.checkpoint();
+        }
+        moved += move_once(&mut bench, way).unwrap();
+    }
+    let statistics = bench.statistics();
+    assert!(moved > 0 || statistics.spilled > 0, "{statistics:?}");
+    // Old places are used again, and it all is there.
+    for n in 0..60 {
+        let bytes = content(1 << 30 | n, 40_000);
+        mine.insert(bench.write(bytes.clone()), bytes);
+    }
+    for life in 0..2 {
+        for (key, content) in &mine {
+            assert!(bench.read(*key).unwrap() == *content, "life {life}: {key} of {} bytes", content.len());
+        }
+        for (key, content) in &theirs {
+            let (pool, other, key) = (bench.pool.clone(), bench.other.clone(), *key);
+            let read = bench.run(async move { pool.read(&other, &key).await?.bytes().await }).unwrap();
+            assert!(read == *content, "life {life}: their {key}");
+            let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
+            let strange = bench.run(async move { pool.read(&acme, &key).await });
+            assert!(matches!(strange, Err(Error::FileNotFound { .. })), "{strange:?}");
+        }
+        bench = again(bench, if life == 0 { End::Kill } else { End::PowerCut });
+    }
+}
+
+#[test]
+fn b91_an_empty_content_outlives_the_segment_of_its_record() {
+    let mut bench = open(world(91, roomy(), 1));
+    let (empty, to_path) = (bench.write(Vec::new()), bench.write(Vec::new()));
+    let mut number = 0;
+    while bench.statistics().segments_reused < 8 {
+        number += 1;
+        assert!(number < 1_000);
+        let key = bench.write(content(number, 50_000));
+        bench.finish(&[key]);
+        if number % 20 == 0 {
+            bench.reap();
+            bench.checkpoint();
+        }
+    }
+    for _ in 0..2 {
+        assert!(bench.read(empty).unwrap().is_empty());
+        let path = bench.materialized(to_path);
+        let path = bench.run(path).unwrap();
+        assert!(files_below(&*bench.world.disk, path.parent().unwrap())[&path].is_empty());
+        bench = again(bench, End::PowerCut);
+    }
+    bench.check(&[(empty, Vec::new()), (to_path, Vec::new())].into(), &[], "empty ones");
+}
+
 // ---- a full zone ----------------------------------------------------------------------------------------------------
 
 #[rstest]
