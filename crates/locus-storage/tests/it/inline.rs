@@ -384,6 +384,14 @@ fn b91_nothing_of_an_earlier_life_of_a_segment_is_replayed_or_read(
             let segments = segments(&bench.world);
             let (_, newest) = segments.last_key_value().unwrap().1;
             planted += newest[64 * KIB..].windows(16).filter(|bytes| earlier.contains(*bytes)).count();
+            // The log ends a little further on in it.
+            number += 1;
+            live.insert(bench.write(content(number, 3_000)), content(number, 3_000));
+            bench = again(bench, how);
+            if how == End::Kill {
+                assert_eq!(bench.engine.report.dropped, 0);
+            }
+            bench.check(&live, &over, &format!("round {round}, a little further on"));
         }
     }
     assert!(reused >= 8, "{reused} segments were reused");
@@ -809,9 +817,9 @@ fn b88_a_segment_waits_for_the_completions_in_it_to_be_durable(#[values(1, 2, 3,
     assert_eq!(bench.statistics().segments_reused, 0);
     let mut bench = again(bench, End::PowerCut);
     // Whatever survived of the completions, all that lives again is whole.
-    live.retain(|key, _| false_or_live(&mut bench, *key));
+    live.retain(|key, _| lives(&mut bench, *key));
     for (n, key) in new.iter().enumerate() {
-        if false_or_live(&mut bench, *key) {
+        if lives(&mut bench, *key) {
             live.insert(*key, content(1 << 20 | n as u64, 30_000));
         }
     }
@@ -824,7 +832,51 @@ fn b88_a_segment_waits_for_the_completions_in_it_to_be_durable(#[values(1, 2, 3,
     assert_eq!(bench.in_journal(), (0, 0));
 }
 
-fn false_or_live(bench: &mut Bench, key: FileKey) -> bool {
+#[rstest]
+fn b88_a_segment_waits_for_the_moves_out_of_it_to_be_durable(
+    #[values(1, 2, 3, 4, 5, 6)] seed: u64,
+    #[values(false, true)] synced: bool,
+) {
+    let options = EngineOptions { max_unsynced_bytes: 256 * MIB, max_unsynced: HOUR, ..buffered() };
+    let mut bench = open(world(seed, options, 1));
+    let mut number = 0;
+    let mut live = fill(&mut bench, 3, 60_000, &mut number);
+    for _ in 0..3 {
+        bench.checkpoint();
+    }
+    let durable = bench.statistics().durable;
+    let keys: Vec<_> = live.keys().copied().collect();
+    for key in &keys {
+        let moving = bench.materialized(*key);
+        bench.poll(1, moving).expect("because nothing is waited for").unwrap();
+    }
+    // Their old places are needless as soon as that is durable, and not before.
+    let later: Vec<_> = (0..150)
+        .map(|n| {
+            bench.engine.store.keep_step();
+            bench.write(content(1 << 20 | n, 60_000))
+        })
+        .collect();
+    assert_eq!((bench.statistics().segments_reused, bench.statistics().durable), (0, durable));
+    if synced {
+        bench.sync();
+        assert!(bench.statistics().segments_reused > 0, "they are durable now");
+    }
+    let mut bench = again(bench, End::PowerCut);
+    for (n, key) in later.iter().enumerate() {
+        if lives(&mut bench, *key) {
+            live.insert(*key, content(1 << 20 | n as u64, 60_000));
+        }
+    }
+    bench.check(&live, &[], "after the power cut");
+    for key in &keys {
+        let moving = bench.materialized(*key);
+        bench.run(moving).unwrap();
+    }
+    bench.check(&live, &[], "moved again");
+}
+
+fn lives(bench: &mut Bench, key: FileKey) -> bool {
     bench.status_of(key).is_some_and(|status| !status.is_over())
 }
 
@@ -1301,7 +1353,7 @@ fn b90_however_materialize_and_complete_interleave_nothing_is_left(
         }
         assert!(cut || confirmed.is_some());
         let mut bench = if cut { again(bench, how) } else { bench };
-        if confirmed.is_some() || !false_or_live(&mut bench, key) {
+        if confirmed.is_some() || !lives(&mut bench, key) {
             bench.check(&BTreeMap::new(), &[key], &format!("seed {seed}"));
         } else {
             bench.check(&[(key, bytes)].into(), &[], &format!("seed {seed}"));
@@ -1616,7 +1668,7 @@ fn the_numbers_are_the_same_after_a_restart_and_nothing_at_the_end(
     assert_eq!(bench.in_journal(), before);
     bench.reap();
     let (pool, acme, store) = (bench.pool.clone(), bench.acme.clone(), bench.engine.store.clone());
-    let left: Vec<_> = keys.iter().copied().filter(|key| false_or_live(&mut bench, *key)).collect();
+    let left: Vec<_> = keys.iter().copied().filter(|key| lives(&mut bench, *key)).collect();
     assert_eq!(left.len(), 40 - 4 - 5 - 1);
     let kept: u64 = bench.in_journal().1;
     assert_eq!(bench.in_journal().0, left.len() as u64 - 1);
