@@ -1,6 +1,11 @@
-//! Many pending files: what they cost to hold, to lease, to complete, and to open again.
+//! Many pending files: what they cost to hold, to lease, to complete, and to open again; as records alone, and with their
+//! contents in the journal.
+//!
+//! `cargo bench -p locus-benches --bench scale -- journal` runs only the latter, `-- records` only the former.
 
 use std::{
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use locus_benches::{
     BoxError, Engine, Ground, Spread, Stopwatch, is_quick, percentile, rate, resident_bytes, thousands,
 };
@@ -17,8 +23,15 @@ use locus_storage::EngineOptions;
 /// Files of one lease and of one completion while the store is emptied.
 const BATCH: usize = 64;
 
+/// Bytes of a content, where there are contents.
+const CONTENT_BYTES: usize = 100;
+
+const KINDS: [&str; 2] = ["records", "journal"];
+
 struct Form {
     files: u64,
+    /// What every file holds; `None`: a record that says its content is on a volume.
+    content: Option<Bytes>,
     /// Files of one line of the table.
     slice: u64,
     /// Leases that are timed while nothing else goes on, and rounds of it.
@@ -27,14 +40,31 @@ struct Form {
 }
 
 fn main() -> Result<(), BoxError> {
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    match wanted.as_deref() {
+        // A process each: memory that one has given back would be counted for the other.
+        None => KINDS.iter().try_for_each(|kind| {
+            let status = Command::new(std::env::current_exe()?).arg(kind).status()?;
+            if status.success() { Ok(()) } else { Err(format!("{kind}: {status}").into()) }
+        }),
+        Some("records") => measure(None),
+        Some("journal") => measure(Some(Bytes::from(vec![7; CONTENT_BYTES]))),
+        Some(word) => Err(format!("'{word}' is none of {KINDS:?}").into()),
+    }
+}
+
+fn measure(content: Option<Bytes>) -> Result<(), BoxError> {
+    let said = content.as_ref().map_or("records without content".into(), |bytes| {
+        format!("contents of {} bytes in the journal", bytes.len())
+    });
     let form = if is_quick() {
-        Form { files: 100_000, slice: 20_000, leases: 2_000, rounds: 2 }
+        Form { files: 100_000, content, slice: 20_000, leases: 2_000, rounds: 2 }
     } else {
-        Form { files: 1_000_000, slice: 100_000, leases: 10_000, rounds: 5 }
+        Form { files: 1_000_000, content, slice: 100_000, leases: 10_000, rounds: 5 }
     };
     let ground = Ground::open(env!("CARGO_TARGET_TMPDIR"))?;
-    println!("# {} pending files\n\n{ground}", thousands(form.files as f64));
-    println!("settings:    defaults, Buffered; one tenant; records without content, 32-byte names\n");
+    println!("# {} pending files, {said}\n\n{ground}", thousands(form.files as f64));
+    println!("settings:    defaults, Buffered; one tenant; 32-byte names\n");
     tokio::runtime::Runtime::new()?.block_on(run(&form, &ground))
 }
 
@@ -48,11 +78,18 @@ async fn run(form: &Form, ground: &Ground) -> Result<(), BoxError> {
     let engine = Engine::open(&dir, options(), true).await?;
     let before = resident_bytes()?;
     let watch = Stopwatch::start();
-    engine.fill(form.files).await?;
+    engine.fill(form.files, form.content.as_ref()).await?;
     let filled = rate(form.files, watch.elapsed());
     let held = resident_bytes()?.saturating_sub(before);
-    println!("accepted, 1,000 by one record   {} /s", thousands(filled));
+    println!("accepted, many by one record    {} /s", thousands(filled));
     println!("memory per pending file         {} bytes", held / form.files);
+    let said = engine.store.statistics();
+    println!(
+        "on the disk                     {} MiB of journal, {} MiB the newest checkpoint; {} contents in the journal\n",
+        said.journal_bytes >> 20,
+        said.checkpoint_bytes >> 20,
+        thousands(said.files_in_journal as f64)
+    );
     engine.abandon().await?;
 
     let engine = reopen("killed, no checkpoint asked for", &dir, form).await?;
@@ -66,7 +103,7 @@ async fn run(form: &Form, ground: &Ground) -> Result<(), BoxError> {
     engine.close().await
 }
 
-async fn reopen(how: &str, dir: &std::path::Path, form: &Form) -> Result<Engine, BoxError> {
+async fn reopen(how: &str, dir: &Path, form: &Form) -> Result<Engine, BoxError> {
     let watch = Stopwatch::start();
     let engine = Engine::open(dir, options(), true).await?;
     let took = watch.elapsed();
@@ -172,5 +209,6 @@ async fn drain(engine: &Engine, form: &Form) -> Result<(), BoxError> {
     if left > 0 {
         return Err(format!("{left} files are left").into());
     }
+    println!();
     Ok(())
 }

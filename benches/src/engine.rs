@@ -1,10 +1,11 @@
-//! The engine without pool and volumes: records only, for figures about the store itself.
+//! The engine without pool and volumes: records, and contents in the journal, for figures about the store itself.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use locus_core::{
-    Checksum, FileKey, LogicalDir, MetadataStore, NewContent, NewFile, Properties, Reserved, StoragePath,
-    SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId,
+    Checksum, FileKey, Landing, LeaseOptions, LogicalDir, MetadataStore, NewContent, NewFile, Properties,
+    Reserved, StoragePath, SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId,
 };
 use locus_fs::{OsDisk, create_dirs};
 use locus_storage::{EmbeddedStore, EngineOptions, EngineThreads, OpenReport, StoreConfig, VolumeRegistry};
@@ -17,8 +18,13 @@ pub const VOLUME: &str = "vol-001";
 
 /// Files of one accept while a store is filled.
 const FILL_BATCH: u64 = 1_000;
+/// The same with contents: each takes its room before the record does, and a fresh store's segments are small.
+const CONTENTS_BATCH: u64 = 128;
+/// Longest wait for room for a content; a new store's journal is still growing.
+const LANDING_WAITS_MAX: u32 = 10_000;
+const LANDING_WAIT: Duration = Duration::from_millis(1);
 
-/// An open store with its threads and loops, and one tenant whose files have records and no content.
+/// An open store with its threads and loops, and one tenant.
 #[derive(Debug)]
 pub struct Engine {
     /// The store.
@@ -54,6 +60,8 @@ impl Engine {
         store.volume_available(&volume, true);
         let threads = store.spawn_threads()?;
         let mut loops = JoinSet::new();
+        let forwarder = Arc::clone(&store);
+        loops.spawn(async move { forwarder.run_forwarder().await });
         let barriers = Arc::clone(&store);
         loops.spawn(async move { barriers.run_barriers().await });
         if checkpoints {
@@ -64,12 +72,15 @@ impl Engine {
         Ok(Self { store, report, tenant, volume, owner, threads, loops })
     }
 
-    /// Accepts `count` files with 32-byte names by one record.
+    /// Accepts `count` files with 32-byte names by one record: with this content in the journal, or none and the word that
+    /// it is on a volume.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn accept(&self, count: u64) -> Result<Vec<FileKey>, BoxError> {
+    pub async fn accept(&self, count: u64, content: Option<&Bytes>) -> Result<Vec<FileKey>, BoxError> {
         let root = LogicalDir::root();
+        let size = content.map_or(1_024, |bytes| bytes.len() as u64);
+        let checksum = content.map_or(Checksum::from_bytes([7; 32]), |bytes| Checksum::of(bytes));
         let mut files = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let Reserved::Room(room) = self.store.reserve(&self.tenant, &root, None).await? else {
@@ -83,9 +94,14 @@ impl Engine {
                 directory: root.clone(),
                 original_name: Some(name),
                 properties: Properties::default(),
-                size: 1_024,
-                checksum: Checksum::from_bytes([7; 32]),
-                content: NewContent::Stored { volume: self.volume.clone(), synced: true },
+                size,
+                checksum,
+                content: match content {
+                    Some(bytes) => {
+                        NewContent::Inline { bytes: bytes.clone(), landing: self.land(size).await? }
+                    }
+                    None => NewContent::Stored { volume: self.volume.clone(), synced: true },
+                },
                 idempotency: None,
             };
             files.push((file, room));
@@ -93,19 +109,52 @@ impl Engine {
         Ok(self.store.accept(files).await?)
     }
 
-    /// Accepts `count` files, many by one record. Gives every thousandth key.
+    async fn land(&self, bytes: u64) -> Result<Landing, BoxError> {
+        for _ in 0..LANDING_WAITS_MAX {
+            if let Some(landing) = self.store.land(bytes) {
+                return Ok(landing);
+            }
+            tokio::time::sleep(LANDING_WAIT).await;
+        }
+        Err("the journal has no room for contents".into())
+    }
+
+    /// How many files with this content one record takes.
+    #[must_use]
+    pub fn together_max(&self, content: &Bytes) -> u64 {
+        self.store.inline_limits().batch_bytes_max / content.len().max(1) as u64
+    }
+
+    /// Accepts `count` files, many by one record. Gives the first key of each record.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn fill(&self, count: u64) -> Result<Vec<FileKey>, BoxError> {
+    pub async fn fill(&self, count: u64, content: Option<&Bytes>) -> Result<Vec<FileKey>, BoxError> {
         let mut some = Vec::new();
         let mut left = count;
+        let most = content.map_or(FILL_BATCH, |bytes| self.together_max(bytes).clamp(1, CONTENTS_BATCH));
         while left > 0 {
-            let batch = left.min(FILL_BATCH);
-            some.extend(self.accept(batch).await?.first());
+            let batch = left.min(most);
+            some.extend(self.accept(batch, content).await?.first());
             left -= batch;
         }
         Ok(some)
+    }
+
+    /// Leases, completes and lets go whatever is pending, many at a time.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn drain(&self) -> Result<(), BoxError> {
+        let lease = LeaseOptions::new();
+        loop {
+            let leased = self.store.lease(&self.tenant, FILL_BATCH as usize, &lease).await?;
+            if leased.is_empty() {
+                return self.reap().await;
+            }
+            let leases = leased.into_iter().map(|file| file.lease).collect::<Vec<_>>();
+            self.store.complete(&leases).await?;
+        }
     }
 
     /// Lets the records of completed files go, now: there are no bytes to be removed.

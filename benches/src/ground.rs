@@ -34,6 +34,14 @@ impl Ground {
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
+
+    /// Writes out whatever the file system still owes the disk, so that nobody pays for what others left behind.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn settle(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(fs::File::open(self.path())?)?)
+    }
 }
 
 impl fmt::Display for Ground {

@@ -25,5 +25,15 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Whether the tiny form was asked for: `LOCUS_BENCH_QUICK=1`.
 #[must_use]
 pub fn is_quick() -> bool {
-    std::env::var("LOCUS_BENCH_QUICK").is_ok_and(|value| !matches!(value.as_str(), "" | "0"))
+    is_set("LOCUS_BENCH_QUICK")
+}
+
+/// Whether the long form was asked for: `LOCUS_BENCH_FULL=1`.
+#[must_use]
+pub fn is_full() -> bool {
+    is_set("LOCUS_BENCH_FULL")
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0"))
 }
