@@ -1,6 +1,6 @@
 //! The engine without pool and volumes: records, and contents in the journal, for figures about the store itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{
@@ -20,9 +20,6 @@ pub const VOLUME: &str = "vol-001";
 const FILL_BATCH: u64 = 1_000;
 /// The same with contents: each takes its room before the record does, and a fresh store's segments are small.
 const CONTENTS_BATCH: u64 = 128;
-/// Longest wait for room for a content; a new store's journal is still growing.
-const LANDING_WAITS_MAX: u32 = 10_000;
-const LANDING_WAIT: Duration = Duration::from_millis(1);
 
 /// An open store with its threads and loops, and one tenant.
 #[derive(Debug)]
@@ -110,13 +107,7 @@ impl Engine {
     }
 
     async fn land(&self, bytes: u64) -> Result<Landing, BoxError> {
-        for _ in 0..LANDING_WAITS_MAX {
-            if let Some(landing) = self.store.land(bytes) {
-                return Ok(landing);
-            }
-            tokio::time::sleep(LANDING_WAIT).await;
-        }
-        Err("the journal has no room for contents".into())
+        self.store.land(bytes).await.ok_or_else(|| "the journal has no room for contents".into())
     }
 
     /// How many files with this content one record takes.

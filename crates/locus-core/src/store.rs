@@ -323,9 +323,9 @@ pub trait MetadataStore: Debug + Send + Sync {
         InlineLimits::default()
     }
 
-    /// Room for a content of `bytes` in the store itself, at once; `None` when there is none now, and the content
-    /// belongs on a volume. A memory operation.
-    fn land(&self, _bytes: u64) -> Option<Landing> {
+    /// Room for a content of `bytes` in the store itself; waits while room is being made. `None` when the store is full,
+    /// and the content belongs on a volume.
+    async fn land(&self, _bytes: u64) -> Option<Landing> {
         None
     }
 

@@ -63,7 +63,6 @@ impl Journal {
                 && segments.last_key_value().is_some_and(|(newest, _)| *newest != place.segment())
         };
         if emptied {
-            self.count_occupied();
             self.look_for_free();
         }
     }
@@ -123,16 +122,31 @@ impl Journal {
         let writer = self.writer.lock();
         let segments = self.segments.read();
         let live = |segment: &Segment| segments.get(&segment.number).map_or(0, |shared| shared.live());
-        if writer.closed.iter().any(|segment| live(segment) == 0) {
+        // What is dead takes no room of the zone, but files when these are short.
+        if is_short && writer.closed.iter().any(|segment| live(segment) == 0) {
             return Some(Relief::Checkpoint);
         }
-        let segment = writer.closed.iter().min_by_key(|segment| live(segment))?;
+        let movable = |segment: &&Segment| {
+            let shared = segments.get(&segment.number);
+            shared.is_some_and(|shared| {
+                let live = shared.live();
+                live > 0 && shared.passed.load(Ordering::Acquire) != live + 1
+            })
+        };
+        let segment = writer.closed.iter().filter(movable).min_by_key(|segment| live(segment))?;
         let mostly_dead = live(segment) <= segment.file.size / 2;
         if mostly_dead && ready > RESERVE_FILES {
             return Some(Relief::Forward(segment.number));
         }
         let is_full = occupied + current > self.config.zone_bytes_max;
         (is_full || is_short).then_some(Relief::Spill(segment.number))
+    }
+
+    /// Nothing of what lives in this segment can be moved: it is chosen again when less lives there.
+    pub(crate) fn pass_over(&self, number: u64) {
+        if let Some(shared) = self.segments.read().get(&number) {
+            shared.passed.store(shared.live() + 1, Ordering::Release);
+        }
     }
 
     /// Bytes of segments that only wait for checkpoints.
@@ -152,7 +166,7 @@ impl Journal {
         append.refused && append.layout.ready_files().len() < READY_FILES
     }
 
-    /// Largest landing zone's share that may wait for checkpoints.
+    /// Most bytes of segments in which attachments may live.
     pub(crate) fn zone_bytes_max(&self) -> u64 {
         self.config.zone_bytes_max
     }
@@ -181,7 +195,12 @@ impl Journal {
         if self.is_poisoned() {
             return false;
         }
-        let freed = self.freeable.swap(false, Ordering::AcqRel) && self.free_segments() > 0;
+        let looks = self.freeable.swap(false, Ordering::AcqRel);
+        if looks {
+            self.count_occupied();
+            self.rolled.notify_one(); // enough may wait for a checkpoint by now
+        }
+        let freed = looks && self.free_segments() > 0;
         if self.relief().is_some() {
             self.pressed.notify_waiters();
             self.rolled.notify_one();
@@ -189,7 +208,8 @@ impl Journal {
         let starving = {
             let append = self.append.lock();
             let waited_for = append.room_waiters > 0 && !self.is_crowded(&append);
-            let short = append.layout.free_but(RESERVE_FILES + MOVE_FILES) < append.reserved;
+            let free = append.layout.free_but(RESERVE_FILES + MOVE_FILES);
+            let short = free < append.reserved + append.waited_bytes;
             if append.layout.ready_files().len() >= READY_FILES && !(waited_for && short) {
                 return freed;
             }

@@ -96,8 +96,12 @@ impl Layout {
         Self { number, size, end: HEADER_BYTES, ready, free, pending: Vec::new(), pending_bytes: 0 }
     }
 
-    /// Bytes that batches may take until only `keep` ready files are left.
+    /// Bytes that batches may take until only `keep` ready files are left: none when fewer are ready, or what is still to
+    /// be drained would come to share the rest of the segment with what lives long.
     pub(super) fn free_but(&self, keep: usize) -> u64 {
+        if self.ready.len() < keep {
+            return 0;
+        }
         let kept: u64 = self.ready.iter().rev().take(keep).map(SegmentFile::usable).sum();
         self.free - kept
     }

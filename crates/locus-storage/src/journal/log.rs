@@ -96,6 +96,8 @@ pub(super) struct Append {
     pub(super) refused: bool,
     /// Those who wait for room, to know whether the keeper must hurry.
     pub(super) room_waiters: usize,
+    /// and how much.
+    pub(super) waited_bytes: u64,
     /// Bytes written and not synced.
     pub(super) unsynced_bytes: u64,
     /// Monotonic time of the oldest of them.
@@ -204,7 +206,7 @@ impl Journal {
         let next_size = largest.unwrap_or(smallest).clamp(smallest, largest_max);
         let mut ready: VecDeque<_> = free.into();
         let mut size = next_size;
-        while ready.len() <= super::keep::RESERVE_FILES {
+        while ready.len() <= super::keep::RESERVE_FILES + super::keep::MOVE_FILES {
             let made = make_segment_file(&*config.disk, &config.dir, next_index, size);
             next_index += 1;
             match made {
@@ -242,6 +244,7 @@ impl Journal {
                 refusals: 0,
                 refused,
                 room_waiters: 0,
+                waited_bytes: 0,
                 unsynced_bytes: 0,
                 unsynced_since: None,
                 held_from: None,
@@ -380,7 +383,7 @@ impl Journal {
         };
         // Checkpoints make room for what must not be refused: only when that did not help, there is none.
         let patience = self.reliefs.load(Ordering::Acquire) + RELIEFS_AWAITED;
-        let _waiting = RoomWaiter::new(self);
+        let _waiting = RoomWaiter::new(self, bytes);
         loop {
             let changed = self.room_changed.notified();
             tokio::pin!(changed);
@@ -415,17 +418,32 @@ impl Journal {
         self.reserve_at_once(Use::Essential, Room::cost(body))
     }
 
-    /// Room for an attachment of `bytes`, at once or not at all; `None` as well when the landing zone is full.
-    pub(crate) fn reserve_landing(self: &Arc<Self>, bytes: u64) -> Option<Room> {
-        if self.zone_is_full() {
-            self.pressed.notify_one();
-            return None;
-        }
-        let room = self.reserve_at_once(Use::Accept, Room::share(bytes));
-        if room.is_none() {
+    /// Room for an attachment of `bytes`, waiting while files are made ready; `None` when the landing zone is full, or the
+    /// disk.
+    ///
+    /// # Cancel safety
+    /// Dropping the future reserves nothing.
+    pub(crate) async fn reserve_landing(self: &Arc<Self>, bytes: u64) -> Option<Room> {
+        let share = Room::share(bytes);
+        let mut waiting = None;
+        loop {
+            let changed = self.room_changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.zone_is_full() {
+                self.pressed.notify_one();
+                return None;
+            }
+            if let Some(room) = self.reserve_at_once(Use::Accept, share) {
+                return Some(room);
+            }
+            if self.is_poisoned() || self.check_open().is_err() || self.append.lock().refused {
+                return None;
+            }
+            waiting.get_or_insert_with(|| RoomWaiter::new(self, share));
             self.keep_signal.raise();
+            changed.await;
         }
-        room
     }
 
     fn reserve_at_once(self: &Arc<Self>, what: Use, bytes: u64) -> Option<Room> {
@@ -650,19 +668,27 @@ struct Refused {
     refusals: u64,
 }
 
-/// Counts one who waits for room.
-struct RoomWaiter<'a>(&'a Journal);
+/// Counts one who waits for room, and how much.
+struct RoomWaiter<'a> {
+    journal: &'a Journal,
+    bytes: u64,
+}
 
 impl<'a> RoomWaiter<'a> {
-    fn new(journal: &'a Journal) -> Self {
-        journal.append.lock().room_waiters += 1;
-        Self(journal)
+    fn new(journal: &'a Journal, bytes: u64) -> Self {
+        let mut append = journal.append.lock();
+        append.room_waiters += 1;
+        append.waited_bytes += bytes;
+        drop(append);
+        Self { journal, bytes }
     }
 }
 
 impl Drop for RoomWaiter<'_> {
     fn drop(&mut self) {
-        self.0.append.lock().room_waiters -= 1;
+        let mut append = self.journal.append.lock();
+        append.room_waiters -= 1;
+        append.waited_bytes -= self.bytes;
     }
 }
 

@@ -4,7 +4,10 @@
 //! record at or below D is corruption, and nothing is touched. The first bad record above D ends the log, and whatever
 //! follows is its tail, dropped and counted.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use locus_core::{Error, Lsn, Result, StoreId};
 use locus_fs::{Disk, EntryKind};
@@ -17,7 +20,7 @@ use super::{
     keep::Pin,
     log::Resume,
     place::LogPlace,
-    segment::{Segment, SegmentFile, segment_index},
+    segment::{Segment, SegmentFile, UNFINISHED, segment_index},
 };
 use crate::time::Stamp;
 
@@ -37,6 +40,8 @@ pub(crate) struct Found {
 pub(crate) struct Directory {
     found: Vec<Found>,
     next_index: u64,
+    /// Files that somebody died over while they were made.
+    unfinished: Vec<PathBuf>,
 }
 
 /// What a survey found out.
@@ -73,13 +78,20 @@ impl Directory {
     /// [`Error::NewerFormat`] when one was written by a newer version.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path, store: &StoreId, writable: bool) -> Result<Self> {
         let mut found = Vec::new();
+        let mut unfinished = Vec::new();
         let mut next_index = 1;
         for entry in disk.read_dir(dir).map_err(Error::io("list", dir))? {
             let entry = entry.map_err(Error::io("list", dir))?;
-            let Some(index) = entry.name.to_str().and_then(segment_index) else { continue };
             if entry.kind != EntryKind::File {
                 continue;
             }
+            let path = Path::new(&entry.name);
+            if path.extension().is_some_and(|extension| extension == UNFINISHED)
+                && path.file_stem().and_then(|stem| segment_index(stem.to_str()?)).is_some()
+            {
+                unfinished.push(dir.join(path));
+            }
+            let Some(index) = entry.name.to_str().and_then(segment_index) else { continue };
             next_index = next_index.max(index + 1);
             let path = dir.join(&entry.name);
             let file = disk.open(&path, writable).map_err(Error::io("open", &path))?;
@@ -108,7 +120,7 @@ impl Directory {
         }
         // One order whatever the disk says, so that the same log is always read the same way.
         found.sort_by(|a, b| a.file.path.cmp(&b.file.path));
-        Ok(Self { found, next_index })
+        Ok(Self { found, next_index, unfinished })
     }
 
     /// Whether no file holds, or ever held, a part of a log of this store.
@@ -343,6 +355,14 @@ impl Directory {
         // What was not replayed because of a newer checkpoint is needed by the older one.
         let by_number = self.by_number();
         let mut first = chain.first().map(|at| self.header(*at));
+        // A newest segment without a record leads to the one in which the log ends.
+        if chain.is_empty()
+            && let Some(at) = by_number.get(&end_segment)
+        {
+            lasts.insert(*at, log_end);
+            first = Some(self.header(*at));
+        }
+        let oldest = first.map_or(needed, |header| header.first.max(needed));
         while let Some(header) =
             first.filter(|header| header.first > needed && header.predecessor_end >= needed)
         {
@@ -371,8 +391,8 @@ impl Directory {
             // The segment in which the log ends is named by the next one's header, so it stays until a checkpoint.
             let last = match lasts.get(&at) {
                 Some(&last) if last >= needed || header.number == end_segment => last,
-                // Behind both checkpoints, and kept for what lives in it: all of its records are before `needed`.
-                _ if live.contains_key(&header.number) => Lsn(needed.0.saturating_sub(1)),
+                // Behind what was replayed, and kept for what lives in it: all of its records are before that.
+                _ if live.contains_key(&header.number) => Lsn(oldest.0.saturating_sub(1)),
                 _ => {
                     resume.free.push(file);
                     continue;
@@ -385,7 +405,7 @@ impl Directory {
         resume.segments.sort_by_key(|segment| segment.number);
         // What was never wholly written (by a process that died), or was made under other settings, is made anew.
         let useless = resume.free.extract_if(.., |file| file.size < smallest);
-        resume.scrap = useless.map(|file| file.path).collect();
+        resume.scrap = useless.map(|file| file.path).chain(self.unfinished).collect();
         resume
     }
 
@@ -450,13 +470,17 @@ impl ClosedSegment {
         let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
         let read = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
         bytes.truncate(read);
-        walk(&bytes, &self.key, self.first, self.last, |_, record| {
+        let stop = walk(&bytes, &self.key, self.first, self.last, |_, record| {
             if let Some((record, offset)) = record {
                 visit(record, LogPlace::new(self.number, offset + record.attachment_at as u64))?;
             }
             Ok(true)
         })?;
-        Ok(())
+        if stop.clean {
+            return Ok(());
+        }
+        let place = format!("{} at offset {}", path.display(), stop.offset);
+        Err(Error::Corrupt { place, why: format!("record {} is bad", stop.expected).into() })
     }
 }
 

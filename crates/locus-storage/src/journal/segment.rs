@@ -16,6 +16,9 @@ use super::format::{HEADER_BYTES, SegmentKey};
 /// Smallest segment.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
+/// What the name of a segment file ends with while it is made.
+pub(crate) const UNFINISHED: &str = "new";
+
 /// Bytes written at a time while a segment is made.
 const PREWRITE_BYTES: usize = 1 << 20;
 
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     /// Bytes of attachments that somebody still needs.
     pub(crate) live: AtomicU64,
+    /// One more than the bytes that lived in it when it was found that none of them can be moved.
+    pub(crate) passed: AtomicU64,
     /// The last record that made some of them needless: before it is durable, the bytes stay.
     pub(crate) released_at: AtomicU64,
 }
@@ -63,6 +68,7 @@ impl Shared {
             file: Arc::clone(&file.file),
             path: file.path.clone(),
             live: AtomicU64::new(live),
+            passed: AtomicU64::new(0),
             released_at: AtomicU64::new(0),
         })
     }
@@ -83,14 +89,20 @@ pub(crate) fn segment_index(name: &str) -> Option<u64> {
     (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
+/// The path of a file while it is made: what a killed process left half-made is told by its name.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension(UNFINISHED)
+}
+
 /// Makes a segment file of `size` bytes: every byte written, content and name durable.
 ///
 /// # Errors
 /// On any error nothing is left behind, as far as the disk lets it be removed.
 pub(crate) fn make_segment_file(disk: &dyn Disk, dir: &Path, index: u64, size: u64) -> Result<SegmentFile> {
     let path = segment_path(dir, index);
+    let unfinished = unfinished(&path);
     let made = (|| {
-        let file = disk.create_new(&path)?;
+        let file = disk.create_new(&unfinished)?;
         let zeros = vec![0; PREWRITE_BYTES.min(size as usize)];
         let mut at = 0;
         while at < size {
@@ -99,12 +111,14 @@ pub(crate) fn make_segment_file(disk: &dyn Disk, dir: &Path, index: u64, size: u
             at += part;
         }
         file.sync_data()?;
+        disk.rename_new(&unfinished, &path)?;
         disk.sync_dir(dir)?;
         Ok(file)
     })();
     made.map(|file| SegmentFile { path: path.clone(), file, size }).map_err(|source: std::io::Error| {
         if source.kind() != std::io::ErrorKind::AlreadyExists {
-            // Best effort: a file that stays is found blank at the next open and used.
+            // Best effort: what stays is removed at the next open, or found blank and used.
+            let _ = disk.remove_file(&unfinished);
             let _ = disk.remove_file(&path);
         }
         Error::Io { op: "make journal segment", path, source }

@@ -61,6 +61,24 @@ impl Journal {
         }
     }
 
+    /// Writes what is pending now, by one round: what comes meanwhile goes with the next, so that a sync serves many. Says
+    /// whether there was anything.
+    fn write_pending(&self) -> bool {
+        loop {
+            match self.take_role(u64::MAX) {
+                Role::Taken(batches) => {
+                    self.write_round(batches);
+                    return true;
+                }
+                Role::Busy => {
+                    drop(self.writer.lock());
+                    std::thread::yield_now();
+                }
+                Role::Nothing | Role::TooMuch => return false,
+            }
+        }
+    }
+
     fn take_role(&self, bytes_max: u64) -> Role {
         let mut append = self.append.lock();
         if append.writing {
@@ -180,7 +198,7 @@ impl Journal {
     /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did
     /// anything.
     pub(crate) fn commit_step(&self) -> bool {
-        let wrote = self.write_all();
+        let wrote = self.write_pending();
         let wanted = {
             let mut append = self.append.lock();
             let limit = append.hold_limit();

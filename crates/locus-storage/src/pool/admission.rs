@@ -56,7 +56,7 @@ impl StoragePool {
     async fn take_in(&self, content: Content, left: &mut InlineLimits) -> Result<Intake> {
         let (mut content, short) = self.take_short(content, left).await?;
         if let Some(bytes) = short {
-            if let Some(landing) = self.inner.store.land(bytes.len() as u64) {
+            if let Some(landing) = self.inner.store.land(bytes.len() as u64).await {
                 return Ok(Intake::Inline { bytes, landing });
             }
             content = bytes.into();

@@ -179,6 +179,9 @@ impl EmbeddedStore {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
             _ => attachment_of(parts),
         };
+        if self.spare_is_tight() {
+            self.journal.rolled.notify_one(); // whoever drives checkpoints makes their files longer
+        }
         if !self.has_spare() {
             // What is taken in must fit into a checkpoint, or a full disk could not be drained (ENGINE 7).
             self.grow_spare().await.map_err(|why| no_room(why, self.checkpoint_bytes_max()))?;

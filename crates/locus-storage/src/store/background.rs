@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use locus_core::Result;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::embedded::EmbeddedStore;
 use crate::journal::Journal;
@@ -172,6 +172,11 @@ impl EmbeddedStore {
                     warn!(error = %why, source = ?std::error::Error::source(&why), "checkpoint failed");
                     break;
                 }
+            }
+            if self.spare_is_tight()
+                && let Err(why) = self.grow_spare().await
+            {
+                debug!(error = %why, "no room for larger checkpoints");
             }
             self.journal.checkpoints_looked();
             rolled.await;

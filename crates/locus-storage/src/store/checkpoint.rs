@@ -35,6 +35,8 @@ const SLICE: u32 = 4_096;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Most bytes of a remembered write,
 const SAVED_WRITE_BYTES: u64 = 72;
+/// of the frames of a tenant,
+const SAVED_TENANT_BYTES: u64 = 192;
 /// and of a limit.
 const SAVED_LIMIT_BYTES: u64 = 1_200;
 /// Largest frame that is believed.
@@ -50,7 +52,7 @@ const SPARE: &str = "checkpoint.new";
 /// Others, as long as fewer than two checkpoints are kept.
 const MORE_SPARES: [&str; 2] = ["checkpoint.new1", "checkpoint.new2"];
 /// Checkpoints that are kept.
-const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 /// Smallest spare file.
 const SPARE_BYTES_MIN: u64 = 256 << 10;
 
@@ -320,7 +322,7 @@ impl EmbeddedStore {
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
         let segments =
             (SEGMENTS_WAITING * self.config.options.segment_size).min(self.journal.zone_bytes_max() / 4);
-        grown >= enough || waiting >= enough.max(segments) || relief
+        grown >= enough || waiting >= inner.bytes.max(segments) || relief
     }
 
     /// Takes a checkpoint now, and frees the segments that lie behind the older of the two kept ones. No caller waits
@@ -444,13 +446,20 @@ impl EmbeddedStore {
     /// Most bytes that a checkpoint taken now would have.
     pub(super) fn checkpoint_bytes_max(&self) -> u64 {
         let remembered = self.places.remembered.load(Ordering::Acquire) * SAVED_WRITE_BYTES;
-        let limits = self.limits.read().set_at_run_time().count() as u64 * SAVED_LIMIT_BYTES;
-        self.places.saved_bytes() + remembered + limits + SPARE_BYTES_MIN / 4
+        let limits = self.limits.read().count_set_at_run_time() as u64 * SAVED_LIMIT_BYTES;
+        let frames = self.cells.read().all.len() as u64 * SAVED_TENANT_BYTES;
+        self.places.saved_bytes() + remembered + limits + frames + SPARE_BYTES_MIN / 4
     }
 
     /// Whether the next checkpoint surely finds room, also on a full disk.
     pub(super) fn has_spare(&self) -> bool {
         self.checkpoint_bytes_max() <= self.checkpoints.spare_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether the state has nearly outgrown the files of the next checkpoints, so that they are better made longer now
+    /// than when somebody waits for it.
+    pub(super) fn spare_is_tight(&self) -> bool {
+        self.checkpoint_bytes_max() > self.checkpoints.spare_bytes.load(Ordering::Acquire) / 4 * 3
     }
 
     /// Makes the file of the next checkpoint long enough, with half as much to spare.
@@ -459,24 +468,28 @@ impl EmbeddedStore {
     /// When the disk has no room for that.
     pub(super) async fn grow_spare(&self) -> Result<()> {
         let _one = self.checkpoints.one.lock().await;
-        if self.has_spare() {
-            return Ok(()); // somebody else made it
-        }
-        self.grow_files().await
+        if self.spare_is_tight() { self.grow_files().await } else { Ok(()) }
     }
 
     async fn grow_files(&self) -> Result<()> {
         let needed = self.checkpoint_bytes_max();
         let dir = journal_dir(&self.config.dir);
         let kept = self.checkpoints.numbers();
-        let spares = [SPARE].into_iter().chain(MORE_SPARES).take(KEPT + 1 - kept.len().min(KEPT));
-        let mut paths: Vec<PathBuf> = spares.map(|name| dir.join(name)).collect();
-        paths.extend(kept.into_iter().map(|number| checkpoint_path(&dir, number)));
+        let mut spares: Vec<PathBuf> =
+            [SPARE].into_iter().chain(MORE_SPARES).map(|name| dir.join(name)).collect();
+        let needless = spares.split_off(KEPT + 1 - kept.len().min(KEPT));
+        let kept: Vec<PathBuf> = kept.into_iter().map(|number| checkpoint_path(&dir, number)).collect();
         let disk = Arc::clone(&self.config.disk);
         let bytes = locus_fs::off_thread(&*self.config.disk, move || {
             let mut least = u64::MAX;
-            for path in paths {
-                least = least.min(grow(&*disk, &path, needed)?);
+            for path in &spares {
+                shrink(&*disk, path, needed)?;
+            }
+            for path in spares.iter().chain(&kept) {
+                least = least.min(grow(&*disk, path, needed)?);
+            }
+            for path in needless {
+                let _ = disk.remove_file(&path); // almost always absent; else it only takes room
             }
             disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
             Ok::<_, Error>(least)
@@ -513,15 +526,32 @@ fn open_or_create(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskF
     }
 }
 
+/// Gives room back that a far larger state needed.
+fn shrink(disk: &dyn Disk, path: &Path, needed: u64) -> Result<()> {
+    let failed = |source| Error::io("shorten", path)(source);
+    let file = match disk.open(path, true) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
+    let wanted = spare_bytes(needed);
+    if file.len().map_err(failed)? / 4 > wanted { file.set_len(wanted).map_err(failed) } else { Ok(()) }
+}
+
+/// How long a file is made for a checkpoint of at most `needed` bytes.
+fn spare_bytes(needed: u64) -> u64 {
+    (needed + needed / 2).next_multiple_of(SPARE_BYTES_MIN)
+}
+
 /// Makes a file at least `needed` bytes long, every byte of it written. Says how long it is.
 fn grow(disk: &dyn Disk, path: &Path, needed: u64) -> Result<u64> {
     let failed = |source| Error::io("make room for a checkpoint in", path)(source);
     let file = open_or_create(disk, path).map_err(failed)?;
     let mut size = file.len().map_err(failed)?;
-    if size >= needed {
+    let wanted = spare_bytes(needed);
+    // A state that has three quarters of its file is better given more before it must be.
+    if size / 4 * 3 >= needed {
         return Ok(size);
     }
-    let wanted = (needed + needed / 2).next_multiple_of(SPARE_BYTES_MIN);
     let zeros = vec![0; CHUNK_BYTES];
     while size < wanted {
         let part = (wanted - size).min(CHUNK_BYTES as u64);
@@ -565,12 +595,16 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Removes a checkpoint.
-pub(crate) fn remove(disk: &dyn Disk, dir: &Path, number: u64) {
-    let path = checkpoint_path(dir, number);
-    match disk.remove_file(&path) {
+/// Puts aside a checkpoint that is needed no more: its file is the next one's, unless that is there already.
+pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, number: u64) {
+    let (path, spare) = (checkpoint_path(dir, number), dir.join(SPARE));
+    let done = match disk.rename_new(&path, &spare) {
+        Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => disk.remove_file(&path),
+        done => done,
+    };
+    match done {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            warn!(path = %path.display(), error = %source, "checkpoint not removed");
+            warn!(path = %path.display(), error = %source, "checkpoint not put aside");
         }
         _ => {}
     }

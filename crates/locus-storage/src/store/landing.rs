@@ -1,6 +1,11 @@
 //! Contents that rest in the journal: reading them, and moving them out to volumes or forward in the log.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use locus_core::{
@@ -22,6 +27,9 @@ const ON_THE_SPOT_MAX: u64 = 256 << 10;
 const FORWARD_FILES: usize = 128;
 const FORWARD_BYTES: u64 = 256 << 10;
 
+/// After a failure copying forward is tried again no sooner.
+const FORWARD_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// A content that a segment holds or held.
 #[derive(Debug, Clone)]
 struct Held {
@@ -39,11 +47,11 @@ pub(super) struct Emptying {
 }
 
 impl EmbeddedStore {
-    pub(super) fn land_content(&self, bytes: u64) -> Option<Landing> {
+    pub(super) async fn land_content(&self, bytes: u64) -> Option<Landing> {
         if bytes > self.inline_limits.content_bytes_max || self.inline_limits.content_bytes_max == 0 {
             return None;
         }
-        let room = self.journal.reserve_landing(bytes)?;
+        let room = self.journal.reserve_landing(bytes).await?;
         Some(Landing::new(bytes, room))
     }
 
@@ -148,7 +156,7 @@ impl EmbeddedStore {
             return Ok(Vec::new());
         };
         if self.emptying.spilling.lock().is_empty() {
-            let held = self.contents_of(number).await?;
+            let held = self.movable(number).await?;
             *self.emptying.spilling.lock() = held;
         }
         let mut taken = Vec::new();
@@ -209,6 +217,25 @@ impl EmbeddedStore {
         .await
     }
 
+    /// Nothing can be moved out of a segment that cannot be read.
+    fn leave_out(&self, number: u64, why: &Error) {
+        if matches!(why, Error::Io { .. } | Error::Corrupt { .. } | Error::NewerFormat { .. }) {
+            warn!(segment = number, error = %why, "contents of a journal segment cannot be moved");
+            self.journal.pass_over(number);
+        }
+    }
+
+    /// The contents of a closed segment that can be moved. One without any is passed over until some of what lives there
+    /// is over.
+    async fn movable(&self, number: u64) -> Result<VecDeque<Held>> {
+        let mut held = self.contents_of(number).await.inspect_err(|why| self.leave_out(number, why))?;
+        held.retain(|held| self.is_still_there(held));
+        if held.is_empty() {
+            self.journal.pass_over(number);
+        }
+        Ok(held)
+    }
+
     fn is_still_there(&self, held: &Held) -> bool {
         let Some(cell) = self.cell(&held.tenant) else { return false };
         let state = cell.state.lock();
@@ -226,48 +253,62 @@ impl EmbeddedStore {
     /// # Cancel safety
     /// What was moved is moved; the rest is found again.
     pub async fn forward_step(&self) -> Result<usize> {
-        let Some(Relief::Forward(number)) = self.journal.relief() else {
-            self.emptying.forwarding.lock().clear();
-            return Ok(0);
+        let chunks = loop {
+            let Some(Relief::Forward(number)) = self.journal.relief() else {
+                self.emptying.forwarding.lock().clear();
+                return Ok(0);
+            };
+            if self.emptying.forwarding.lock().is_empty() {
+                let held = self.movable(number).await?;
+                *self.emptying.forwarding.lock() = held;
+            }
+            let chunks = self.take_forwardable();
+            if !chunks.is_empty() {
+                break chunks;
+            }
         };
-        if self.emptying.forwarding.lock().is_empty() {
-            let held = self.contents_of(number).await?;
-            *self.emptying.forwarding.lock() = held;
+        let mut moved = 0;
+        let mut last = Lsn::ZERO;
+        for (tenant, chunk) in chunks {
+            let Some(cell) = self.cell(&tenant) else { continue };
+            let bytes: u64 = chunk.iter().map(|held| held.size).sum();
+            let (attachment, _pins) = self
+                .read_all(&chunk)
+                .await
+                .inspect_err(|why| self.leave_out(chunk[0].place.segment(), why))?;
+            let body = FRAME_BYTES + chunk.len() * MOVED_BYTES;
+            let mut room =
+                self.journal.reserve_bytes(Use::Move, Room::cost(body) + Room::share(bytes)).await?;
+            let (lsn, files) = self.forward(&cell, &mut room, &chunk, attachment)?;
+            self.moved.forward.fetch_add(files as u64, Ordering::AcqRel);
+            debug!(%tenant, files, bytes, "contents copied forward");
+            moved += files;
+            last = last.max(lsn);
         }
-        let chunk = self.take_forwardable();
-        let Some(first) = chunk.first() else { return Ok(0) };
-        let Some(cell) = self.cell(&first.tenant) else { return Ok(0) };
-        let bytes: u64 = chunk.iter().map(|held| held.size).sum();
-        let (attachment, _pins) = self.read_all(&chunk).await?;
-        let body = FRAME_BYTES + chunk.len() * MOVED_BYTES;
-        let mut room = self.journal.reserve_bytes(Use::Move, Room::cost(body) + Room::share(bytes)).await?;
-        let (lsn, moved) = self.forward(&cell, &mut room, &chunk, attachment)?;
-        drop(room);
-        self.moved.forward.fetch_add(moved as u64, Ordering::AcqRel);
-        debug!(segment = number, moved, bytes, "contents copied forward");
-        // The old places can be used again once this is durable.
-        self.make_durable(lsn).await?;
+        if moved > 0 {
+            // The old places can be used again once this is durable.
+            self.make_durable(last).await?;
+        }
         Ok(moved)
     }
 
-    /// Files of one tenant that still live in the segment.
-    fn take_forwardable(&self) -> Vec<Held> {
-        let mut chunk: Vec<Held> = Vec::new();
-        let mut bytes = 0;
-        let mut forwarding = self.emptying.forwarding.lock();
-        while let Some(held) = forwarding.front() {
-            let fits =
-                chunk.len() < FORWARD_FILES && (chunk.is_empty() || bytes + held.size <= FORWARD_BYTES);
-            if !fits || chunk.first().is_some_and(|first| first.tenant != held.tenant) {
+    /// Files that still live in the segment, tenant by tenant: one record each.
+    fn take_forwardable(&self) -> BTreeMap<TenantId, Vec<Held>> {
+        let mut chunks: BTreeMap<TenantId, Vec<Held>> = BTreeMap::new();
+        let (mut files, mut bytes) = (0, 0);
+        while files < FORWARD_FILES {
+            let mut forwarding = self.emptying.forwarding.lock();
+            if forwarding.front().is_none_or(|held| files > 0 && bytes + held.size > FORWARD_BYTES) {
                 break;
             }
             let Some(held) = forwarding.pop_front() else { break };
+            drop(forwarding);
             if self.is_still_there(&held) {
-                bytes += held.size;
-                chunk.push(held);
+                (files, bytes) = (files + 1, bytes + held.size);
+                chunks.entry(held.tenant.clone()).or_default().push(held);
             }
         }
-        chunk
+        chunks
     }
 
     /// The contents as they lie there, also damaged ones: their reads go on to tell.
@@ -346,6 +387,8 @@ impl EmbeddedStore {
                 Err(Error::Poisoned { .. } | Error::ShuttingDown) => return,
                 Err(why) => {
                     warn!(error = %why, source = ?std::error::Error::source(&why), "contents not copied forward");
+                    let later = self.clock.clock().monotonic().saturating_add(FORWARD_AGAIN_AFTER);
+                    self.clock.clock().sleep_until(later).await;
                 }
             }
             if self.journal.is_poisoned() {

@@ -218,7 +218,8 @@ impl EmbeddedStore {
             deadline: stamp.time.saturating_add(ttl),
             ttl_micros: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
             owner: options.owner,
-            by: options.name.as_deref().map(String::from),
+            // Where the next checkpoint could not hold it, a lease goes without the name of its holder.
+            by: options.name.as_deref().filter(|_| self.has_spare()).map(String::from),
         };
         let lsn = self.commit(cell, state, room, stamp, vec![change], false).inspect_err(|_| {
             for at in picked {

@@ -54,6 +54,11 @@ impl Limits {
         }
     }
 
+    /// How many limits were set at run time.
+    pub(crate) fn count_set_at_run_time(&self) -> usize {
+        self.set.len()
+    }
+
     /// What was set at run time.
     pub(crate) fn set_at_run_time(&self) -> impl Iterator<Item = (&Scope, &Limit, Lsn)> {
         self.set.iter().map(|(scope, (limit, lsn))| (scope, limit, *lsn))

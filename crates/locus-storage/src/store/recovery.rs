@@ -69,7 +69,8 @@ pub struct OpenReport {
     pub durable: Lsn,
     /// This opening.
     pub epoch: Epoch,
-    /// Records whose attachment is damaged although it was durable: the files in it cannot be read, all else is well.
+    /// Replayed records whose attachment is damaged although it was durable: what lives of it cannot be read, all else is
+    /// well.
     pub contents_damaged: u64,
     /// Checkpoints that were damaged and passed over.
     pub checkpoints_damaged: u64,
@@ -486,17 +487,21 @@ impl EmbeddedStore {
         // The name of a checkpoint that a killed process had just published may not be durable, and what it makes
         // superfluous is about to be reused.
         disk.sync_dir(&journal_dir).map_err(Error::io("sync", &journal_dir))?;
-        let kept: Vec<(u64, Lsn)> =
+        let mut kept: Vec<(u64, Lsn)> =
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
         for (number, good) in &checkpoints {
             if good.is_none() {
-                checkpoint::remove(&*disk, &journal_dir, *number);
+                checkpoint::put_aside(&*disk, &journal_dir, *number);
             }
+        }
+        // One more was kept by a process that died as soon as it had published the newest.
+        for (number, _) in kept.drain(..kept.len().saturating_sub(checkpoint::KEPT)) {
+            checkpoint::put_aside(&*disk, &journal_dir, number);
         }
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
         // Only two good checkpoints free anything: with one, its elder may be the one that is read next time.
         let needed = if kept.len() >= 2 { kept[kept.len() - 2].1 } else { Lsn::ZERO };
-        let zone = LandingZone::of(&config)?;
+        let zone = LandingZone::of(&config, directory.bytes())?;
         let resume =
             directory.resume(&survey, report.end, needed, rebuilt.live_in_journal(), zone.segment_size_min);
         let clock = Arc::new(StoreClock::resume(
@@ -511,7 +516,7 @@ impl EmbeddedStore {
                 store: identity.id,
                 entropy: Arc::clone(&config.entropy),
                 segment_size_min: zone.segment_size_min,
-                segment_size: config.options.segment_size,
+                segment_size: zone.segment_size,
                 zone_bytes_max: zone.bytes_max,
                 pending_bytes_max: config.options.pending_bytes_max,
                 max_unsynced_bytes: config.options.max_unsynced_bytes,
@@ -636,12 +641,15 @@ struct LandingZone {
     limits: InlineLimits,
     bytes_max: u64,
     segment_size_min: u64,
+    segment_size: u64,
 }
 
 impl LandingZone {
-    fn of(config: &StoreConfig) -> Result<Self> {
+    fn of(config: &StoreConfig, journal_bytes: u64) -> Result<Self> {
         let options = &config.options;
         let space = config.disk.space(&config.dir).map_err(Error::io("measure the disk of", &config.dir))?;
+        // What the journal has already is part of what it may have.
+        let available = space.available.saturating_add(journal_bytes);
         let bytes_max = match options.landing_zone_max {
             Some(bytes) if bytes > space.total && options.inline_content_max > 0 => {
                 return Err(Error::InvalidSetting {
@@ -654,13 +662,16 @@ impl LandingZone {
                 });
             }
             Some(bytes) => bytes,
-            None => (space.available / 10).max(ZONE_DEFAULT_MIN).min(space.available / 2),
+            None => (available / 10).max(ZONE_DEFAULT_MIN).min(available / 2),
         };
         let content_bytes_max = options.inline_content_max;
         let roomy = content_bytes_max.max(INLINE_ROOM_MIN);
         let batch_bytes_max = if content_bytes_max == 0 { 0 } else { SEGMENT_PART * roomy / 4 };
         let segment_size_min = (SEGMENT_PART * roomy).max(SEGMENT_BYTES_MIN).min(options.segment_size);
-        Ok(Self { limits: InlineLimits { content_bytes_max, batch_bytes_max }, bytes_max, segment_size_min })
+        // On a small disk segments stay so small that the zone has several.
+        let segment_size = options.segment_size.min((bytes_max / ZONE_SEGMENTS_MIN).max(segment_size_min));
+        let limits = InlineLimits { content_bytes_max, batch_bytes_max };
+        Ok(Self { limits, bytes_max, segment_size_min, segment_size })
     }
 }
 

@@ -31,8 +31,8 @@ impl MetadataStore for EmbeddedStore {
         self.inline_limits
     }
 
-    fn land(&self, bytes: u64) -> Option<Landing> {
-        self.land_content(bytes)
+    async fn land(&self, bytes: u64) -> Option<Landing> {
+        self.land_content(bytes).await
     }
 
     async fn content(&self, record: &FileRecord, range: Range<u64>) -> Result<Bytes> {

@@ -355,10 +355,12 @@ fn call(world: &mut World, engine: &Engine, model: &mut Model) -> Result<(), Err
         104..106 => {
             let Some(key) = model.pick(world, |f| f.state != State::Over) else { return Ok(()) };
             let context = engine.tenants[model.files[&key].tenant].clone();
+            let before = world.run(engine, engine.pool.location(&context, &key)).unwrap().unwrap();
             let path = world.run(engine, engine.pool.materialize(&context, &key))?;
             let again = world.run(engine, engine.pool.materialize(&context, &key))?;
             assert_eq!(path, again, "a second path for one file");
-            model.commit(durable);
+            // Without a move it confirms nothing of what others did.
+            model.commit(durable && before.volume_id.is_none());
         }
         _ => {
             world.advance(Duration::from_secs(world.below(40)));

@@ -606,7 +606,7 @@ fn drive<T>(store: &Arc<EmbeddedStore>, call: impl Future<Output = T>) -> T {
 
 /// Takes a content into the store itself.
 fn put_inline(store: &Arc<EmbeddedStore>, bytes: Vec<u8>) -> FileKey {
-    let landing = store.land(bytes.len() as u64).expect("because there is room");
+    let landing = drive(store, store.land(bytes.len() as u64)).expect("because there is room");
     let (size, checksum) = (bytes.len() as u64, Checksum::of(&bytes));
     let content = NewContent::Inline { bytes: bytes.into(), landing };
     let file = NewFile { size, checksum, content, ..new_file() };
@@ -1602,7 +1602,7 @@ fn b67_a_name_accepted_while_the_content_was_on_its_way_leaks_no_bytes() {
         for n in 0..2 {
             let mut batch = Vec::new();
             for (at, name) in [Some("same"), None].into_iter().enumerate() {
-                let landing = store.land(2_000).unwrap();
+                let landing = store.land(2_000).await.unwrap();
                 let named = name.map(locus_core::IdempotencyKey::new);
                 let locus_core::Reserved::Room(room) =
                     store.reserve(&tenant(0), &dir, named.as_ref()).await.unwrap()
@@ -1734,4 +1734,58 @@ fn the_largest_limit_and_the_smallest_zone_are_taken() {
     let mut bench = open(world);
     let key = bench.write(content(1, LIMIT as usize));
     assert!(bench.rests_in_journal(key));
+}
+
+#[rstest]
+fn b10_a_pool_without_volumes_takes_small_content_also_while_segments_are_being_made(
+    #[values(Durability::Durable, Durability::Buffered)] durability: Durability,
+) {
+    let mut world = world(10, EngineOptions { durability, ..roomy() }, 0);
+    let engine = world.open().unwrap(); // the keeper has not run yet
+    let (pool, scheduler) = (engine.pool.clone(), engine.scheduler.clone());
+    let (acme, other) = (engine.tenants[0].clone(), engine.tenants[1].clone());
+    let mut bench = Bench { world, engine, pool, scheduler, acme, other };
+    for n in 0..200 {
+        // Whoever waits gives the keeper its turn.
+        let written = bench.write_with(content(n, 60_000), WriteOptions::new());
+        assert!(written.is_ok(), "write {n} of 200, {:?}: {written:?}", bench.statistics());
+    }
+}
+
+/// Landings take their room before the records that name them: they must not keep each other waiting for ever.
+#[test]
+fn b89_many_that_landed_at_once_are_all_accepted() {
+    let mut world = world(2, roomy(), 1);
+    let engine = world.open().unwrap();
+    let store = engine.store.clone();
+    let mut landings = Vec::new();
+    for _ in 0..4_000 {
+        // So many at once that together they hold all that files which are ready leave to accepts.
+        match poll_once(Box::pin(store.land(1_000)).as_mut()) {
+            std::task::Poll::Ready(landing) => landings.push(landing.unwrap()),
+            std::task::Poll::Pending => break,
+        }
+    }
+    assert!(landings.len() > 100, "{}", landings.len());
+    let all = landings.len();
+    let accepted = std::rc::Rc::new(std::cell::Cell::new(0));
+    for landing in landings {
+        let (store, accepted) = (store.clone(), accepted.clone());
+        world.stepper.spawn(async move {
+            let bytes = vec![7; 1_000];
+            let (size, checksum) = (bytes.len() as u64, Checksum::of(&bytes));
+            let content = NewContent::Inline { bytes: bytes.into(), landing };
+            put(&store, vec![NewFile { size, checksum, content, ..new_file() }]).await.unwrap();
+            accepted.set(accepted.get() + 1);
+        });
+    }
+    let last = store.clone();
+    world.run(&engine, async move { put(&last, vec![new_file()]).await }).unwrap();
+    for _ in 0..10_000 {
+        world.stepper.run_until_idle();
+        if accepted.get() == all || !(store.commit_step() | store.keep_step()) {
+            break;
+        }
+    }
+    assert_eq!(accepted.get(), all);
 }

@@ -200,7 +200,7 @@ impl MetadataStore for Shelf {
         InlineLimits { content_bytes_max: LIMIT as u64, batch_bytes_max }
     }
 
-    fn land(&self, bytes: u64) -> Option<Landing> {
+    async fn land(&self, bytes: u64) -> Option<Landing> {
         let mut books = self.books.lock();
         books.room = books.room.checked_sub(bytes.max(1))?;
         Some(Landing::new(bytes, Hold(self.clone(), bytes.max(1))))

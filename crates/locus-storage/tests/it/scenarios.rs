@@ -321,3 +321,65 @@ fn idempotency_keys_of_a_silent_tenant_fade() {
     r.put(named(0));
     assert_eq!(r.store.statistics().idempotency_keys, 1);
 }
+
+/// The segment in which the log ends is kept for the older checkpoint, also when an opening died before its first record.
+#[test]
+fn b61_a_damaged_newest_checkpoint_is_passed_over_after_openings_that_died() {
+    for point in 1..150 {
+        let mut r = Records::new(7, EngineOptions { segment_size: 1 << 20, ..EngineOptions::default() });
+        r.settle();
+        r.write_many(50);
+        r.checkpoint().unwrap();
+        r.write_many(50);
+        r.sync();
+        r.checkpoint().unwrap();
+        let world = r.end(End::Kill);
+        world.disk.crash_at(world.disk.ops() + point);
+        let mut world = match Records::open(world) {
+            Ok(r) => {
+                let Records { world, store, .. } = r;
+                drop(store);
+                world
+            }
+            Err(failed) => failed.0,
+        };
+        let died = world.disk.is_down();
+        world.end(End::Kill);
+        let world = Records::open(world).map_err(|failed| failed.1).unwrap().end(End::Kill);
+        let newest = world.disk.open(Path::new("/data/journal/checkpoint-00000002"), true).unwrap();
+        newest.write_at(&[0xff; 64], 40).unwrap();
+        newest.sync_data().unwrap();
+        let r = Records::open(world).map_err(|failed| failed.1);
+        assert_eq!(r.map(|r| r.counts().pending).ok(), Some(100), "an opening died at {point}");
+        if !died {
+            return;
+        }
+    }
+    panic!("an opening takes more than 150 operations");
+}
+
+/// A full disk, and a crash between publishing a checkpoint and putting the oldest one aside.
+#[test]
+fn b59_b65_a_crash_within_a_checkpoint_on_a_full_disk_leaves_a_file_for_the_next() {
+    for point in 1..30 {
+        let mut r = Records::new(4, EngineOptions { segment_size: 1 << 20, ..EngineOptions::default() });
+        r.settle();
+        for _ in 0..3 {
+            r.write_many(100);
+            r.checkpoint().unwrap();
+        }
+        r.settle();
+        let space = r.world.disk.space(Path::new("/")).unwrap();
+        r.world.disk.set_capacity(space.total - space.available);
+        r.world.disk.crash_at(r.world.disk.ops() + point);
+        let _ = r.checkpoint();
+        let died = r.world.disk.is_down();
+        let mut r = Records::open(r.end(End::Kill)).map_err(|failed| failed.1).unwrap();
+        r.checkpoint().unwrap_or_else(|why| panic!("after a crash at {point}: {why:?}"));
+        assert_eq!(r.counts().pending, 300);
+        if !died {
+            return;
+        }
+    }
+    panic!("a checkpoint takes more than 30 operations");
+}
