@@ -1,5 +1,9 @@
-//! Tests that hold the documents against the code.
+//! Whole stories over the facade, and tests that hold the documents against the code.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod documents;
 mod drawing;
+mod full_disk;
+mod loop_disk;
+mod pressure;
+mod support;

@@ -1,0 +1,42 @@
+//! What the stories share.
+
+use std::time::Duration;
+
+use locus::{Entropy, SystemEntropy};
+use locus_testkit::SeededEntropy;
+
+/// A number from the environment.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name} is {text}: {error}")),
+        Err(_) => default,
+    }
+}
+
+/// What makes a run of a story its own; printed, and taken from the environment when it is there.
+pub(crate) fn seed() -> u64 {
+    let seed = number("LOCUS_STORY_SEED", SystemEntropy.next_u64());
+    println!("LOCUS_STORY_SEED={seed}");
+    seed
+}
+
+/// The content that write number `n` of a run brings. No other write has it.
+pub(crate) fn content(seed: u64, n: u64, bytes: u64) -> Vec<u8> {
+    let mut content = vec![0; usize::try_from(bytes).unwrap()];
+    SeededEntropy::new(seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).fill(&mut content);
+    content
+}
+
+/// Fails instead of hanging.
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(Duration::from_secs(120), future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
