@@ -23,6 +23,9 @@ const READERS: u64 = 64;
 const CREW: u64 = 8;
 const INLINE_MAX: u64 = 32 << 10;
 
+/// Files that each reader comes back to later.
+const REMEMBERED: usize = 32;
+
 /// The zone is four segments of 1 MiB: more live bytes than that have to be spilled.
 const ZONE: u64 = 4 << 20;
 const LOW_WATER: u64 = 1 << 20;
@@ -77,7 +80,7 @@ impl Scene {
     /// by now.
     async fn read(&self, reader: u64) {
         let random = SeededEntropy::new(self.seed ^ (reader << 40));
-        let mut before = None;
+        let mut before = VecDeque::new();
         while !self.over.load(Relaxed) {
             let Some((n, file)) = self.any(&random) else {
                 tokio::task::yield_now().await;
@@ -88,11 +91,13 @@ impl Scene {
                 1 => self.whole(n, file, Some(&random)).await,
                 _ => self.whole(n, file, None).await,
             }
-            if let Some((n, file)) = before {
+            if random.below(4) == 0 {
+                before.push_back((n, file));
+            }
+            if before.len() > REMEMBERED
+                && let Some((n, file)) = before.pop_front()
+            {
                 self.whole(n, file, None).await;
-                before = None;
-            } else if random.below(16) == 0 {
-                before = Some((n, file));
             }
         }
     }
