@@ -49,8 +49,9 @@ pub(crate) fn lock(disk: &dyn Disk, dir: &Path, file: &Path, offset: u64) -> Res
 /// Writes who holds the lock behind `offset`, and nothing else there.
 pub(crate) fn sign(lock: &dyn DiskLock, offset: u64, who: &str) -> io::Result<()> {
     let who = &who.as_bytes()[..who.len().min(HOLDER_BYTES_MAX)];
-    lock.file().set_len(offset)?;
-    lock.file().write_at(who, offset)
+    // In this order: on a full disk a file that was cut first may not get its block back.
+    lock.file().write_at(who, offset)?;
+    lock.file().set_len(offset + who.len() as u64)
 }
 
 /// What the file says about its holder; empty when it says nothing. Any bytes may stand there.

@@ -756,7 +756,7 @@ fn live(seed: u64, durability: Durability, inline_content_max: u64, crashes: u64
 
 /// How many crash points each of the runs below goes through.
 fn crashes() -> u64 {
-    std::env::var("LOCUS_CRASH_POINTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000) / 12
+    std::env::var("LOCUS_CRASH_POINTS").ok().and_then(|n| n.parse().ok()).unwrap_or(4_800) / 12
 }
 
 #[rstest]
