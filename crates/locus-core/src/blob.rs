@@ -41,6 +41,13 @@ impl StoragePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The tenant whose it is, or was in an earlier incarnation; `None` when no tenant can have this id.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        let id = self.0.split_once('+').map_or(&*self.0, |(id, _)| id);
+        TenantId::parse(id).ok()
+    }
 }
 
 impl From<&TenantId> for StoragePath {
@@ -191,6 +198,14 @@ mod tests {
     #[case("CON", "")]
     fn b11_only_a_safe_extension_is_taken_from_a_name(#[case] name: &str, #[case] extension: &str) {
         assert_eq!(Extension::of(name).as_str(), extension);
+    }
+
+    #[test]
+    fn a_storage_path_names_its_tenant_in_every_incarnation() {
+        let acme = TenantId::parse("acme").unwrap();
+        for text in ["acme", "acme+0123abcd"] {
+            assert_eq!(StoragePath::parse(text).unwrap().tenant(), Some(acme.clone()));
+        }
     }
 
     #[rstest]

@@ -42,23 +42,9 @@ impl Journal {
         self.commit_signal.raise();
     }
 
-    /// Writes all that is pending. Says whether there was anything.
-    fn write_all(&self) -> bool {
-        let mut wrote = false;
-        loop {
-            match self.take_role(u64::MAX) {
-                Role::Taken(batches) => {
-                    self.write_round(batches);
-                    wrote = true;
-                }
-                Role::Busy => {
-                    // The holder sees what is pending before it gives the role up; wait for it here.
-                    drop(self.writer.lock());
-                    std::thread::yield_now();
-                }
-                Role::Nothing | Role::TooMuch => return wrote,
-            }
-        }
+    /// Writes all that is pending.
+    fn write_all(&self) {
+        while self.write_pending() {}
     }
 
     /// Writes what is pending now, by one round: what comes meanwhile goes with the next, so that a sync serves many. Says
@@ -71,6 +57,7 @@ impl Journal {
                     return true;
                 }
                 Role::Busy => {
+                    // The holder sees what is pending before it gives the role up; wait for it here.
                     drop(self.writer.lock());
                     std::thread::yield_now();
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, FileRecord, Knowledge, Place, StorageVolume, TenantId, Upkeep, VolumeId};
+use locus_core::{BlobPath, FileRecord, Knowledge, Place, StorageVolume, Upkeep, VolumeId};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
@@ -112,8 +112,7 @@ impl StoragePool {
     /// rests in the store may be moved to this very name at any moment, so it is removed under the right to do that.
     async fn tidy(&self, volume: Arc<dyn StorageVolume>, residue: Residue) {
         let (owner, key) = (&residue.blob.owner, residue.blob.key);
-        let tenant = owner.as_str().split('+').next().unwrap_or_default();
-        let Ok(tenant) = TenantId::parse(tenant) else { return };
+        let Some(tenant) = owner.tenant() else { return };
         if let Some(moving) = self.inner.store.begin_move(&tenant, &key) {
             let (list, right) = (Arc::clone(&self.inner.residue), self.inner.moves.right(moving));
             return undisturbed(async move {

@@ -330,14 +330,7 @@ impl EmbeddedStore {
                 Some(_) => {
                     let stamp = self.clock.stamp();
                     (
-                        self.commit(
-                            &cell,
-                            &mut state,
-                            &mut room,
-                            stamp,
-                            vec![Change::Forgotten { hash }],
-                            false,
-                        )?,
+                        self.commit(&cell, &mut state, &mut room, stamp, vec![Change::Forgotten { hash }])?,
                         true,
                     )
                 }

@@ -420,18 +420,14 @@ impl EmbeddedStore {
         let kept = self.checkpoints.numbers().len();
         let freed = locus_fs::off_thread(&*self.config.disk, move || {
             // The next one is written over what is needed no more.
-            let mut free: Vec<PathBuf> =
-                drop.iter().map(|(number, _)| checkpoint_path(&at, *number)).collect();
-            if free.is_empty() {
-                free.extend(MORE_SPARES.get(KEPT - kept.min(KEPT)).map(|name| at.join(name)));
+            for (number, _) in &drop {
+                put_aside(&*disk, &at, *number);
             }
-            let mut free = free.into_iter();
-            let renamed = free.next().map(|path| (disk.rename(&path, &at.join(SPARE)), path));
-            let removed = free.map(|path| (disk.remove_file(&path), path));
-            for (done, path) in renamed.into_iter().chain(removed) {
-                if let Err(source) = done {
-                    warn!(path = %path.display(), error = %source, "file of an old checkpoint not put aside");
-                }
+            if drop.is_empty()
+                && let Some(name) = MORE_SPARES.get(KEPT - kept.min(KEPT))
+                && let Err(source) = disk.rename(&at.join(name), &at.join(SPARE))
+            {
+                warn!(name, error = %source, "no file for the next checkpoint yet");
             }
             older.map_or(0, |older| journal.retire(older))
         })
@@ -604,7 +600,7 @@ pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, number: u64) {
     };
     match done {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            warn!(path = %path.display(), error = %source, "checkpoint not put aside");
+            warn!(path = %path.display(), error = %source, "file of an old checkpoint not put aside");
         }
         _ => {}
     }

@@ -244,10 +244,8 @@ impl EmbeddedStore {
         room: &mut Room,
         stamp: Stamp,
         changes: Vec<Change>,
-        held: bool,
     ) -> Result<Lsn> {
-        let flags = if held { crate::journal::HELD } else { 0 };
-        self.commit_with(cell, state, room, stamp, changes, Attachment::default(), flags)
+        self.commit_with(cell, state, room, stamp, changes, Attachment::default(), 0)
             .map(|appended| appended.lsn)
     }
 

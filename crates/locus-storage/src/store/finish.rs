@@ -112,7 +112,7 @@ impl EmbeddedStore {
                     let available_at = delay.map(|delay| stamp.time.saturating_add(delay));
                     self.suspect_is_back(cell.no, &lease.key);
                     let change = Change::Failed { key: lease.key, error: error.to_owned(), available_at };
-                    let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+                    let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
                     let outcome = match delay {
                         Some(delay) => FailOutcome::Retry { available_at: stamp.wall.saturating_add(delay) },
                         None => FailOutcome::GivenUp,
@@ -143,7 +143,7 @@ impl EmbeddedStore {
                 status => return Err(Error::WrongStatus { key: *key, status }),
             }
             let change = Change::Reset { key: *key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
         };
         drop(room);
         self.confirm(lsn, self.config.options.durability).await
@@ -162,7 +162,7 @@ impl EmbeddedStore {
                 _ => {
                     self.suspect_is_back(cell.no, key);
                     let change = Change::Deleted { key: *key };
-                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
                 }
             }
         };
@@ -217,7 +217,7 @@ impl EmbeddedStore {
                     .await?;
                 let mut state = cell.state.lock();
                 let change = Change::Reaped { keys: keys.to_vec() };
-                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?;
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
             }
         }
         self.journal.confirm_written(self.journal.last_appended()).await?;
@@ -302,8 +302,7 @@ impl EmbeddedStore {
         if self.knowledge(volume, owner, key) != Knowledge::Unknown {
             return None;
         }
-        let tenant = owner.as_str().split('+').next().unwrap_or_default();
-        let cell = TenantId::parse(tenant).ok().and_then(|tenant| self.cell(&tenant));
+        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
         let Some(cell) = cell else { return Some(Claim::free()) };
         let mut state = cell.state.lock();
         let Some(entry) = state.get(key) else { return Some(Claim::free()) };
@@ -320,9 +319,8 @@ impl EmbeddedStore {
     }
 
     pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
-        let tenant = owner.as_str().split('+').next().unwrap_or_default();
-        let Ok(tenant) = TenantId::parse(tenant) else { return Knowledge::Unknown };
-        let Some(cell) = self.cell(&tenant) else { return Knowledge::Unknown };
+        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
+        let Some(cell) = cell else { return Knowledge::Unknown };
         let state = cell.state.lock();
         if state.is_in_flight(key) {
             return Knowledge::InFlight;

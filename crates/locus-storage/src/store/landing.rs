@@ -141,7 +141,7 @@ impl EmbeddedStore {
                 size: to.length,
                 checksum: to.checksum,
             };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
         };
         drop(room);
         self.moved.spilled.fetch_add(1, Ordering::AcqRel);

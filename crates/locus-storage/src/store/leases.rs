@@ -143,7 +143,7 @@ impl EmbeddedStore {
             self.suspect_is_back(cell.no, key);
         }
         // Its own record: it is true whether or not the lease that follows is taken.
-        self.commit(cell, state, room, stamp, vec![Change::TimedOut { keys, given_up }], false)?;
+        self.commit(cell, state, room, stamp, vec![Change::TimedOut { keys, given_up }])?;
         self.journal.commit_signal.raise(); // perhaps nobody waits for it
         Ok(overdue.len())
     }
@@ -221,7 +221,7 @@ impl EmbeddedStore {
             // Where the next checkpoint could not hold it, a lease goes without the name of its holder.
             by: options.name.as_deref().filter(|_| self.has_spare()).map(String::from),
         };
-        let lsn = self.commit(cell, state, room, stamp, vec![change], false).inspect_err(|_| {
+        let lsn = self.commit(cell, state, room, stamp, vec![change]).inspect_err(|_| {
             for at in picked {
                 self.suspect_is_back(cell.no, &state.entry(*at).key);
             }
@@ -298,7 +298,7 @@ impl EmbeddedStore {
                     let (keys, given_up) = if spent { (vec![], vec![key]) } else { (vec![key], vec![]) };
                     self.suspect_is_back(cell.no, &key);
                     let change = Change::TimedOut { keys, given_up };
-                    self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+                    self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
                     self.journal.commit_signal.raise();
                     if spent {
                         return Err(Error::WrongStatus { key, status: FileStatus::PermanentlyFailed });
@@ -349,7 +349,7 @@ impl EmbeddedStore {
                 deadline: stamp.time.saturating_add(ttl),
                 ttl_micros: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
             };
-            let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+            let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
             (lsn, Lease { deadline: stamp.wall.saturating_add(ttl), ..lease.clone() })
         };
         drop(room);
@@ -365,7 +365,7 @@ impl EmbeddedStore {
             decide::hold(state.get(&lease.key), lease.key, lease.token)?;
             self.suspect_is_back(cell.no, &lease.key);
             let change = Change::Released { key: lease.key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change], false)?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
         };
         drop(room);
         self.journal.confirm_written(lsn).await
@@ -386,7 +386,7 @@ impl EmbeddedStore {
                 let still = keys.iter().filter(|key| state.get(key).is_some_and(is_held));
                 let changes: Vec<_> = still.map(|key| Change::Released { key: *key }).collect();
                 if !changes.is_empty() {
-                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), changes, false)?;
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), changes)?;
                 }
             }
         }
@@ -585,8 +585,7 @@ impl Drop for HandOver<'_> {
         let changes = keys.into_iter().map(|key| Change::Released { key }).collect::<Vec<_>>();
         if !changes.is_empty() {
             // Refused only when the journal is poisoned, and then reopening decides.
-            let _ =
-                self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), changes, false);
+            let _ = self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), changes);
             // Nobody waits for it: the committer writes it.
             self.store.journal.commit_signal.raise();
         }

@@ -612,7 +612,7 @@ impl EmbeddedStore {
             for change in changes {
                 let mut room =
                     self.room_here(FRAME_BYTES + CHANGE_BYTES + LEASES_PER_RECORD * 2 * KEY_BYTES)?;
-                self.commit(&cell, &mut state, &mut room, stamp, vec![change], false)?;
+                self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
             }
             // Whatever waits must stand in the schedule, also when nothing was changed.
             state.effects.ready = true;

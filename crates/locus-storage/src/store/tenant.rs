@@ -692,10 +692,7 @@ impl TenantState {
     }
 
     fn reap(&mut self, scene: &Scene<'_>, key: &FileKey, time: StoreTime) -> Result<()> {
-        let Some(at) = self.find(key) else { return unknown(scene, key) };
-        if self.files[at].last >= scene.lsn {
-            return Ok(());
-        }
+        let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         if self.live {
             self.unfile(at, scene.places);
             scene.places.count(self.files[at].rest.number(), false);
@@ -727,10 +724,7 @@ impl TenantState {
         size: u64,
         checksum: Checksum,
     ) -> Result<()> {
-        let Some(at) = self.find(key) else { return unknown(scene, key) };
-        if self.files[at].last >= scene.lsn {
-            return Ok(());
-        }
+        let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         if self.live {
             self.unfile(at, scene.places);
             scene.places.count(self.files[at].rest.number(), false);
@@ -753,6 +747,14 @@ impl TenantState {
         }
     }
 
+    /// The entry, unless a checkpoint holds it as this record leaves it, or without it.
+    fn find_older(&self, scene: &Scene<'_>, key: &FileKey) -> Result<Option<u32>> {
+        match self.find(key) {
+            Some(at) => Ok((self.files[at].last < scene.lsn).then_some(at)),
+            None => unknown(scene, key).map(|()| None),
+        }
+    }
+
     /// Changes one entry, keeping what is derived from it.
     fn change(
         &mut self,
@@ -760,10 +762,7 @@ impl TenantState {
         key: &FileKey,
         change: impl FnOnce(&mut Entry) -> Result<()>,
     ) -> Result<()> {
-        let Some(at) = self.find(key) else { return unknown(scene, key) };
-        if self.files[at].last >= scene.lsn {
-            return Ok(()); // a checkpoint holds this change already
-        }
+        let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         if self.live {
             self.unfile(at, scene.places);
         }
