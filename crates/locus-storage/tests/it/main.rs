@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod bench;
-mod crash;
 mod inline;
 mod inline_pool;
 mod leasing;

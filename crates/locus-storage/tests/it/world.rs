@@ -164,14 +164,6 @@ impl World {
     pub(crate) fn clock_now(&self) -> Duration {
         self.clock.monotonic()
     }
-
-    pub(crate) fn below(&self, bound: u64) -> u64 {
-        self.entropy.below(bound)
-    }
-
-    pub(crate) fn chance(&self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 impl Engine {

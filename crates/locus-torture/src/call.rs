@@ -1,0 +1,442 @@
+//! The calls that are made, and what their answers mean.
+
+use std::{fmt, future::Future, path::PathBuf, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use locus_core::{
+    Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, Limit, MetadataStore,
+    Owner, Scope, Upkeep,
+};
+use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
+
+use crate::{
+    model::{File, MAX_DELIVERIES, Model, State, Touched},
+    violation::{Kind, Violation, ensure},
+    world::Engine,
+};
+
+/// How many logical directories there are.
+pub const DIRECTORIES: u64 = 3;
+
+/// A call, with all it needs.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "each is the call of its name")]
+pub enum Call {
+    Write {
+        tenant: usize,
+        /// Contents, each with its directory. All are one batch.
+        files: Vec<(Vec<u8>, u64)>,
+        /// The idempotency key; then there is one file.
+        name: Option<String>,
+    },
+    Lease {
+        tenant: usize,
+        owner: Owner,
+        ttl: Duration,
+        max: usize,
+        /// What must be handed out.
+        expected: Vec<FileKey>,
+    },
+    LeaseAny {
+        ttl: Duration,
+        /// One of these must be handed out, if there is one.
+        expected: Vec<FileKey>,
+    },
+    LeaseKey {
+        key: FileKey,
+        ttl: Duration,
+    },
+    Complete {
+        keys: Vec<FileKey>,
+    },
+    Fail {
+        key: FileKey,
+    },
+    Release {
+        key: FileKey,
+    },
+    Renew {
+        key: FileKey,
+    },
+    Delete {
+        key: FileKey,
+    },
+    Reset {
+        key: FileKey,
+    },
+    Limit {
+        tenant: usize,
+        /// `None`: what the settings say, which is nothing.
+        limit: Option<u64>,
+    },
+    Read {
+        key: FileKey,
+    },
+    Materialize {
+        key: FileKey,
+    },
+    /// The overdue sweep, and what it must find.
+    Expire {
+        overdue: Vec<FileKey>,
+    },
+    Sync,
+    Checkpoint,
+    Reap,
+    Leftovers,
+    Forward,
+    Spill,
+}
+
+/// What a call came back with.
+#[derive(Debug)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// Keys of files that were written.
+    Keys(Vec<FileKey>),
+    /// The quota is full.
+    Full {
+        /// Files that count, and writes under way.
+        used: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// Files that were leased.
+    Leased(Vec<LeasedFile>),
+    /// A lease with a new deadline.
+    Renewed(Lease),
+    /// What became of a failed file.
+    Failed(FailOutcome),
+    /// A content.
+    Content(Bytes),
+    /// Where a file lies, asked twice, and whether it was moved for that; `None` when somebody else may have moved it.
+    Path(PathBuf, PathBuf, Option<bool>),
+    /// How many.
+    Count(usize),
+}
+
+impl Call {
+    /// Whether it may not run beside others: what it does depends on all files.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        matches!(self, Self::LeaseAny { .. } | Self::Expire { .. })
+    }
+
+    /// The files that it may change, as far as that is known before it is made.
+    #[must_use]
+    pub fn keys(&self) -> Vec<FileKey> {
+        match self {
+            Self::Lease { expected, .. } | Self::LeaseAny { expected, .. } => expected.clone(),
+            Self::Complete { keys } | Self::Expire { overdue: keys } => keys.clone(),
+            Self::LeaseKey { key, .. }
+            | Self::Fail { key }
+            | Self::Release { key }
+            | Self::Renew { key }
+            | Self::Delete { key }
+            | Self::Reset { key }
+            | Self::Read { key }
+            | Self::Materialize { key } => vec![*key],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Makes it. `alone`: nothing else runs meanwhile.
+    pub fn make(
+        &self,
+        engine: &Rc<Engine>,
+        model: &Model,
+        alone: bool,
+    ) -> impl Future<Output = Result<Answer, Error>> + use<> {
+        let (call, engine) = (self.clone(), engine.clone());
+        let leases: Vec<Lease> =
+            self.keys().iter().filter_map(|key| model.leases.get(key).cloned()).collect();
+        let tenant = self.keys().first().and_then(|key| model.facts.files.get(key)).map(|file| file.tenant);
+        async move { call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await }
+    }
+
+    async fn run(
+        self,
+        engine: &Engine,
+        leases: &[Lease],
+        owner_of_key: usize,
+        alone: bool,
+    ) -> Result<Answer, Error> {
+        let Engine { store, pool, scheduler, sweeper, tenants, .. } = engine;
+        let context = &tenants[owner_of_key];
+        let done = |()| Answer::Done;
+        match self {
+            Self::Write { tenant, files, name } => {
+                let batch = files.into_iter().map(|(content, directory)| {
+                    let mut options = WriteOptions::new().directory(directory_name(directory));
+                    if content.len() % 2 == 1 {
+                        options = options.original_name("scan.pdf").property("n", directory.to_string());
+                    }
+                    if let Some(name) = &name {
+                        options = options.idempotency_key(IdempotencyKey::until_forgotten(name.as_str()));
+                    }
+                    (content.into(), options)
+                });
+                match pool.write_batch(&tenants[tenant], batch.collect()).await {
+                    Err(Error::TenantQuotaExceeded { used, limit, .. }) => Ok(Answer::Full { used, limit }),
+                    answer => answer.map(Answer::Keys),
+                }
+            }
+            Self::Lease { tenant, owner, ttl, max, .. } => {
+                let options = LeaseOptions::new().owner(owner).ttl(ttl).name("worker");
+                scheduler.next_batch_with(&tenants[tenant], max, options).await.map(Answer::Leased)
+            }
+            Self::LeaseAny { ttl, .. } => {
+                let leased = scheduler.next_any_with(LeaseOptions::new().ttl(ttl)).await;
+                leased.map(|file| Answer::Leased(file.into_iter().collect()))
+            }
+            Self::LeaseKey { key, ttl } => {
+                let leased = scheduler.lease_key_with(context, &key, LeaseOptions::new().ttl(ttl)).await;
+                leased.map(|file| Answer::Leased(vec![file]))
+            }
+            Self::Complete { .. } => scheduler.complete_batch(leases).await.map(done),
+            Self::Fail { .. } => scheduler.fail(&leases[0], "broken on purpose").await.map(Answer::Failed),
+            Self::Release { .. } => scheduler.release(&leases[0]).await.map(done),
+            Self::Renew { .. } => scheduler.renew(&leases[0]).await.map(Answer::Renewed),
+            Self::Delete { key } => pool.delete_with(context, &key, true).await.map(done),
+            Self::Reset { key } => scheduler.reset(context, &key).await.map(done),
+            Self::Limit { tenant, limit } => {
+                let limit = limit.map_or(Limit::Inherit, Limit::Files);
+                store.set_limit(Scope::Tenant(tenants[tenant].id().clone()), limit).await.map(done)
+            }
+            Self::Read { key } => pool.read(context, &key).await?.bytes().await.map(Answer::Content),
+            Self::Materialize { key } => {
+                let before = pool.location(context, &key).await?.ok_or(Error::FileNotFound { key })?;
+                let path = pool.materialize(context, &key).await?;
+                let again = pool.materialize(context, &key).await?;
+                Ok(Answer::Path(path, again, alone.then_some(before.volume_id.is_none())))
+            }
+            Self::Expire { .. } => store.expire(1_000).await.map(Answer::Count),
+            Self::Sync => store.sync().await.map(done),
+            Self::Checkpoint => store.checkpoint().await.map(done),
+            Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
+            Self::Leftovers => sweeper.leftovers().await.map(|_| Answer::Done),
+            Self::Forward => store.forward_step().await.map(|_| Answer::Done),
+            Self::Spill => pool.spill_step().await.map(|_| Answer::Done),
+        }
+    }
+
+    /// Holds the answer against the model and brings the model up to it. On a disk that is not `healthy`, files of a
+    /// volume that failed may have been passed by.
+    ///
+    /// # Errors
+    /// When the answer may not be.
+    pub fn answered(
+        &self,
+        answer: Answer,
+        model: &mut Model,
+        options: &EngineOptions,
+        now: Duration,
+        healthy: bool,
+    ) -> Result<Touched, Violation> {
+        let durable = options.durability == Durability::Durable;
+        let completes_durably =
+            options.complete_durability.unwrap_or(options.durability) == Durability::Durable;
+        let mut touched = Touched { keys: self.keys(), limit: None, durable: false };
+        match (self, answer) {
+            (Self::Write { tenant, files, name }, Answer::Keys(keys)) => {
+                let is_new = written(*tenant, files, name.as_deref(), &keys, model)?;
+                touched.durable = durable && is_new;
+                touched.keys = if is_new { keys } else { Vec::new() };
+                if is_new && let Some(limit) = model.facts.limits.get(tenant) {
+                    ensure(model.count(*tenant) <= *limit, Kind::QuotaDrift, || {
+                        format!("tenant {tenant} has more than {limit} files")
+                    })?;
+                }
+            }
+            (Self::Write { tenant, files, .. }, Answer::Full { used, limit }) => {
+                let (live, batch) = (model.count(*tenant), files.len() as u64);
+                let known = model.facts.files.values().filter(|file| file.tenant == *tenant).count() as u64;
+                // The batch's own reservations count, and so does what is over until it is reaped.
+                let possible = (live..=known + batch).contains(&used);
+                let full = used + batch > limit && model.facts.limits.get(tenant) == Some(&limit);
+                ensure(possible && full, Kind::QuotaDrift, || {
+                    format!("tenant {tenant} with {live} of {known} files was refused at {used} of {limit}")
+                })?;
+            }
+            (Self::Lease { owner, ttl, expected, tenant, .. }, Answer::Leased(files)) => {
+                let keys: Vec<_> = files.iter().map(|file| file.key).collect();
+                for file in &files {
+                    model.leased(file, now, *owner, *ttl)?;
+                }
+                ensure(!healthy || keys == *expected, Kind::Unexpected, || {
+                    format!("tenant {tenant} was handed {keys:?} and not {expected:?}")
+                })?;
+            }
+            (Self::LeaseAny { ttl, expected }, Answer::Leased(files)) => {
+                for file in &files {
+                    model.leased(file, now, Owner::Process, *ttl)?;
+                }
+                touched.keys = files.iter().map(|file| file.key).collect();
+                let fits = if expected.is_empty() {
+                    touched.keys.is_empty()
+                } else {
+                    touched.keys.len() == 1 && expected.contains(&touched.keys[0])
+                };
+                ensure(!healthy || fits, Kind::Unexpected, || {
+                    format!("{:?} was handed out, not one of {expected:?}", touched.keys)
+                })?;
+            }
+            (Self::LeaseKey { ttl, .. }, Answer::Leased(files)) => {
+                for file in &files {
+                    model.leased(file, now, Owner::Process, *ttl)?;
+                }
+            }
+            (Self::Complete { keys }, Answer::Done) => {
+                touched.durable = completes_durably;
+                over(keys, model);
+            }
+            (Self::Delete { key }, Answer::Done) => {
+                touched.durable = durable;
+                over(&[*key], model);
+            }
+            (Self::Fail { key }, Answer::Failed(outcome)) => {
+                touched.durable = durable;
+                let again = model.failed(key, now, &options.retry_policy);
+                ensure(again == matches!(outcome, FailOutcome::Retry { .. }), Kind::Lost, || {
+                    format!("{key} failed and became {outcome:?}")
+                })?;
+            }
+            (Self::Release { key }, Answer::Done) => {
+                model.back(key);
+                let file = model.file_mut(key);
+                file.attempts -= 1;
+                file.state = State::Pending { due: Duration::ZERO };
+            }
+            (Self::Renew { key }, Answer::Renewed(lease)) => {
+                model.leases.insert(*key, lease);
+                if let State::Processing { deadline, ttl, .. } = &mut model.file_mut(key).state {
+                    *deadline = now + *ttl;
+                }
+            }
+            (Self::Reset { key }, Answer::Done) => {
+                touched.durable = durable;
+                model.file_mut(key).reset();
+            }
+            (Self::Limit { tenant, limit }, Answer::Done) => {
+                touched.durable = durable;
+                touched.limit = Some(*tenant);
+                match limit {
+                    Some(limit) => model.facts.limits.insert(*tenant, *limit),
+                    None => model.facts.limits.remove(tenant),
+                };
+            }
+            (Self::Read { key }, Answer::Content(content)) => {
+                touched.keys.clear();
+                ensure(content == model.contents[key], Kind::Corrupted, || {
+                    format!("{key} was read and is not what was written")
+                })?;
+            }
+            (Self::Materialize { key }, Answer::Path(path, again, moved)) => {
+                touched.durable = durable && moved == Some(true);
+                ensure(path == again, Kind::Unexpected, || {
+                    format!("{key} lies at {path:?} and at {again:?}")
+                })?;
+            }
+            (Self::Expire { overdue }, Answer::Count(count)) => {
+                ensure(count == overdue.len(), Kind::Unexpected, || {
+                    format!("{count} files ran out, not {overdue:?}")
+                })?;
+                for key in overdue {
+                    model.back(key);
+                    let file = model.file_mut(key);
+                    file.interrupted = 0;
+                    let spent = file.attempts >= MAX_DELIVERIES;
+                    file.state = if spent { State::GivenUp } else { State::Pending { due: Duration::ZERO } };
+                }
+            }
+            (Self::Sync | Self::Checkpoint, Answer::Done) => touched.durable = true,
+            (Self::Reap | Self::Leftovers | Self::Forward | Self::Spill, Answer::Done) => {}
+            (_, answer) => {
+                return Err(Violation::new(Kind::Unexpected, format!("{self:?} answered {answer:?}")));
+            }
+        }
+        Ok(touched)
+    }
+}
+
+/// The name of a logical directory.
+pub(crate) fn directory_name(number: u64) -> String {
+    format!("dir-{number}")
+}
+
+fn over(keys: &[FileKey], model: &mut Model) {
+    for key in keys {
+        model.back(key);
+        model.file_mut(key).state = State::Over;
+    }
+}
+
+/// Notes what a write made; says whether it made anything.
+fn written(
+    tenant: usize,
+    files: &[(Vec<u8>, u64)],
+    name: Option<&str>,
+    keys: &[FileKey],
+    model: &mut Model,
+) -> Result<bool, Violation> {
+    if let Some(known) = name.and_then(|name| model.named.get(name)) {
+        ensure(keys == [*known], Kind::Resurrected, || {
+            format!("the write {name:?} made {keys:?} beside {known}")
+        })?;
+        return Ok(false);
+    }
+    if let Some(name) = name
+        && model.doubtful.remove(name)
+        && model.contents.contains_key(&keys[0])
+    {
+        model.named.insert(name.to_owned(), keys[0]);
+        return Ok(false);
+    }
+    for (key, (content, _)) in keys.iter().zip(files) {
+        let is_new = model.contents.insert(*key, content.clone()).is_none();
+        ensure(is_new, Kind::Unexpected, || format!("{key} was given twice"))?;
+        let order = model.next_order();
+        model.facts.files.insert(*key, File::new(tenant, order));
+    }
+    if let Some(name) = name {
+        model.named.insert(name.to_owned(), keys[0]);
+    }
+    Ok(true)
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { tenant, files, name } => {
+                let sizes: Vec<_> = files.iter().map(|(content, _)| content.len()).collect();
+                write!(f, "write {sizes:?} bytes for {tenant} as {name:?}")
+            }
+            Self::Lease { tenant, owner, ttl, max, .. } => {
+                write!(f, "lease {max} of {tenant} by {owner:?} for {ttl:?}")
+            }
+            Self::LeaseAny { ttl, .. } => write!(f, "lease any for {ttl:?}"),
+            Self::LeaseKey { key, ttl } => write!(f, "lease {key} for {ttl:?}"),
+            Self::Complete { keys } => write!(f, "complete {}", list(keys)),
+            Self::Fail { key } => write!(f, "fail {key}"),
+            Self::Release { key } => write!(f, "release {key}"),
+            Self::Renew { key } => write!(f, "renew {key}"),
+            Self::Delete { key } => write!(f, "delete {key}"),
+            Self::Reset { key } => write!(f, "reset {key}"),
+            Self::Limit { tenant, limit } => write!(f, "limit {tenant} to {limit:?}"),
+            Self::Read { key } => write!(f, "read {key}"),
+            Self::Materialize { key } => write!(f, "materialize {key}"),
+            Self::Expire { overdue } => write!(f, "expire {}", list(overdue)),
+            Self::Sync => f.write_str("sync"),
+            Self::Checkpoint => f.write_str("checkpoint"),
+            Self::Reap => f.write_str("reap"),
+            Self::Leftovers => f.write_str("leftovers"),
+            Self::Forward => f.write_str("forward"),
+            Self::Spill => f.write_str("spill"),
+        }
+    }
+}
+
+/// Keys, one after another.
+fn list(keys: &[FileKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

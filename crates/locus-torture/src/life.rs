@@ -1,0 +1,334 @@
+//! Calls, a crash, recovery (perhaps crashed as well), checks: over and over on one disk, all decided by one seed.
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::Duration,
+};
+
+use locus_core::{Durability, Error, FileKey, MetadataStore, RetryPolicy};
+use locus_storage::EngineOptions;
+use locus_testkit::{Fault, SeededEntropy};
+
+use crate::{
+    call::Call,
+    model::{File, MAX_DELIVERIES, Model, State},
+    plan, recovered,
+    report::Report,
+    rest,
+    violation::{Kind, Violation},
+    world::{Engine, World},
+};
+
+/// A year, in microseconds.
+const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000;
+
+/// The world that a seed stands for: both durabilities, content in the journal or not, background jobs or not.
+#[must_use]
+pub fn world_of(seed: u64) -> World {
+    let dice = SeededEntropy::new(!seed);
+    let durability = if dice.below(2) == 0 { Durability::Durable } else { Durability::Buffered };
+    let options = EngineOptions {
+        durability,
+        complete_durability: (dice.below(4) == 0).then_some(Durability::Buffered),
+        max_deliveries: Some(MAX_DELIVERIES),
+        visibility_timeout: Duration::from_secs(60),
+        retry_policy: RetryPolicy { max_retries: 3, ..RetryPolicy::default() },
+        segment_size: 1 << 20,
+        inline_content_max: [0, 1 << 10, 4 << 10, 32 << 10][usize::try_from(dice.below(4)).unwrap_or(0)],
+        landing_zone_max: Some(4 << 20),
+        ..EngineOptions::default()
+    };
+    let mut world = World::new(seed, options, dice.below(4) == 0);
+    world.background = dice.below(2) == 0;
+    world
+}
+
+/// One disk with everything on it, life after life.
+#[derive(Debug)]
+pub struct Run {
+    pub(crate) world: World,
+    pub(crate) engine: Rc<Engine>,
+    pub(crate) model: Model,
+    /// The wall clock jumped since what the log last heard of it may have been written.
+    jumped: bool,
+    /// Errors were planted in this life.
+    faulty: bool,
+    /// Files written in Buffered mode while errors were planted: a volume whose sync fails there may lose contents, which
+    /// their reads tell (docs/decisions/0010).
+    at_risk: BTreeSet<FileKey>,
+}
+
+impl Run {
+    /// An empty disk, and a store on it.
+    ///
+    /// # Errors
+    /// When the first opening is refused.
+    pub fn begin(mut world: World) -> Result<Self, Violation> {
+        let engine =
+            world.open().map_err(|why| Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")))?;
+        let mut model = Model::default();
+        model.begin(engine.store.statistics().written.0);
+        world.begin_background(&engine);
+        Ok(Self { world, engine, model, jumped: false, faulty: false, at_risk: BTreeSet::new() })
+    }
+
+    /// One life with its end and the opening after it. Says how many crash points there were.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub fn live(&mut self) -> Result<u64, Violation> {
+        let reach = self.world.choose(&[10, 40, 150, 600]);
+        self.world.disk.crash_at(self.world.disk.ops() + 1 + self.world.below(reach));
+        if self.world.chance(10) {
+            let fault = self.world.choose(&[5, 28, 24, 4]);
+            let fault = Fault::os(fault).after(self.world.below(reach));
+            let fault = if self.world.chance(30) { fault.for_good() } else { fault };
+            self.world.disk.fail(fault);
+            self.faulty = true;
+        }
+        if self.world.chance(5) {
+            self.jump();
+        }
+        while !self.world.disk.is_down() && self.round(None)? {}
+        self.end_life()
+    }
+
+    fn jump(&mut self) {
+        let years = i64::try_from(self.world.below(7)).unwrap_or(0) - 3;
+        self.world.clock.jump_wall(years * YEAR);
+        self.jumped = true;
+    }
+
+    /// Makes the calls of one round, drawn or given. `false` when this life is over.
+    pub(crate) fn round(&mut self, script: Option<Call>) -> Result<bool, Violation> {
+        let Self { world, engine, model, .. } = self;
+        let calls = match script {
+            Some(call) => vec![call],
+            None => plan::round(world, model),
+        };
+        if calls.is_empty() {
+            return Ok(true);
+        }
+        model.under_way = calls.clone();
+        drop(world.take_drawn());
+        let now = world.now();
+        let alone = calls.len() == 1 && !world.background;
+        let made = calls.iter().map(|call| call.make(engine, model, alone)).collect();
+        let answers = world.run_all(engine, made);
+        let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
+        if world.trace {
+            eprintln!("{} {now:?} {calls:?} -> {answers:?}", model.rounds.len());
+        }
+        let healthy = !world.disk.is_down() && !self.faulty;
+        for (call, answer) in calls.into_iter().zip(answers) {
+            match answer {
+                Ok(Ok(answer)) => {
+                    touched.push(call.answered(answer, model, &world.options, now, healthy)?);
+                }
+                _ if !healthy => unanswered.push(call),
+                Ok(Err(why)) => {
+                    return Err(Violation::new(Kind::Unexpected, format!("{call:?} failed: {why:?}")));
+                }
+                Err(stuck) => {
+                    let stuck = Violation::from(stuck);
+                    return Err(Violation { what: format!("{call:?}: {}", stuck.what), ..stuck });
+                }
+            }
+        }
+        let goes_on = unanswered.is_empty();
+        if !touched.is_empty() {
+            model.end_round(engine.store.statistics().written.0, touched);
+        }
+        model.under_way = unanswered;
+        Ok(goes_on)
+    }
+
+    /// The crash, openings until one succeeds, and all that must hold then. Says how many crash points that were.
+    pub(crate) fn end_life(&mut self) -> Result<u64, Violation> {
+        let Self { world, engine, model, .. } = self;
+        world.drop_tasks();
+        // A power cut loses what was not synced; the death of the process loses nothing, unless the disk failed.
+        let mut killed = world.chance(30);
+        let mut points = 1;
+        loop {
+            if killed {
+                world.disk.kill();
+            } else {
+                world.disk.crash();
+            }
+            world.disk.heal_all();
+            if world.chance(5) {
+                let years = i64::try_from(world.below(7)).unwrap_or(0) - 3;
+                world.clock.jump_wall(years * YEAR);
+                self.jumped = true;
+            }
+            let cut_short = world.chance(25);
+            if cut_short {
+                let reach = world.choose(&[60, 400]);
+                world.disk.crash_at(world.disk.ops() + 1 + world.below(reach));
+            }
+            match world.open() {
+                Ok(opened) if !world.disk.is_down() => {
+                    *engine = opened;
+                    break;
+                }
+                Err(why) if !world.disk.is_down() => {
+                    return Err(Violation::new(Kind::RefusedOpen, format!("{why:?}")));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            world.drop_tasks();
+            points += 1;
+            killed &= world.chance(30);
+        }
+        if world.trace {
+            eprintln!("-- {} {:?}", if killed { "killed" } else { "power cut" }, engine.report);
+        }
+        // Whatever crash point was not reached is taken back.
+        world.disk.crash_at(u64::MAX);
+        let unsure = recovered::reconcile(world, engine, model, killed && !self.faulty)?;
+        if self.faulty && world.options.durability == Durability::Buffered {
+            let before = &model.rounds[0].after.files;
+            self.at_risk.extend(model.facts.files.keys().filter(|key| !before.contains_key(key)));
+        }
+        self.faulty = false;
+        self.begin_anew(unsure)?;
+        self.give_up_unreadable()?;
+        rest::check(&mut self.world, &self.engine, &self.model)?;
+        self.world.begin_background(&self.engine);
+        Ok(points)
+    }
+
+    /// Deletes files at risk that cannot be read.
+    fn give_up_unreadable(&mut self) -> Result<(), Violation> {
+        let Self { world, engine, model, at_risk, .. } = self;
+        at_risk.retain(|key| model.facts.files.get(key).is_some_and(File::lives));
+        let files: Vec<_> = at_risk.iter().map(|key| (*key, model.facts.files[key].tenant)).collect();
+        let at = engine.clone();
+        let gone = world.run(engine, async move {
+            let mut gone = Vec::new();
+            for (key, tenant) in files {
+                let context = &at.tenants[tenant];
+                let read = match at.pool.read(context, &key).await {
+                    Ok(reader) => reader.bytes().await,
+                    Err(why) => Err(why),
+                };
+                if matches!(
+                    read,
+                    Err(Error::Io { .. } | Error::ChecksumMismatch { .. } | Error::Corrupt { .. })
+                ) {
+                    at.pool.delete_with(context, &key, true).await?;
+                    gone.push(key);
+                }
+            }
+            at.store.sync().await?;
+            Ok::<_, Error>(gone)
+        })?;
+        let gone =
+            gone.map_err(|why| Violation::new(Kind::Unexpected, format!("cannot be deleted: {why:?}")))?;
+        for key in gone {
+            model.back(&key);
+            model.file_mut(&key).state = State::Over;
+        }
+        model.begin(engine.store.statistics().written.0);
+        Ok(())
+    }
+
+    /// Brings files whose past cannot be told into a known state, and begins the next life.
+    fn begin_anew(&mut self, unsure: BTreeSet<FileKey>) -> Result<(), Violation> {
+        let Self { world, engine, model, .. } = self;
+        let mut reset = Vec::new();
+        let mut deleted = Vec::new();
+        model.leases.retain(|key, lease| {
+            model.facts.files.get(key).is_some_and(|file| file.is_leased() && file.token == Some(lease.token))
+        });
+        for (key, file) in &model.facts.files {
+            match file.state {
+                State::Over => {}
+                // Under the same token the lease of an outsider goes on, if it is known.
+                State::Processing { .. } if unsure.contains(key) || !model.leases.contains_key(key) => {
+                    deleted.push((*key, file.tenant));
+                }
+                State::Processing { .. } => {}
+                State::Pending { due } if due > Duration::ZERO && self.jumped => {
+                    reset.push((*key, file.tenant));
+                }
+                State::Pending { .. } | State::GivenUp if unsure.contains(key) => {
+                    reset.push((*key, file.tenant));
+                }
+                State::Pending { .. } | State::GivenUp => {}
+            }
+        }
+        self.jumped = false;
+        for (key, _) in &deleted {
+            model.file_mut(key).state = State::Over;
+        }
+        for (key, _) in &reset {
+            model.file_mut(key).reset();
+        }
+        let held = |file: &File| file.interrupted >= 2 && file.is_leased();
+        model.suspect_out = model.facts.files.iter().find(|(_, file)| held(file)).map(|(key, _)| *key);
+        if model.facts.files.len() > 80 {
+            model.facts.files.retain(|_, file| file.lives());
+        }
+        if model.contents.len() > 400 {
+            model.contents.retain(|key, _| model.facts.files.contains_key(key));
+        }
+        let at = engine.clone();
+        let done = world.run(engine, async move {
+            for (key, tenant) in deleted {
+                at.pool.delete_with(&at.tenants[tenant], &key, true).await?;
+            }
+            for (key, tenant) in reset {
+                at.scheduler.reset(&at.tenants[tenant], &key).await?;
+            }
+            at.store.sync().await
+        })?;
+        done.map_err(|why: Error| Violation::new(Kind::Unexpected, format!("cannot begin anew: {why:?}")))?;
+        model.begin(engine.store.statistics().written.0);
+        Ok(())
+    }
+
+    /// A number that stands for all that happened on this disk: the same seed gives the same one.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.world.disk.ops().to_le_bytes());
+        hasher.update(&self.model.acknowledged.to_le_bytes());
+        for (key, file) in &self.model.facts.files {
+            hasher.update(format!("{key} {file:?}").as_bytes());
+        }
+        u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("because it has 32 bytes"))
+    }
+}
+
+/// Lives in one world until there were `points` crash points, or something broke. A panic of the program is a violation.
+pub fn run(world: World, points: u64) -> Report {
+    let seed = world.disk.seed();
+    let mut report = Report { seed, runs: 1, ..Report::default() };
+    if world.trace {
+        eprintln!("{:?}", world.options);
+    }
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut run = Run::begin(world)?;
+        while report.crash_points < points {
+            report.crash_points += run.live()?;
+            report.acknowledged = run.model.acknowledged;
+        }
+        Ok(run.fingerprint())
+    }));
+    match lived {
+        Ok(Ok(fingerprint)) => report.fingerprint = fingerprint,
+        Ok(Err(violation)) => report.violated(seed, violation),
+        Err(panic) => {
+            let what = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+            report.violated(seed, Violation::new(Kind::Panic, what.unwrap_or_default()));
+        }
+    }
+    report
+}

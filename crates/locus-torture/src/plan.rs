@@ -1,0 +1,165 @@
+//! What is called next: drawn by the seed from what the model says is possible.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use locus_core::{FileKey, Owner};
+
+use crate::{
+    call::{Call, DIRECTORIES},
+    model::{File, Model},
+    world::World,
+};
+
+/// Files that live at once.
+const LIVE_MAX: usize = 40;
+
+/// What the calls of a round may touch: no two of them meet at a file or at a tenant's queue.
+#[derive(Debug, Default)]
+pub struct Taken {
+    tenants: BTreeSet<usize>,
+    keys: BTreeSet<FileKey>,
+    /// Something of this kind runs already.
+    upkeep: BTreeSet<&'static str>,
+}
+
+/// The calls of one round: mostly one, up to four side by side.
+pub fn round(world: &World, model: &Model) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let mut taken = Taken::default();
+    let together = if world.chance(60) { 1 } else { 2 + world.index(3) };
+    while calls.len() < together {
+        let Some(call) = draw(world, model, &mut taken) else { break };
+        if call.runs_alone() {
+            // Alone, or another time.
+            if calls.is_empty() {
+                return vec![call];
+            }
+            break;
+        }
+        calls.push(call);
+    }
+    calls
+}
+
+/// A content: mostly small, some larger than what rests in the journal.
+fn content(world: &World) -> Vec<u8> {
+    let inline = world.options.inline_content_max;
+    let most = match world.below(10) {
+        0 => 0,
+        1..4 => 100,
+        4..9 => 3_000,
+        _ => inline + 3_000,
+    };
+    world.noise(world.index(usize::try_from(most).unwrap_or(0) + 1))
+}
+
+/// One of the files that nobody touches in this round.
+fn pick(world: &World, model: &Model, taken: &mut Taken, wanted: impl Fn(&File) -> bool) -> Option<FileKey> {
+    let free = |(key, file): &(&FileKey, &File)| {
+        wanted(file) && !taken.keys.contains(*key) && !taken.tenants.contains(&file.tenant)
+    };
+    let keys: Vec<_> = model.facts.files.iter().filter(free).map(|(key, _)| *key).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let key = world.choose(&keys);
+    taken.keys.insert(key);
+    Some(key)
+}
+
+fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
+    // What only some calls need is drawn in every case, so that a run changes little with the engine.
+    let tenant = world.index(world.tenants);
+    let ttl = Duration::from_secs(30 + world.below(60));
+    let is_leased = |file: &File| file.is_leased() && file.lives();
+    let waits = |file: &File| file.lives() && !file.is_leased();
+    let upkeep =
+        |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
+    match world.below(100) {
+        0..30 => {
+            if model.live().count() >= LIVE_MAX {
+                return None;
+            }
+            let count = if world.chance(20) { 3 } else { 1 };
+            let files = (0..count).map(|_| (content(world), world.below(DIRECTORIES))).collect();
+            let name = (count == 1 && world.chance(30)).then(|| format!("{tenant}-name-{}", world.below(40)));
+            // Two writes of one tenant may come in either order.
+            taken.tenants.insert(tenant).then_some(Call::Write { tenant, files, name })
+        }
+        30..48 => {
+            let max = if world.chance(30) { 4 } else { 1 };
+            let owner = if world.chance(20) { Owner::Outside } else { Owner::Process };
+            let expected = model.next_of(tenant, world.now(), max);
+            let free = expected.iter().all(|key| !taken.keys.contains(key))
+                && !model
+                    .facts
+                    .files
+                    .iter()
+                    .any(|(key, file)| file.tenant == tenant && taken.keys.contains(key))
+                && (!model.has_suspects() || taken.is_empty());
+            if !free || !taken.tenants.insert(tenant) {
+                return None;
+            }
+            if model.has_suspects() {
+                // At most one suspect is out: nobody else may take one meanwhile.
+                taken.tenants.extend(0..world.tenants);
+            }
+            Some(Call::Lease { tenant, owner, ttl, max, expected })
+        }
+        48..50 => {
+            let first = |tenant| model.next_of(tenant, world.now(), 1);
+            Some(Call::LeaseAny { ttl, expected: (0..world.tenants).flat_map(first).collect() })
+        }
+        50..52 => {
+            let now = world.now();
+            let ready = |file: &File| {
+                file.interrupted < 2
+                    && matches!(file.state, crate::model::State::Pending { due } if due <= now)
+            };
+            pick(world, model, taken, ready).map(|key| Call::LeaseKey { key, ttl })
+        }
+        52..68 => {
+            let max = if world.chance(20) { 3 } else { 1 };
+            let mut keys = Vec::new();
+            let mut of = None;
+            for _ in 0..max {
+                // A batch may be of several tenants.
+                if let Some(key) = pick(world, model, taken, is_leased) {
+                    of = of.or(Some(model.facts.files[&key].tenant));
+                    keys.push(key);
+                }
+            }
+            (!keys.is_empty()).then_some(Call::Complete { keys })
+        }
+        68..75 => pick(world, model, taken, is_leased).map(|key| Call::Fail { key }),
+        75..78 => pick(world, model, taken, is_leased).map(|key| Call::Release { key }),
+        78..80 => pick(world, model, taken, is_leased).map(|key| Call::Renew { key }),
+        80..82 => pick(world, model, taken, File::lives).map(|key| Call::Delete { key }),
+        82..84 => pick(world, model, taken, waits).map(|key| Call::Reset { key }),
+        84..86 => {
+            let limit = world.chance(70).then(|| world.below(20));
+            taken.tenants.insert(tenant).then_some(Call::Limit { tenant, limit })
+        }
+        86..88 => pick(world, model, taken, File::lives).map(|key| Call::Read { key }),
+        88..90 => pick(world, model, taken, File::lives).map(|key| Call::Materialize { key }),
+        90 => upkeep(Call::Sync, "sync", taken),
+        91..93 => upkeep(Call::Checkpoint, "checkpoint", taken),
+        93..96 => upkeep(Call::Reap, "reap", taken),
+        96 => upkeep(Call::Leftovers, "leftovers", taken),
+        97 => upkeep(Call::Forward, "forward", taken),
+        98 => upkeep(Call::Spill, "spill", taken),
+        _ => {
+            if !taken.is_empty() {
+                return None; // leases of others in this round must not run out
+            }
+            world.advance(Duration::from_secs(world.below(60)));
+            Some(Call::Expire { overdue: model.overdue(world.now()) })
+        }
+    }
+}
+
+impl Taken {
+    fn is_empty(&self) -> bool {
+        self.tenants.is_empty() && self.keys.is_empty() && self.upkeep.is_empty()
+    }
+}

@@ -1,0 +1,298 @@
+//! After a crash: which prefix of the calls survived, and whether it holds all that was promised.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    rc::Rc,
+    time::Duration,
+};
+
+use locus_core::{FileKey, FileStatus, MetadataStore, Owner, Scope};
+use locus_fs::Disk;
+
+use crate::{
+    call::Call,
+    model::{Facts, File, MAX_DELIVERIES, Model, State},
+    violation::{Kind, Violation, ensure},
+    world::{Engine, World},
+};
+
+/// What the engine says of a file: status, failures, deliveries.
+type Seen = (FileStatus, u32, u32);
+
+/// What a file must look like after the process that left it `before` has ended, with the time at reopening.
+fn reopened(before: &File, now: Duration) -> File {
+    let mut file = before.clone();
+    match file.state {
+        State::Processing { owner: Owner::Process, .. } => {
+            file.interrupted += 1;
+            let spent = file.attempts >= MAX_DELIVERIES;
+            file.state = if spent { State::GivenUp } else { State::Pending { due: Duration::ZERO } };
+        }
+        State::Processing { owner, ttl, .. } => {
+            file.state = State::Processing { deadline: now + ttl, owner, ttl };
+        }
+        _ => {}
+    }
+    file
+}
+
+fn looks_like(file: Option<&File>, seen: Option<&Seen>) -> bool {
+    match (file, seen) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(file), None) => !file.lives(),
+        (Some(file), Some((status, retries, attempts))) => {
+            let expected = match file.state {
+                State::Pending { .. } => FileStatus::Pending,
+                State::Processing { .. } => FileStatus::Processing,
+                State::GivenUp => FileStatus::PermanentlyFailed,
+                State::Over => return status.is_over(),
+            };
+            *status == expected && *retries == file.retries && *attempts == file.attempts
+        }
+    }
+}
+
+/// What the engine says of every file that the model has heard of since the last opening.
+fn observe(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    model: &Model,
+) -> Result<BTreeMap<FileKey, Seen>, Violation> {
+    let tenants: BTreeMap<FileKey, usize> = model
+        .rounds
+        .iter()
+        .flat_map(|round| &round.after.files)
+        .map(|(key, file)| (*key, file.tenant))
+        .collect();
+    let at = engine.clone();
+    let asked = world.run(engine, async move {
+        let mut seen = BTreeMap::new();
+        let mut strange = None;
+        for (key, tenant) in tenants {
+            let other = &at.tenants[(tenant + 1) % at.tenants.len()];
+            if let Some(info) = at.pool.info(&at.tenants[tenant], &key).await? {
+                seen.insert(key, (info.status, info.retry_count, info.attempts));
+            }
+            if at.pool.info(other, &key).await?.is_some() {
+                strange = Some(key);
+            }
+        }
+        Ok::<_, locus_core::Error>((seen, strange))
+    })?;
+    let (seen, strange) =
+        asked.map_err(|why| Violation::new(Kind::Unexpected, format!("files cannot be asked for: {why}")))?;
+    ensure(strange.is_none(), Kind::Unexpected, || format!("{strange:?} is seen by another tenant"))?;
+    Ok(seen)
+}
+
+/// Where the log ended whose last known position is `last`: the first segment that an opening began behind it says so.
+fn recovered_end(world: &World, last: u64) -> Option<u64> {
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
+    // Number, number of the predecessor, its end, first position.
+    let mut headers: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
+    for entry in world.disk.read_dir(Path::new("/data/journal")).ok()? {
+        let path = Path::new("/data/journal").join(entry.ok()?.name);
+        let mut bytes = [0; 104];
+        world.disk.open(&path, false).ok()?.read_at(&mut bytes, 0).ok()?;
+        if bytes.starts_with(b"LOCUSLOG") && blake3::hash(&bytes[..96]).as_bytes()[..8] == bytes[96..] {
+            headers.insert(number(&bytes, 32), (number(&bytes, 56), number(&bytes, 64), number(&bytes, 72)));
+        }
+    }
+    let (_, mut header) = headers.last_key_value()?;
+    // Openings keep this far away from each other; a life does not come so far.
+    while let Some(before) = headers.get(&header.0).filter(|before| before.2 > last + (1 << 19)) {
+        header = before;
+    }
+    Some(header.1)
+}
+
+/// Finds the prefix of the calls that the engine is at, and makes it the model. With `killed`, every answered call must
+/// be in it; else every call whose answer promised so.
+///
+/// Says which files are in a state that does not tell how they came to it.
+pub(crate) fn reconcile(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    model: &mut Model,
+    killed: bool,
+) -> Result<BTreeSet<FileKey>, Violation> {
+    let seen = observe(world, engine, model)?;
+    let now = world.now();
+    let last = model.rounds.len() - 1;
+    let Some(end) = recovered_end(world, model.rounds[last].end) else {
+        return Err(Violation::new(Kind::RefusedOpen, "no segment says where the log ended"));
+    };
+    let at = model.rounds.partition_point(|round| round.end <= end).checked_sub(1);
+    let promised = if killed {
+        last
+    } else {
+        let durable = |round: &crate::model::Round| round.calls.iter().any(|call| call.durable);
+        model.rounds.iter().rposition(durable).map_or(0, |round| round.saturating_sub(1))
+    };
+    let Some(at) = at.filter(|at| *at >= promised) else {
+        return Err(Violation::new(
+            Kind::Lost,
+            format!(
+                "the log ends at {end}, after call {at:?}, and what call {promised} rests upon was promised"
+            ),
+        ));
+    };
+    let next = model.rounds.get(at + 1);
+    // Calls that were never answered may have happened only behind all that was answered before they began.
+    let possible = at + 1 >= last;
+    let under_way: Vec<Call> = std::mem::take(&mut model.under_way);
+    let doubtful: BTreeSet<FileKey> = under_way.iter().filter(|_| possible).flat_map(Call::keys).collect();
+    let mut unsure = BTreeSet::new();
+    let mut facts = Facts::default();
+
+    let before = &model.rounds[at].after;
+    let keys: BTreeSet<FileKey> =
+        model.rounds.iter().flat_map(|round| round.after.files.keys().copied()).collect();
+    for key in keys {
+        let pre = before.files.get(&key).map(|file| reopened(file, now));
+        let touched = next.and_then(|next| next.calls.iter().find(|call| call.keys.contains(&key)));
+        let post =
+            touched.and(next).and_then(|next| next.after.files.get(&key)).map(|file| reopened(file, now));
+        let seen = seen.get(&key);
+        let found = match touched {
+            Some(touched) if looks_like(post.as_ref(), seen) => {
+                if !touched.durable && looks_like(pre.as_ref(), seen) && pre != post {
+                    unsure.insert(key);
+                }
+                post
+            }
+            Some(touched) if !touched.durable && looks_like(pre.as_ref(), seen) => pre,
+            None if looks_like(pre.as_ref(), seen) => {
+                if doubtful.contains(&key) {
+                    unsure.insert(key);
+                }
+                pre
+            }
+            // The call under way, and what it meant to change.
+            None if doubtful.contains(&key) => {
+                unsure.insert(key);
+                pre.map(|pre| as_seen(&pre, seen))
+            }
+            _ => {
+                let expected = if touched.is_some_and(|touched| touched.durable) { post } else { pre };
+                let kind = match (&expected, seen) {
+                    (Some(file), _) if !file.lives() => Kind::Resurrected,
+                    (None, _) => Kind::Resurrected,
+                    _ => Kind::Lost,
+                };
+                return Err(Violation::new(
+                    kind,
+                    format!(
+                        "{key} must be {expected:?} and is {seen:?}, after call {at} of {last} (promised: {promised}, \
+                         {touched:?}), {:?}",
+                        engine.report
+                    ),
+                ));
+            }
+        };
+        if let Some(found) = found {
+            facts.files.insert(key, found);
+        }
+    }
+    for (tenant, context) in engine.tenants.iter().enumerate() {
+        let seen = engine.store.usage(&Scope::Tenant(context.id().clone())).limit;
+        let call = next.and_then(|next| next.calls.iter().find(|call| call.limit == Some(tenant)));
+        let (pre, post) = (before.limits.get(&tenant), next.and_then(|next| next.after.limits.get(&tenant)));
+        let set = |call: &Call| matches!(call, Call::Limit { tenant: of, limit } if *of == tenant && *limit == seen);
+        let known = match call {
+            Some(call) if call.durable => seen.as_ref() == post,
+            Some(_) => seen.as_ref() == pre || seen.as_ref() == post,
+            None => seen.as_ref() == pre,
+        };
+        ensure(known || possible && under_way.iter().any(set), Kind::Lost, || {
+            format!("the limit of tenant {tenant} must be {pre:?} (or {post:?}) and is {seen:?}")
+        })?;
+        if let Some(seen) = seen {
+            facts.limits.insert(tenant, seen);
+        }
+    }
+    let (sure, told) = (before.clone(), model.rounds[last].after.clone());
+    adopt(world, engine, model, &mut facts, &under_way)?;
+    // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
+    // nothing tells, so its name may be known or not.
+    let doubtful = |key: &FileKey| {
+        facts.files.get(key).is_some_and(|file| !file.lives()) && !sure.files.contains_key(key)
+    };
+    let kept = |key: &FileKey| facts.files.contains_key(key) || !told.files.contains_key(key);
+    let names = model.named.iter().filter(|(_, key)| doubtful(key)).map(|(name, _)| name.clone());
+    model.doubtful.extend(names.collect::<Vec<_>>());
+    model.named.retain(|_, key| kept(key) && !doubtful(key));
+    model.facts = facts;
+    Ok(unsure)
+}
+
+/// The engine's own word on a file that a call under way may have changed.
+fn as_seen(before: &File, seen: Option<&Seen>) -> File {
+    let Some((status, retries, attempts)) = seen else {
+        return File { state: State::Over, ..before.clone() };
+    };
+    let state = match status {
+        FileStatus::Pending => State::Pending { due: Duration::ZERO },
+        FileStatus::Processing => {
+            State::Processing { deadline: Duration::ZERO, owner: Owner::Outside, ttl: Duration::ZERO }
+        }
+        FileStatus::PermanentlyFailed => State::GivenUp,
+        _ => State::Over,
+    };
+    // Nobody was told the token of a lease whose call did not return.
+    let token = before.token.filter(|_| *attempts <= before.attempts);
+    File { state, retries: *retries, attempts: *attempts, token, ..before.clone() }
+}
+
+/// Takes on the files of writes that were under way: nobody was told their keys. A batch is there wholly or not at all.
+fn adopt(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    model: &mut Model,
+    facts: &mut Facts,
+    under_way: &[Call],
+) -> Result<(), Violation> {
+    let drawn: Vec<FileKey> =
+        world.take_drawn().into_iter().filter(|key| !model.contents.contains_key(key)).collect();
+    let at = engine.clone();
+    let found = world.run(engine, async move {
+        let mut found = Vec::new();
+        for key in drawn {
+            for (tenant, context) in at.tenants.iter().enumerate() {
+                if at.pool.info(context, &key).await?.is_some() {
+                    let content = at.pool.read(context, &key).await?.bytes().await?;
+                    found.push((key, tenant, content));
+                }
+            }
+        }
+        Ok::<_, locus_core::Error>(found)
+    })?;
+    let mut found = found.map_err(|why| {
+        Violation::new(Kind::Corrupted, format!("a file that was accepted cannot be read: {why}"))
+    })?;
+    for call in under_way {
+        let Call::Write { tenant, files, name } = call else { continue };
+        let mut adopted = 0;
+        for (content, _) in files {
+            let is_it = |(_, of, known): &(FileKey, usize, bytes::Bytes)| of == tenant && known == content;
+            let Some(place) = found.iter().position(is_it) else { continue };
+            let (key, ..) = found.remove(place);
+            adopted += 1;
+            let order = model.next_order();
+            facts.files.insert(key, File::new(*tenant, order));
+            model.contents.insert(key, content.clone());
+            if let Some(name) = name {
+                model.named.insert(name.clone(), key);
+            }
+        }
+        ensure(adopted == 0 || adopted == files.len(), Kind::Lost, || {
+            format!("{adopted} files of a batch of {} were accepted", files.len())
+        })?;
+    }
+    ensure(found.is_empty(), Kind::Resurrected, || {
+        let keys: Vec<_> = found.iter().map(|(key, ..)| key).collect();
+        format!("files that nobody wrote, or not with these contents: {keys:?}")
+    })
+}

@@ -1,0 +1,282 @@
+//! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler and sweeper, driven step by step.
+
+use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use locus_cleanup::Sweeper;
+use locus_core::{BlobPath, Clock, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet};
+use locus_fs::{LocalVolume, VolumeContext, VolumeSpec, create_dirs};
+use locus_storage::{
+    EmbeddedStore, EngineOptions, FileScheduler, OpenReport, StoragePool, StoreConfig, VolumeRegistry,
+};
+use locus_tenant::TenantDirectory;
+use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper, TaskId};
+
+/// Steps in a row that do nothing before everybody is taken to be stuck: a step that failed wakes those who wait for it,
+/// and says that it did nothing.
+const IDLE_STEPS_MAX: u32 = 4;
+
+/// What outlives a crash: the disk, and the world's own clock and dice.
+#[derive(Debug)]
+pub struct World {
+    /// The disk below everything.
+    pub disk: Arc<SimDisk>,
+    /// The clock that everybody asks.
+    pub clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
+    drawn: Arc<Drawn>,
+    /// Of every opening.
+    pub options: EngineOptions,
+    stepper: Stepper,
+    /// How many volumes are mounted.
+    pub volumes: usize,
+    /// How many tenants there are.
+    pub tenants: usize,
+    /// Whether checkpoints, copies forward and spills also run by themselves, beside the calls.
+    pub background: bool,
+    /// Whether each call is told on stderr, with its answer.
+    pub trace: bool,
+}
+
+/// The keys that an engine drew, whether somebody was told them or not.
+#[derive(Debug, Default)]
+struct Drawn(parking_lot::Mutex<Vec<FileKey>>);
+
+/// Dice that note the keys that are made with them.
+#[derive(Debug)]
+struct Watched {
+    dice: Arc<SeededEntropy>,
+    clock: Arc<ManualClock>,
+    drawn: Arc<Drawn>,
+}
+
+impl Entropy for Watched {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.dice.fill(bytes);
+        if let Ok(random) = <&[u8; 10]>::try_from(&*bytes) {
+            self.drawn.0.lock().push(FileKey::generate(self.clock.wall(), random));
+        }
+    }
+}
+
+/// An engine that is open.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) pool: StoragePool,
+    pub(crate) scheduler: FileScheduler,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) registry: Arc<VolumeRegistry>,
+    pub(crate) tenants: Vec<TenantContext>,
+    pub(crate) report: OpenReport,
+}
+
+/// Nobody can go on: everybody waits for somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stuck;
+
+impl World {
+    /// A world without an engine.
+    #[must_use]
+    pub fn new(seed: u64, options: EngineOptions, twin_names: bool) -> Self {
+        let disk = SimDisk::new(seed);
+        disk.set_twin_names(twin_names);
+        Self {
+            disk,
+            clock: ManualClock::new(),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            drawn: Arc::default(),
+            options,
+            stepper: Stepper::new(seed),
+            volumes: 2,
+            tenants: 3,
+            background: false,
+            trace: false,
+        }
+    }
+
+    /// Opens everything there is, in the order in which a program would.
+    ///
+    /// # Errors
+    /// What any of them says.
+    pub fn open(&mut self) -> Result<Rc<Engine>> {
+        let (disk, clock) = (self.disk.clone(), self.clock.clone());
+        let (dice, drawn) = (self.entropy.clone(), self.drawn.clone());
+        let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
+        let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
+        let opening = async move {
+            let dir = PathBuf::from("/data");
+            create_dirs(&*disk, &dir)?;
+            let id = EmbeddedStore::identify(&dir, &*disk, &*entropy)?;
+            let directory =
+                Arc::new(TenantDirectory::open(disk.clone(), clock.clone(), dir.join("tenants"))?);
+            let context = VolumeContext {
+                store: id,
+                disk: disk.clone(),
+                clock: clock.clone(),
+                entropy: entropy.clone(),
+            };
+            let registry = VolumeRegistry::new();
+            for n in 0..volumes {
+                let spec = LocalVolume::new(format!("vol-{n}"), format!("/vol-{n}"));
+                registry.insert(Box::new(spec).open(context.clone()).await?)?;
+            }
+            let (store, report) = EmbeddedStore::open(StoreConfig {
+                dir,
+                options: options.clone(),
+                disk: disk.clone(),
+                clock: clock.clone(),
+                entropy: entropy.clone(),
+                volumes: registry.clone(),
+            })
+            .await?;
+            let durability = options.durability;
+            let pool =
+                StoragePool::new(store.clone(), registry.clone(), directory.clone(), context, durability);
+            let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
+            let sweeper = Sweeper::new(store.clone(), registry.clone(), clock.clone());
+            let mut contexts = Vec::new();
+            for n in 0..tenants {
+                let id = TenantId::parse(&format!("tenant-{n}"))?;
+                contexts.push(TenantContext::from(&*directory.ensure(&id, BTreeMap::new()).await?));
+            }
+            Ok::<_, Error>(Engine { store, pool, scheduler, sweeper, registry, tenants: contexts, report })
+        };
+        self.stepper.block_on(opening, || false).map(Rc::new)
+    }
+
+    /// Lets checkpoints, copies forward and spills run beside the calls, as a program does, if this world is of that kind.
+    pub fn begin_background(&mut self, engine: &Rc<Engine>) {
+        if !self.background {
+            return;
+        }
+        let at = engine.clone();
+        self.stepper.spawn(async move { at.store.run_checkpoints().await });
+        let at = engine.clone();
+        self.stepper.spawn(async move { at.store.run_forwarder().await });
+        let at = engine.clone();
+        self.stepper.spawn(async move { at.pool.run_spiller().await });
+    }
+
+    /// Ends what runs. What it held of the disk is dead after the crash or kill that follows.
+    pub fn drop_tasks(&mut self) {
+        for task in self.stepper.tasks() {
+            self.stepper.drop_task(task);
+        }
+    }
+
+    /// Runs calls side by side until all have answered; the committer and the keeper take their steps whenever nobody
+    /// else can go on.
+    pub fn run_all<T: 'static>(
+        &mut self,
+        engine: &Rc<Engine>,
+        calls: Vec<impl Future<Output = T> + 'static>,
+    ) -> Vec<Result<T, Stuck>> {
+        let answers: Rc<RefCell<Vec<Option<T>>>> = Rc::new(RefCell::new(Vec::new()));
+        answers.borrow_mut().resize_with(calls.len(), || None);
+        let mut tasks: Vec<TaskId> = Vec::new();
+        for (number, call) in calls.into_iter().enumerate() {
+            let answers = answers.clone();
+            tasks.push(self.stepper.spawn(async move {
+                let answer = call.await;
+                answers.borrow_mut()[number] = Some(answer);
+            }));
+        }
+        let mut idle = 0;
+        while answers.borrow().iter().any(Option::is_none) && idle < IDLE_STEPS_MAX {
+            // The committer is a thread of its own: now and then it is faster than everybody.
+            let commits = self.chance(20) && engine.store.commit_step();
+            if commits | self.stepper.step() | engine.store.commit_step() | engine.store.keep_step() {
+                idle = 0;
+            } else {
+                idle += 1;
+            }
+        }
+        for task in tasks {
+            self.stepper.drop_task(task);
+        }
+        answers.take().into_iter().map(|answer| answer.ok_or(Stuck)).collect()
+    }
+
+    /// Runs one call.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn run<T: 'static>(
+        &mut self,
+        engine: &Rc<Engine>,
+        call: impl Future<Output = T> + 'static,
+    ) -> Result<T, Stuck> {
+        self.run_all(engine, vec![call]).pop().unwrap_or(Err(Stuck))
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// Now, by the clock that only goes forward.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// A number below `bound`.
+    #[must_use]
+    pub fn below(&self, bound: u64) -> u64 {
+        self.entropy.below(bound)
+    }
+
+    /// True so often in a hundred times.
+    #[must_use]
+    pub fn chance(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of these.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn choose<T: Copy>(&self, of: &[T]) -> T {
+        of[self.index(of.len())]
+    }
+
+    /// A place among so many.
+    #[must_use]
+    pub fn index(&self, of: usize) -> usize {
+        usize::try_from(self.below(of as u64)).expect("because it is below a usize")
+    }
+
+    /// So many bytes of noise.
+    #[must_use]
+    pub fn noise(&self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// The keys drawn since the last time.
+    #[must_use]
+    pub fn take_drawn(&self) -> Vec<FileKey> {
+        std::mem::take(&mut self.drawn.0.lock())
+    }
+}
+
+impl Engine {
+    /// Every blob on every volume.
+    pub(crate) async fn blobs(&self) -> Result<Vec<BlobPath>> {
+        let mut blobs = Vec::new();
+        for volume in self.registry.all() {
+            let mut from = None;
+            loop {
+                let page = volume.list(None, from.as_ref(), 100).await?;
+                blobs.extend(page.blobs.into_iter().map(|blob| blob.path));
+                match page.next {
+                    Some(next) => from = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(blobs)
+    }
+}

@@ -1,0 +1,52 @@
+//! Crashes at random points over everything, against the model.
+
+use locus_core::Durability;
+use locus_torture::{
+    life::{run, world_of},
+    report::Report,
+};
+use rstest::rstest;
+
+/// Crash points of each test.
+const POINTS: u64 = 400;
+
+fn torture(seed: u64, durability: Durability, inline_content_max: u64) -> Report {
+    let mut world = world_of(seed);
+    world.options.durability = durability;
+    world.options.inline_content_max = inline_content_max;
+    run(world, POINTS)
+}
+
+#[track_caller]
+fn assert_clean(report: &Report) {
+    assert!(report.is_clean(), "{:#?}", report.violations);
+    assert!(report.crash_points >= POINTS);
+    assert!(report.acknowledged > POINTS, "hardly a call was answered: {}", report.acknowledged);
+}
+
+#[rstest]
+fn b1_b56_everything_confirmed_durable_survives_every_crash(#[values(1, 2)] seed: u64) {
+    assert_clean(&torture(seed, Durability::Durable, 0));
+}
+
+#[rstest]
+fn b66_buffered_loses_only_an_end_of_the_log_and_never_leaves_a_hole(#[values(11, 12)] seed: u64) {
+    assert_clean(&torture(seed, Durability::Buffered, 0));
+}
+
+#[rstest]
+fn b88_b91_content_in_the_journal_survives_every_crash(#[values(21, 22)] seed: u64) {
+    assert_clean(&torture(seed, Durability::Durable, 32 << 10));
+}
+
+#[rstest]
+fn b66_b88_buffered_content_in_the_journal_loses_only_an_end(#[values(31, 32)] seed: u64) {
+    assert_clean(&torture(seed, Durability::Buffered, 32 << 10));
+}
+
+#[test]
+fn a_seed_repeats_its_run_bit_by_bit() {
+    let once = run(world_of(5), 40);
+    assert_eq!(run(world_of(5), 40), once);
+    assert_ne!(run(world_of(6), 40).fingerprint, once.fingerprint);
+}

@@ -1,0 +1,3 @@
+//! Short torture; the program does the long one.
+
+mod crashes;
