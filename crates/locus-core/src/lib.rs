@@ -17,6 +17,7 @@ mod lease;
 mod properties;
 mod quota;
 mod retry;
+mod site;
 mod status;
 mod store;
 mod tenant;
@@ -37,6 +38,7 @@ pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
 pub use quota::{DirectoryQuota, Limit, Scope, Usage};
 pub use retry::RetryPolicy;
+pub use site::{SITES_CAN_BREAK, Site};
 pub use status::{FileStatus, Move};
 pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,

@@ -42,6 +42,7 @@ mod door;
 mod local;
 mod os_disk;
 mod replace;
+mod synced;
 mod volume_spec;
 
 pub use dir_lock::DirLock;
@@ -50,4 +51,5 @@ pub use door::off_thread;
 pub use local::{LocalVolume, OpenLocalVolume};
 pub use os_disk::OsDisk;
 pub use replace::{create_dirs, read_bounded, replace};
+pub use synced::{sync_all, sync_data, sync_dir};
 pub use volume_spec::{VolumeContext, VolumeSpec};

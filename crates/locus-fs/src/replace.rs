@@ -6,9 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{Error, Result};
+use locus_core::{Error, Result, Site};
 
-use crate::disk::{Disk, EntryKind};
+use crate::{
+    disk::{Disk, EntryKind},
+    synced::{sync_data, sync_dir},
+};
 
 /// Replaces the file at `path`, which may be absent, by `bytes`: after a crash it holds either what it held before or
 /// all of `bytes`, and once this returned, `bytes`.
@@ -34,13 +37,13 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     }
     written?;
     let parent = parent_of(path);
-    disk.sync_dir(parent).map_err(Error::io("sync", parent))
+    sync_dir(disk, parent, Site::ReplacedName).map_err(Error::io("sync", parent))
 }
 
 fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = disk.create_new(path).map_err(Error::io("create", path))?;
     file.write_at(bytes, 0).map_err(Error::io("write", path))?;
-    file.sync_data().map_err(Error::io("sync", path))
+    sync_data(&*file, Site::ReplacedContent).map_err(Error::io("sync", path))
 }
 
 /// Reads a whole file of at most `max` bytes; `None` when it is absent.
@@ -80,7 +83,7 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
     }
     // A run that was killed may have made the lowest one and not have synced its name.
     if let Some(parent) = at.parent() {
-        match disk.sync_dir(parent) {
+        match sync_dir(disk, parent, Site::DirectoryFound) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {} // then it is not of our making
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             other => other.map_err(Error::io("sync", parent))?,
@@ -92,7 +95,7 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
             other => other.map_err(Error::io("create", dir))?,
         }
         let parent = parent_of(dir);
-        disk.sync_dir(parent).map_err(Error::io("sync", parent))?;
+        sync_dir(disk, parent, Site::DirectoryName).map_err(Error::io("sync", parent))?;
     }
     Ok(())
 }

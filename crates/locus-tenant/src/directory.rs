@@ -9,10 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    Clock, Error, NewFile, Properties, Result, StoragePath, Tenant, TenantAccess, TenantId, TenantManager,
-    TenantStatus,
+    Clock, Error, NewFile, Properties, Result, Site, StoragePath, Tenant, TenantAccess, TenantId,
+    TenantManager, TenantStatus,
 };
-use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace};
+use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace, sync_dir};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -48,6 +48,8 @@ impl TenantDirectory {
     /// [`Error::Corrupt`] and [`Error::NewerFormat`] name the file that cannot be read; nothing was changed.
     pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: PathBuf) -> Result<Self> {
         create_dirs(&*disk, &dir)?;
+        // What a killed process had just replaced is made durable before it is believed.
+        sync_dir(&*disk, &dir, Site::TenantsFound).map_err(Error::io("sync", &dir))?;
         let tenants = Self::read(&*disk, &dir)?;
         let known = tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect();
         let inner = Inner { disk, clock, dir, known: RwLock::new(known), changing: Arc::new(Mutex::new(())) };
@@ -181,12 +183,9 @@ impl Inner {
 
     /// Removes what a failed create may have left under the tenant's name.
     fn remove(&self, path: &Path) {
-        let removed = match self.disk.remove_file(path) {
-            Ok(()) => self.disk.sync_dir(&self.dir),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = removed {
+        if let Err(error) = self.disk.remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             warn!(path = %path.display(), %error, "file of a tenant that was not created may remain");
         }
     }

@@ -1,11 +1,11 @@
 //! The calls that are made, and what their answers mean.
 
-use std::{fmt, future::Future, path::PathBuf, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, path::PathBuf, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use locus_core::{
     Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, Limit, MetadataStore,
-    Owner, Scope, Upkeep,
+    Owner, Scope, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep,
 };
 use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
 
@@ -15,6 +15,8 @@ use crate::{
     world::Engine,
 };
 
+/// How many tenants without files there are.
+pub const GUESTS: usize = 3;
 /// How many logical directories there are.
 pub const DIRECTORIES: u64 = 3;
 
@@ -69,6 +71,15 @@ pub enum Call {
         /// `None`: what the settings say, which is nothing.
         limit: Option<u64>,
     },
+    /// A tenant without files is created, or its status set.
+    Guest {
+        number: usize,
+        status: TenantStatus,
+    },
+    /// A completion by a lease that was overtaken.
+    Stale {
+        key: FileKey,
+    },
     Read {
         key: FileKey,
     },
@@ -107,6 +118,8 @@ pub enum Answer {
     Renewed(Lease),
     /// What became of a failed file.
     Failed(FailOutcome),
+    /// A tenant, with the time at which it was created.
+    Tenant(Timestamp),
     /// A content.
     Content(Bytes),
     /// Where a file lies, asked twice, and whether it was moved for that; `None` when somebody else may have moved it.
@@ -134,6 +147,7 @@ impl Call {
             | Self::Renew { key }
             | Self::Delete { key }
             | Self::Reset { key }
+            | Self::Stale { key }
             | Self::Read { key }
             | Self::Materialize { key } => vec![*key],
             _ => Vec::new(),
@@ -148,8 +162,8 @@ impl Call {
         alone: bool,
     ) -> impl Future<Output = Result<Answer, Error>> + use<> {
         let (call, engine) = (self.clone(), engine.clone());
-        let leases: Vec<Lease> =
-            self.keys().iter().filter_map(|key| model.leases.get(key).cloned()).collect();
+        let of = if matches!(self, Self::Stale { .. }) { &model.overtaken } else { &model.leases };
+        let leases: Vec<Lease> = self.keys().iter().filter_map(|key| of.get(key).cloned()).collect();
         let tenant = self.keys().first().and_then(|key| model.facts.files.get(key)).map(|file| file.tenant);
         async move { call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await }
     }
@@ -161,7 +175,7 @@ impl Call {
         owner_of_key: usize,
         alone: bool,
     ) -> Result<Answer, Error> {
-        let Engine { store, pool, scheduler, sweeper, tenants, .. } = engine;
+        let Engine { store, pool, scheduler, sweeper, directory, tenants, .. } = engine;
         let context = &tenants[owner_of_key];
         let done = |()| Answer::Done;
         match self {
@@ -203,6 +217,20 @@ impl Call {
                 let limit = limit.map_or(Limit::Inherit, Limit::Files);
                 store.set_limit(Scope::Tenant(tenants[tenant].id().clone()), limit).await.map(done)
             }
+            Self::Guest { number, status } => {
+                let id = guest(number);
+                let known = directory.try_get(&id).await?;
+                if known.is_none() {
+                    directory.create(&id, BTreeMap::new()).await?;
+                }
+                let tenant = directory.set_status(&id, status).await?;
+                Ok(Answer::Tenant(tenant.created_at))
+            }
+            Self::Stale { .. } => match scheduler.complete(&leases[0]).await {
+                Err(Error::LeaseLost { .. }) => Ok(Answer::Done),
+                Ok(()) => Ok(Answer::Count(1)),
+                Err(why) => Err(why),
+            },
             Self::Read { key } => pool.read(context, &key).await?.bytes().await.map(Answer::Content),
             Self::Materialize { key } => {
                 let before = pool.location(context, &key).await?.ok_or(Error::FileNotFound { key })?;
@@ -325,6 +353,18 @@ impl Call {
                     None => model.facts.limits.remove(tenant),
                 };
             }
+            (Self::Guest { number, status }, Answer::Tenant(created_at)) => {
+                let known = model.guests.insert(*number, (created_at, *status));
+                ensure(known.is_none_or(|(known, _)| known == created_at), Kind::Lost, || {
+                    format!("guest {number} was created again")
+                })?;
+            }
+            (Self::Stale { key }, answer) => {
+                touched.keys.clear();
+                ensure(matches!(answer, Answer::Done), Kind::DoubleLease, || {
+                    format!("{key} was completed by a lease that was overtaken")
+                })?;
+            }
             (Self::Read { key }, Answer::Content(content)) => {
                 touched.keys.clear();
                 ensure(content == model.contents[key], Kind::Corrupted, || {
@@ -357,6 +397,11 @@ impl Call {
         }
         Ok(touched)
     }
+}
+
+/// The name of a tenant without files.
+pub(crate) fn guest(number: usize) -> TenantId {
+    TenantId::parse(&format!("guest-{number}")).expect("because it is a name")
 }
 
 /// The name of a logical directory.
@@ -423,6 +468,8 @@ impl fmt::Debug for Call {
             Self::Delete { key } => write!(f, "delete {key}"),
             Self::Reset { key } => write!(f, "reset {key}"),
             Self::Limit { tenant, limit } => write!(f, "limit {tenant} to {limit:?}"),
+            Self::Guest { number, status } => write!(f, "guest {number} {status}"),
+            Self::Stale { key } => write!(f, "complete {key} by an old lease"),
             Self::Read { key } => write!(f, "read {key}"),
             Self::Materialize { key } => write!(f, "materialize {key}"),
             Self::Expire { overdue } => write!(f, "expire {}", list(overdue)),

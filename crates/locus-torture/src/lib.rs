@@ -6,6 +6,8 @@
 //! round did. After a crash the state must be that after some prefix of the rounds, and the prefix must hold every call
 //! whose answer promised so.
 
+#[cfg(feature = "break-sites")]
+pub mod breaking;
 pub mod call;
 pub mod life;
 pub mod model;

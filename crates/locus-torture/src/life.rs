@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
 
 use locus_core::{Durability, Error, FileKey, MetadataStore, RetryPolicy};
+use locus_fs::Disk;
 use locus_storage::EngineOptions;
 use locus_testkit::{Fault, SeededEntropy};
 
@@ -17,7 +19,7 @@ use crate::{
     plan, recovered,
     report::Report,
     rest,
-    violation::{Kind, Violation},
+    violation::{Kind, Violation, ensure},
     world::{Engine, World},
 };
 
@@ -58,6 +60,8 @@ pub struct Run {
     /// Files written in Buffered mode while errors were planted: a volume whose sync fails there may lose contents, which
     /// their reads tell (docs/decisions/0010).
     at_risk: BTreeSet<FileKey>,
+    /// The files that are kept for the next checkpoints, with their lengths, when they last were as they should be.
+    spares: Vec<(PathBuf, u64)>,
 }
 
 impl Run {
@@ -66,12 +70,36 @@ impl Run {
     /// # Errors
     /// When the first opening is refused.
     pub fn begin(mut world: World) -> Result<Self, Violation> {
+        // What makes a store is cut short now and then.
+        while world.chance(50) {
+            world.disk.crash_at(world.disk.ops() + 1 + world.below(150));
+            match world.open() {
+                Err(why) if !world.disk.is_down() => {
+                    return Err(Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            world.drop_tasks();
+            if world.chance(50) {
+                world.disk.kill();
+            } else {
+                world.disk.crash();
+            }
+        }
         let engine =
             world.open().map_err(|why| Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")))?;
         let mut model = Model::default();
         model.begin(engine.store.statistics().written.0);
         world.begin_background(&engine);
-        Ok(Self { world, engine, model, jumped: false, faulty: false, at_risk: BTreeSet::new() })
+        Ok(Self {
+            world,
+            engine,
+            model,
+            jumped: false,
+            faulty: false,
+            at_risk: BTreeSet::new(),
+            spares: Vec::new(),
+        })
     }
 
     /// One life with its end and the opening after it. Says how many crash points there were.
@@ -138,6 +166,11 @@ impl Run {
             }
         }
         let goes_on = unanswered.is_empty();
+        // Whoever takes a checkpoint looks after the files for the next.
+        self.spares.clear();
+        if goes_on && !world.background && healthy {
+            self.spares = spares(world);
+        }
         if !touched.is_empty() {
             model.end_round(engine.store.statistics().written.0, touched);
         }
@@ -159,6 +192,14 @@ impl Run {
                 world.disk.crash();
             }
             world.disk.heal_all();
+            let renamed = world.disk.take_renamed_unsynced();
+            let early = renamed.iter().find(|path| path.starts_with("/data"));
+            ensure(early.is_none(), Kind::Lost, || {
+                format!("{early:?} got its name before its bytes were durable")
+            })?;
+            let spares = std::mem::take(&mut self.spares);
+            let shrunk = spares.iter().find(|(path, len)| length(world, path) < *len);
+            ensure(shrunk.is_none(), Kind::Lost, || format!("{shrunk:?} is shorter after the power went"))?;
             if world.chance(5) {
                 let years = i64::try_from(world.below(7)).unwrap_or(0) - 3;
                 world.clock.jump_wall(years * YEAR);
@@ -261,6 +302,7 @@ impl Run {
                 State::Pending { .. } | State::GivenUp => {}
             }
         }
+        model.overtaken.clear(); // a lease that was forgotten overtakes nobody
         self.jumped = false;
         for (key, _) in &deleted {
             model.file_mut(key).state = State::Over;
@@ -302,6 +344,17 @@ impl Run {
         }
         u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("because it has 32 bytes"))
     }
+}
+
+/// The files that are kept for the next checkpoints, with their lengths.
+fn spares(world: &World) -> Vec<(PathBuf, u64)> {
+    let names = ["checkpoint.new", "checkpoint.new1", "checkpoint.new2"];
+    let paths = names.map(|name| Path::new("/data/journal").join(name));
+    paths.into_iter().map(|path| (path.clone(), length(world, &path))).collect()
+}
+
+fn length(world: &World, path: &Path) -> u64 {
+    world.disk.metadata(path).map_or(0, |found| found.len)
 }
 
 /// Lives in one world until there were `points` crash points, or something broke. A panic of the program is a violation.

@@ -41,6 +41,11 @@ struct Cli {
     /// Tells each call and its answer on stderr; best with `--runs 1`.
     #[arg(long)]
     trace: bool,
+    /// Takes this sync, order or check of the product away (`all`: one after another) and goes on until that is noticed;
+    /// exit code 1 when it is not, within `--points` (100,000) crash points each. Needs a build with the feature
+    /// `break-sites`.
+    #[arg(long, value_name = "SITE")]
+    r#break: Option<String>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -50,6 +55,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // A panic is counted and told with its seed at the end.
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(site) = &cli.r#break {
+        return break_sites(site, &cli);
+    }
     let report = torture(&cli);
     print(&report, cli.json);
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -98,4 +106,42 @@ fn print(report: &Report, json: bool) {
     for violation in &report.violations {
         println!("\n{violation}");
     }
+}
+
+#[cfg(not(feature = "break-sites"))]
+fn break_sites(_: &str, _: &Cli) -> ExitCode {
+    eprintln!("error: this build keeps every promise; build it with `--features break-sites`");
+    ExitCode::from(2)
+}
+
+/// Takes sites away, one after another, and tells for each after how many crash points that was noticed.
+#[cfg(feature = "break-sites")]
+fn break_sites(name: &str, cli: &Cli) -> ExitCode {
+    use locus_core::Site;
+
+    let wanted = |site: &&Site| name == "all" || format!("{site:?}") == name;
+    let sites: Vec<Site> = Site::ALL.iter().filter(wanted).copied().collect();
+    if sites.is_empty() {
+        eprintln!("error: there is no site {name}; there are {:?} and all", Site::ALL);
+        return ExitCode::from(2);
+    }
+    let mut missed = 0;
+    for site in sites {
+        let caught = locus_torture::breaking::torture_without(site, cli.seed, cli.points.unwrap_or(100_000));
+        missed += u64::from(caught.is_none());
+        let points = caught.as_ref().map(|caught| caught.crash_points);
+        let violation = caught.as_ref().map_or("not noticed", |caught| &caught.violation);
+        if cli.json {
+            let site = format!("{site:?}");
+            println!(
+                "{}",
+                serde_json::json!({ "site": site, "crash_points": points, "violation": violation })
+            );
+        } else {
+            let points = points.map_or("-".to_owned(), |points| points.to_string());
+            let violation: String = violation.chars().take(100).collect();
+            println!("{:<24} {points:>8}  {violation}", format!("{site:?}"));
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{FileKey, Lease, Owner, RetryPolicy, Token};
+use locus_core::{FileKey, Lease, Owner, RetryPolicy, TenantStatus, Timestamp, Token};
 use locus_storage::LeasedFile;
 
 use crate::{
@@ -128,6 +128,10 @@ pub struct Model {
     pub contents: BTreeMap<FileKey, Vec<u8>>,
     /// What the holder of each leased file has.
     pub leases: BTreeMap<FileKey, Lease>,
+    /// Leases of living files after which another one was given.
+    pub overtaken: BTreeMap<FileKey, Lease>,
+    /// Tenants without files: when they were created, and their status.
+    pub guests: BTreeMap<usize, (Timestamp, TenantStatus)>,
     /// Files by the name that their write was given.
     pub named: BTreeMap<String, FileKey>,
     /// Names that may be known or not.
@@ -234,7 +238,9 @@ impl Model {
             })?;
             self.suspect_out = Some(file.key);
         }
-        self.leases.insert(file.key, file.lease.clone());
+        if let Some(old) = self.leases.insert(file.key, file.lease.clone()) {
+            self.overtaken.insert(file.key, old);
+        }
         Ok(())
     }
 

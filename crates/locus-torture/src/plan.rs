@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use locus_core::{FileKey, Owner};
+use locus_core::{FileKey, Owner, TenantStatus};
 
 use crate::{
-    call::{Call, DIRECTORIES},
+    call::{Call, DIRECTORIES, GUESTS},
     model::{File, Model},
     world::World,
 };
@@ -140,7 +140,22 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
             let limit = world.chance(70).then(|| world.below(20));
             taken.tenants.insert(tenant).then_some(Call::Limit { tenant, limit })
         }
-        86..88 => pick(world, model, taken, File::lives).map(|key| Call::Read { key }),
+        86 => pick(world, model, taken, File::lives).map(|key| Call::Read { key }),
+        87 if world.chance(50) => {
+            let status =
+                world.choose(&[TenantStatus::Enabled, TenantStatus::Disabled, TenantStatus::Suspended]);
+            upkeep(Call::Guest { number: world.index(GUESTS), status }, "guest", taken)
+        }
+        87 => {
+            let overtaken = |key: &FileKey| model.overtaken.contains_key(key);
+            let keys: Vec<_> = model.live().map(|(key, _)| *key).filter(overtaken).collect();
+            let free = |key: &FileKey| {
+                !taken.keys.contains(key) && !taken.tenants.contains(&model.facts.files[key].tenant)
+            };
+            let key = keys.into_iter().find(free)?;
+            taken.keys.insert(key);
+            Some(Call::Stale { key })
+        }
         88..90 => pick(world, model, taken, File::lives).map(|key| Call::Materialize { key }),
         90 => upkeep(Call::Sync, "sync", taken),
         91..93 => upkeep(Call::Checkpoint, "checkpoint", taken),

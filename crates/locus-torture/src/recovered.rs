@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{FileKey, FileStatus, MetadataStore, Owner, Scope};
+use locus_core::{FileKey, FileStatus, MetadataStore, Owner, Scope, TenantManager, TenantStatus};
 use locus_fs::Disk;
 
 use crate::{
-    call::Call,
+    call::{Call, GUESTS, guest},
     model::{Facts, File, MAX_DELIVERIES, Model, State},
     violation::{Kind, Violation, ensure},
     world::{Engine, World},
@@ -214,6 +214,8 @@ pub(crate) fn reconcile(
         }
     }
     let (sure, told) = (before.clone(), model.rounds[last].after.clone());
+    guests(world, engine, model, &under_way)?;
+    removed(world, engine, &facts, &seen)?;
     adopt(world, engine, model, &mut facts, &under_way)?;
     // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
     // nothing tells, so its name may be known or not.
@@ -226,6 +228,65 @@ pub(crate) fn reconcile(
     model.named.retain(|_, key| kept(key) && !doubtful(key));
     model.facts = facts;
     Ok(unsure)
+}
+
+/// Tenants are as they were when the last call for each returned; what a call under way meant may be so too.
+fn guests(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    model: &mut Model,
+    under_way: &[Call],
+) -> Result<(), Violation> {
+    for number in 0..GUESTS {
+        let at = engine.clone();
+        let found = world.run(engine, async move { at.directory.try_get(&guest(number)).await })?;
+        let found = found.map_err(|why| Violation::new(Kind::Lost, format!("guest {number}: {why}")))?;
+        let found = found.map(|tenant| (tenant.created_at, tenant.status));
+        let known = model.guests.get(&number).copied();
+        let meant = under_way.iter().find_map(|call| match call {
+            Call::Guest { number: of, status } if *of == number => Some(*status),
+            _ => None,
+        });
+        let fits = match (known, found) {
+            (None, None) => true,
+            // Created, and perhaps not yet given its status.
+            (None, Some((_, status))) => {
+                meant.is_some_and(|meant| status == meant || status == TenantStatus::Enabled)
+            }
+            (Some(_), None) => false,
+            (Some((created, before)), Some((found, status))) => {
+                created == found && (status == before || Some(status) == meant)
+            }
+        };
+        ensure(fits, Kind::Lost, || {
+            format!("guest {number} was {known:?} and is {found:?}, meant {meant:?}")
+        })?;
+        match found {
+            Some(found) => model.guests.insert(number, found),
+            None => model.guests.remove(&number),
+        };
+    }
+    Ok(())
+}
+
+/// The record of a file that is over goes only after its bytes have gone for good. Where content moves, a copy that was given
+/// up may come back; the next sweep takes it.
+fn removed(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    facts: &Facts,
+    seen: &BTreeMap<FileKey, Seen>,
+) -> Result<(), Violation> {
+    if world.options.inline_content_max > 0 {
+        return Ok(());
+    }
+    let at = engine.clone();
+    let blobs = world.run(engine, async move { at.blobs().await })?;
+    let blobs = blobs.map_err(|why| Violation::new(Kind::Unexpected, format!("no list of blobs: {why}")))?;
+    let is_back =
+        |key: &FileKey| facts.files.get(key).is_some_and(|file| !file.lives()) && !seen.contains_key(key);
+    let back: Vec<_> = blobs.iter().map(|blob| blob.key).filter(is_back).collect();
+    ensure(back.is_empty(), Kind::Resurrected, || format!("bytes without a record: {back:?}"))
 }
 
 /// The engine's own word on a file that a call under way may have changed.

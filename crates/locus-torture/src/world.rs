@@ -66,6 +66,7 @@ pub struct Engine {
     pub(crate) scheduler: FileScheduler,
     pub(crate) sweeper: Sweeper,
     pub(crate) registry: Arc<VolumeRegistry>,
+    pub(crate) directory: Arc<TenantDirectory>,
     pub(crate) tenants: Vec<TenantContext>,
     pub(crate) report: OpenReport,
 }
@@ -139,7 +140,8 @@ impl World {
                 let id = TenantId::parse(&format!("tenant-{n}"))?;
                 contexts.push(TenantContext::from(&*directory.ensure(&id, BTreeMap::new()).await?));
             }
-            Ok::<_, Error>(Engine { store, pool, scheduler, sweeper, registry, tenants: contexts, report })
+            let tenants = contexts;
+            Ok::<_, Error>(Engine { store, pool, scheduler, sweeper, registry, directory, tenants, report })
         };
         self.stepper.block_on(opening, || false).map(Rc::new)
     }

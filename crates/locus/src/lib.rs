@@ -55,6 +55,9 @@ mod tenants;
 mod threads;
 mod workers;
 
+const _: () =
+    assert!(!locus_core::SITES_CAN_BREAK, "`break-sites` is for builds of the torture program alone");
+
 pub use builder::Builder;
 pub use bytes::Bytes;
 pub use cleanup::StorageCleanup;

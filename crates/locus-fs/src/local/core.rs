@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, BlobReader, Clock, Entropy, Error, Result, StoreId, TidyReport, VolumeId, VolumeStatus,
+    BlobPath, BlobReader, Clock, Entropy, Error, Result, Site, StoreId, TidyReport, VolumeId, VolumeStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -30,6 +30,7 @@ use crate::{
         unsynced::{Batch, Unsynced},
     },
     replace::parent_of,
+    synced::{sync_all, sync_data, sync_dir},
 };
 
 /// Most bytes that are read or written in one hop, and that come along with the opening of a blob.
@@ -214,8 +215,8 @@ impl Core {
 
     /// A directory that could not be synced once is later said to be clean although it is not, so a success counts only
     /// while nothing has failed.
-    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.disk.sync_dir(dir).map_err(|error| self.poison(dir, error))?;
+    pub(crate) fn sync_dir(&self, dir: &Path, site: Site) -> Result<()> {
+        sync_dir(&*self.disk, dir, site).map_err(|error| self.poison(dir, error))?;
         self.may_still_sync()
     }
 
@@ -352,14 +353,15 @@ impl Core {
     pub(crate) fn sync_blob(&self, at: &BlobPath) -> Result<()> {
         self.may_sync()?;
         let path = self.layout.blob(at);
-        self.open_blob(&path)?.sync_data().map_err(|error| self.poison(&path, error))?;
+        let file = self.open_blob(&path)?;
+        sync_data(&*file, Site::FoundContent).map_err(|error| self.poison(&path, error))?;
         for dir in self.layout.dirs(at) {
             if !self.dirs.knows(&dir, true) {
-                self.sync_dir(parent_of(&dir))?;
+                self.sync_dir(parent_of(&dir), Site::FoundName)?;
                 self.dirs.learn(&dir, true);
             }
         }
-        self.sync_dir(parent_of(&path))
+        self.sync_dir(parent_of(&path), Site::FoundName)
     }
 
     pub(crate) fn sync(&self, take: fn(&Unsynced) -> Batch, _turn: OwnedMutexGuard<()>) -> Result<()> {
@@ -377,31 +379,35 @@ impl Core {
     fn sync_batch(&self, batch: &Batch) -> Result<()> {
         if batch.files.is_all() || batch.dirs.is_all() || batch.removals.is_all() {
             let mount = &self.layout.mount;
-            return self.disk.sync_all(mount).map_err(|error| self.poison(mount, error));
+            return sync_all(&*self.disk, mount, Site::UnsyncedVolume)
+                .map_err(|error| self.poison(mount, error));
         }
         for path in batch.files.iter() {
             match self.disk.open(path, false) {
-                Ok(file) => file.sync_data().map_err(|error| self.poison(path, error))?,
+                Ok(file) => {
+                    sync_data(&*file, Site::UnsyncedContent).map_err(|error| self.poison(path, error))?;
+                }
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(Error::io("open", path)(error)),
             }
         }
         let mut done = BTreeSet::new();
-        for dir in batch.dirs.iter().chain(batch.removals.iter()) {
+        let named = batch.dirs.iter().map(|dir| (dir, Site::UnsyncedName));
+        for (dir, site) in named.chain(batch.removals.iter().map(|dir| (dir, Site::RemovedName))) {
             if done.insert(dir) {
-                self.sync_dir_or_above(dir)?;
+                self.sync_dir_or_above(dir, site)?;
             }
         }
         self.may_still_sync()
     }
 
     /// A directory that is gone took its names along; that it is gone is a change of the one above.
-    fn sync_dir_or_above(&self, dir: &Path) -> Result<()> {
-        match self.disk.sync_dir(dir) {
+    fn sync_dir_or_above(&self, dir: &Path, site: Site) -> Result<()> {
+        match sync_dir(&*self.disk, dir, site) {
             Err(error)
                 if is_absent(&error) && dir != self.layout.mount && dir.starts_with(&self.layout.mount) =>
             {
-                self.sync_dir_or_above(parent_of(dir))
+                self.sync_dir_or_above(parent_of(dir), site)
             }
             other => other.map_err(|error| self.poison(dir, error)),
         }

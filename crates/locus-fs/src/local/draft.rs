@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{BlobPath, Content, Durability, Error, Hasher, Result, StoredBlob};
+use locus_core::{BlobPath, Content, Durability, Error, Hasher, Result, Site, StoredBlob};
 
 use crate::{
     disk::{DiskFile, EntryKind},
@@ -14,6 +14,7 @@ use crate::{
         core::{CHUNK_BYTES, Core, is_absent},
         in_flight::Claim,
     },
+    synced::sync_data,
 };
 
 /// A staged blob. Dropping it removes the staging, without blocking whoever drops it.
@@ -95,7 +96,7 @@ impl Draft {
         let core = Arc::clone(&self.core);
         core.may_write()?;
         if self.durable {
-            self.file.sync_data().map_err(|error| core.poison(&self.path, error))?;
+            sync_data(&*self.file, Site::BlobContent).map_err(|error| core.poison(&self.path, error))?;
         }
         let path = core.layout.blob(&self.at);
         let dir = match self.rename(&path) {
@@ -113,7 +114,7 @@ impl Draft {
         })?;
         self.done = true;
         if self.durable {
-            return core.sync_dir(&dir).inspect_err(|_| core.unpublish(&path));
+            return core.sync_dir(&dir, Site::BlobName).inspect_err(|_| core.unpublish(&path));
         }
         core.unsynced.add_blob(path, dir);
         Ok(())
@@ -264,7 +265,7 @@ fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<PathBuf, Faile
             make_dir(core, &dir)?;
             // Also when it was there: whoever made it may not have come to sync it.
             if durable {
-                core.sync_dir(&parent)?;
+                core.sync_dir(&parent, Site::BlobDirectory)?;
             } else {
                 core.unsynced.add_dir(parent);
             }

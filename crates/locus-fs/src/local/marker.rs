@@ -58,11 +58,10 @@ impl Marker {
         }
     }
 
-    /// Writes the marker into its open, locked file and makes it durable.
+    /// Writes the marker into its open, locked file; the caller makes it durable.
     pub(crate) fn write(&self, file: &dyn DiskFile) -> io::Result<()> {
         file.set_len(0)?;
-        file.write_at(&self.encode(), 0)?;
-        file.sync_data()
+        file.write_at(&self.encode(), 0)
     }
 }
 

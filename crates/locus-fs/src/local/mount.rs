@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use locus_core::{Error, Result, VolumeId};
+use locus_core::{Error, Result, Site, VolumeId};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         unsynced::Unsynced,
     },
     replace::create_dirs,
+    synced::{sync_data, sync_dir},
     volume_spec::VolumeContext,
 };
 
@@ -124,9 +125,9 @@ fn find_marker(core: &Core, lock: &dyn DiskLock, must_exist: bool) -> Result<(Ma
 fn settle(core: &Core, lock: &dyn DiskLock) -> Result<()> {
     let (disk, mount, marker) = (&core.disk, &core.layout.mount, core.layout.marker());
     let staging = core.layout.staging_dir();
-    unless_read_only(lock.file().sync_data()).map_err(Error::io("sync", &marker))?;
+    unless_read_only(sync_data(lock.file(), Site::Marker)).map_err(Error::io("sync", &marker))?;
     // Before anything else lies here: a directory that is not empty must have its marker.
-    unless_read_only(disk.sync_dir(mount)).map_err(Error::io("sync", mount))?;
+    unless_read_only(sync_dir(&**disk, mount, Site::MarkerName)).map_err(Error::io("sync", mount))?;
     match unless_read_only(disk.create_dir(&staging)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if disk.metadata(&staging).map_err(Error::io("look at", &staging))?.kind != EntryKind::Dir {

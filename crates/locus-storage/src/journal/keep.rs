@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use locus_core::{Error, Lsn, Outcome, Result};
+use locus_core::{Error, Lsn, Outcome, Result, Site};
 use locus_fs::DiskFile;
 use tracing::warn;
 
@@ -279,12 +279,15 @@ impl Journal {
             let mut segments = self.segments.write();
             let freed = writer.closed.extract_if(.., |segment| {
                 let Some(shared) = segments.get(&segment.number) else { return false };
-                if segment.last >= floor || shared.live() > 0 {
+                let behind = segment.last < floor || !Site::ReusedBehindCheckpoint.stands();
+                let empty = shared.live() == 0 || !Site::ReusedWithoutContent.stands();
+                if !behind || !empty {
                     return false;
                 }
                 // With the table locked nobody new can pin it.
-                let undecided =
-                    shared.released_at.load(Ordering::Acquire) > durable.0 || Arc::strong_count(shared) > 1;
+                let given_up = shared.released_at.load(Ordering::Acquire) <= durable.0
+                    || !Site::GivenUpWhenDurable.stands();
+                let undecided = !given_up || Arc::strong_count(shared) > 1;
                 again |= undecided;
                 if !undecided {
                     segments.remove(&segment.number);

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Entropy, Error, Lsn, Outcome, Result, StoreId};
-use locus_fs::{Disk, DiskFile};
+use locus_core::{Entropy, Error, Lsn, Outcome, Result, Site, StoreId};
+use locus_fs::{Disk, DiskFile, sync_data};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -221,7 +221,7 @@ impl Journal {
         let number = last_number + 1;
         let shared = Shared::new(&file, 0);
         let current = begin_segment(&config, file, number, end_segment, end, first, end)?;
-        current.file.file.sync_data().map_err(Error::io("sync", &current.file.path))?;
+        sync_data(&*current.file.file, Site::SegmentBegun).map_err(Error::io("sync", &current.file.path))?;
         // With less than the reserve, checkpoints are taken at once, and no file is accepted before.
         let refused = ready.len() < super::keep::RESERVE_FILES;
         let layout = Layout::new(number, current.file.size, ready);

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{Error, Lsn, Result, StoreId};
-use locus_fs::{Disk, EntryKind};
+use locus_core::{Error, Lsn, Result, Site, StoreId};
+use locus_fs::{Disk, EntryKind, sync_data};
 
 use super::{
     format::{
@@ -97,7 +97,9 @@ impl Directory {
             let file = disk.open(&path, writable).map_err(Error::io("open", &path))?;
             let size = file.len().map_err(Error::io("measure", &path))?;
             // What was not written back may look clean in the page cache: read what the device holds.
-            file.drop_cache().map_err(Error::io("drop the cached pages of", &path))?;
+            if Site::CacheDropped.stands() {
+                file.drop_cache().map_err(Error::io("drop the cached pages of", &path))?;
+            }
             let mut area = [0; HEADER_BYTES as usize];
             let read = file.read_at(&mut area, 0).map_err(Error::io("read", &path))?;
             let area = area.get(..read).unwrap_or_default();
@@ -326,7 +328,7 @@ impl Directory {
     pub(crate) fn sync(&self, survey: &Survey) -> Result<()> {
         for at in &survey.chain {
             let file = &self.found[*at].file;
-            file.file.sync_data().map_err(Error::io("sync", &file.path))?;
+            sync_data(&*file.file, Site::ReplayedSegment).map_err(Error::io("sync", &file.path))?;
         }
         Ok(())
     }

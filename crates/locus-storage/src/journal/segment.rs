@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use locus_core::{Error, Lsn, Result};
-use locus_fs::{Disk, DiskFile};
+use locus_core::{Error, Lsn, Result, Site};
+use locus_fs::{Disk, DiskFile, sync_data, sync_dir};
 
 use super::format::{HEADER_BYTES, SegmentKey};
 
@@ -110,9 +110,9 @@ pub(crate) fn make_segment_file(disk: &dyn Disk, dir: &Path, index: u64, size: u
             file.write_at(&zeros[..part as usize], at)?;
             at += part;
         }
-        file.sync_data()?;
+        sync_data(&*file, Site::SegmentContent)?;
         disk.rename_new(&unfinished, &path)?;
-        disk.sync_dir(dir)?;
+        sync_dir(disk, dir, Site::SegmentName)?;
         Ok(file)
     })();
     made.map(|file| SegmentFile { path: path.clone(), file, size }).map_err(|source: std::io::Error| {

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Error, Lsn, Outcome, Result};
+use locus_core::{Error, Lsn, Outcome, Result, Site};
+use locus_fs::sync_data;
 use tracing::debug;
 
 use super::{
@@ -215,7 +216,7 @@ impl Journal {
             (files, self.written(), append.unsynced_bytes)
         };
         for file in files {
-            if let Err(source) = file.sync_data() {
+            if let Err(source) = sync_data(&*file, Site::LogCommit) {
                 self.poison("sync", &Error::io("sync", &self.config.dir)(source));
                 return;
             }

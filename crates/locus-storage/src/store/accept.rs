@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, Scope, TenantId, Timestamp, VolumeId,
+    Result, Scope, Site, TenantId, Timestamp, VolumeId,
 };
 
 use super::{
@@ -60,6 +60,7 @@ impl EmbeddedStore {
             let mut state = cell.state.lock();
             state.fade(self.clock.now(), FADE_MAX, &self.places);
             match idempotency
+                .filter(|_| Site::NameKnown.stands())
                 .and_then(|key| state.remembered(self.idempotency_hash(tenant, &key.value)).cloned())
             {
                 Some(known) => known,
@@ -116,6 +117,7 @@ impl EmbeddedStore {
             let used = state.counts().files() + state.reserved();
             if let Some(limit) = limits.of(&Scope::Tenant(tenant.clone()))
                 && used >= limit
+                && Site::QuotaHeld.stands()
             {
                 return Err(Error::TenantQuotaExceeded { tenant, used, limit });
             }

@@ -11,9 +11,9 @@ use std::{
 
 use locus_core::{
     Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember, Result,
-    Scope, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
+    Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
 };
-use locus_fs::{Disk, DiskFile, EntryKind};
+use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
@@ -302,7 +302,7 @@ impl FrameWriter {
         self.offset += bytes.len() as u64;
         locus_fs::off_thread(&*self.disk, move || {
             file.write_at(&bytes, offset)?;
-            if sync { file.sync_data() } else { Ok(()) }
+            if sync { sync_data(&*file, Site::CheckpointContent) } else { Ok(()) }
         })
         .await
         .map_err(Error::io("write", &self.path))
@@ -387,7 +387,9 @@ impl EmbeddedStore {
             }
         }
         let end = self.journal.last_appended();
-        self.make_durable(end).await?;
+        if Site::PublishedWhenDurable.stands() {
+            self.make_durable(end).await?;
+        }
         writer.push(&Frame::End { end, durable: self.journal.durable(), entries: count }).await?;
         writer.flush(true).await?;
         let bytes = writer.offset;
@@ -399,7 +401,7 @@ impl EmbeddedStore {
             (Arc::clone(&self.config.disk), writer.path.clone(), checkpoint_path(&dir, number), dir.clone());
         locus_fs::off_thread(&*self.config.disk, move || {
             disk.rename(&from, &to)?;
-            disk.sync_dir(&at)
+            sync_dir(&*disk, &at, Site::CheckpointName)
         })
         .await
         .map_err(Error::io("publish checkpoint in", &dir))?;
@@ -487,7 +489,7 @@ impl EmbeddedStore {
             for path in needless {
                 let _ = disk.remove_file(&path); // almost always absent; else it only takes room
             }
-            disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+            sync_dir(&*disk, &dir, Site::SpareName).map_err(Error::io("sync", &dir))?;
             Ok::<_, Error>(least)
         })
         .await?;
@@ -554,7 +556,7 @@ fn grow(disk: &dyn Disk, path: &Path, needed: u64) -> Result<u64> {
         file.write_at(&zeros[..part as usize], size).map_err(failed)?;
         size += part;
     }
-    file.sync_data().map_err(failed)?;
+    sync_data(&*file, Site::SpareContent).map_err(failed)?;
     Ok(size)
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use locus_core::{
-    Clock, Durability, Entropy, Epoch, Error, FileKey, InlineLimits, Lsn, Outcome, Result, StoreCounts,
+    Clock, Durability, Entropy, Epoch, Error, FileKey, InlineLimits, Lsn, Outcome, Result, Site, StoreCounts,
     StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::Disk;
@@ -324,7 +324,8 @@ impl EmbeddedStore {
     pub(super) async fn confirm(&self, lsn: Lsn, how: Durability) -> Result<()> {
         match how {
             Durability::Buffered => self.journal.confirm_written(lsn).await,
-            Durability::Durable => self.make_durable(lsn).await,
+            Durability::Durable if Site::ToldWhenDurable.stands() => self.make_durable(lsn).await,
+            Durability::Durable => Ok(()),
         }
     }
 
@@ -356,7 +357,9 @@ impl EmbeddedStore {
                 match self.config.volumes.volume(&id) {
                     // It refuses writes from now on, and what it could not sync is told; the others go on (DESIGN 8).
                     Some(volume) => {
-                        if let Err(why) = volume.sync().await {
+                        if Site::ContentBeforeLog.stands()
+                            && let Err(why) = volume.sync().await
+                        {
                             error!(volume = %id, error = %why, "volume not synced, contents on it may be lost");
                             missing = Some(Error::VolumeUnavailable {
                                 volume: Some(id),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use locus_core::{FileKey, Lsn};
+use locus_core::{FileKey, Lsn, Site};
 
 use super::{entry::VolumeNo, schedule::TenantNo};
 
@@ -45,7 +45,9 @@ impl ReapQueue {
             if taken.len() < max {
                 self.turn = volume.saturating_add(1);
             }
-            while taken.len() < max && queue.front().is_some_and(|over| over.lsn <= durable) {
+            while taken.len() < max
+                && queue.front().is_some_and(|over| over.lsn <= durable || !Site::ReapedWhenDurable.stands())
+            {
                 if let Some(over) = queue.pop_front() {
                     taken.push((*volume, over));
                 }

@@ -10,9 +10,9 @@ use std::{
 
 use locus_core::{
     BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
-    Limit, Lsn, Owner, Result, Scope, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+    Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
 };
-use locus_fs::{Disk, create_dirs, off_thread};
+use locus_fs::{Disk, create_dirs, off_thread, sync_dir};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -262,7 +262,7 @@ impl Reading {
     /// Contents that were confirmed before they were synced, above the last barrier, and that are still needed if the
     /// log ends at `end`.
     fn doubtful(&self, end: Lsn) -> Result<Vec<Doubtful>> {
-        if self.survey.held.is_empty() {
+        if self.survey.held.is_empty() || !Site::ContentLookedFor.stands() {
             return Ok(Vec::new());
         }
         let mut doubtful: BTreeMap<(Lsn, usize), Doubtful> = BTreeMap::new();
@@ -486,7 +486,7 @@ impl EmbeddedStore {
         let journal_dir = journal_dir(&config.dir);
         // The name of a checkpoint that a killed process had just published may not be durable, and what it makes
         // superfluous is about to be reused.
-        disk.sync_dir(&journal_dir).map_err(Error::io("sync", &journal_dir))?;
+        sync_dir(&*disk, &journal_dir, Site::CheckpointFound).map_err(Error::io("sync", &journal_dir))?;
         let mut kept: Vec<(u64, Lsn)> =
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
         for (number, good) in &checkpoints {

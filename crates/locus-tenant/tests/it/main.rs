@@ -5,7 +5,7 @@ use std::{io::Write, path::Path, sync::Arc};
 use locus_core::{Clock, Error, Properties, TenantAccess, TenantId, TenantManager, TenantStatus};
 use locus_fs::OsDisk;
 use locus_tenant::TenantDirectory;
-use locus_testkit::ManualClock;
+use locus_testkit::{ManualClock, SimDisk};
 
 mod failing_disk;
 
@@ -186,4 +186,25 @@ async fn a_failed_change_of_status_changes_nothing_in_force() {
     assert!(disk.has_failed());
     tenants.check(&id("acme"), TenantAccess::Work).unwrap();
     open(temp.path()).unwrap().check(&id("acme"), TenantAccess::Work).unwrap();
+}
+
+/// A killed process leaves its last change in the cache of the kernel: whoever reads it there makes it durable first.
+#[tokio::test]
+async fn b82_what_an_opening_found_is_still_so_after_the_power_goes() {
+    for op in 1.. {
+        let disk = SimDisk::new(op);
+        let clock = ManualClock::new();
+        let open = || TenantDirectory::open(disk.clone(), clock.clone(), "/tenants".into());
+        let tenants = open().unwrap();
+        tenants.create(&id("acme"), Properties::new()).await.unwrap();
+        disk.crash_at(disk.ops() + op);
+        let all = tenants.set_status(&id("acme"), TenantStatus::Disabled).await.is_ok();
+        disk.kill();
+        let found = open().unwrap().get(&id("acme")).await.unwrap();
+        disk.crash();
+        assert_eq!(open().unwrap().get(&id("acme")).await.unwrap(), found, "killed in operation {op}");
+        if all {
+            break;
+        }
+    }
 }

@@ -60,6 +60,11 @@ impl Content {
         self.undo.is_empty() && self.lens.is_empty() && self.ghosts.is_empty()
     }
 
+    /// Whether there is something that a sync would write.
+    pub(super) fn has_unsynced(&self) -> bool {
+        !self.undo.is_empty() || !self.lens.is_empty()
+    }
+
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.data.len());
         let count = buf.len().min(self.data.len() - offset);

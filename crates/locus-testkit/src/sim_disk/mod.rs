@@ -7,7 +7,11 @@ mod mood;
 mod names;
 mod state;
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, Space};
 use parking_lot::Mutex;
@@ -142,6 +146,13 @@ impl SimDisk {
     /// Whether a crash may leave a renamed file under both names; it may from the start. Concerns later renames.
     pub fn set_twin_names(&self, allowed: bool) {
         self.state.0.lock().twin_names = allowed;
+    }
+
+    /// The names that files were given by renames while bytes of theirs were not durable, since this was asked last:
+    /// a crash may leave such a name with other bytes, or none.
+    #[must_use]
+    pub fn take_renamed_unsynced(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.state.0.lock().renamed_unsynced)
     }
 
     fn op<T>(

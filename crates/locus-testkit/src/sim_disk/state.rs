@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) capacity: u64,
     pub(super) used: u64,
     pub(super) twin_names: bool,
+    /// Files that got a name while bytes of theirs were not durable.
+    pub(super) renamed_unsynced: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,7 @@ impl State {
             capacity: CAPACITY,
             used: SECTOR as u64,
             twin_names: true,
+            renamed_unsynced: Vec::new(),
         }
     }
 
@@ -222,6 +225,11 @@ impl State {
         }
         if is_dir && to.starts_with(from) {
             return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if let Body::File(content) = &self.nodes[&ino].body
+            && content.has_unsynced()
+        {
+            self.renamed_unsynced.push(to.to_owned());
         }
         let mut removed_dir = None;
         if let Some(target) = target {

@@ -1,3 +1,4 @@
 //! Short torture; the program does the long one.
 
 mod crashes;
+mod sites;
