@@ -19,12 +19,14 @@ pub struct Caught {
 /// Takes a site away, in the whole process, and goes through seeds from `seed` on until something breaks; `None` when
 /// nothing does within `points_max` crash points.
 #[must_use]
-pub fn torture_without(site: Site, seed: u64, points_max: u64) -> Option<Caught> {
+pub fn torture_without(site: Site, seed: u64, points_max: u64, trace: bool) -> Option<Caught> {
     site.break_it();
     let mut crash_points = 0;
     let mut seed = seed;
     while crash_points < points_max {
-        let report = run(world_of(seed), POINTS_PER_RUN);
+        let mut world = world_of(seed);
+        world.trace = trace;
+        let report = run(world, POINTS_PER_RUN);
         crash_points += report.crash_points;
         if let Some(violation) = report.violations.into_iter().next() {
             return Some(Caught { crash_points, violation });

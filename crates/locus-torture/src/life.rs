@@ -216,6 +216,9 @@ impl Run {
                     break;
                 }
                 Err(why) if !world.disk.is_down() => {
+                    if world.trace {
+                        recovered::tell_journal(world);
+                    }
                     return Err(Violation::new(Kind::RefusedOpen, format!("{why:?}")));
                 }
                 Ok(_) | Err(_) => {}

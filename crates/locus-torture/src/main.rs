@@ -127,7 +127,8 @@ fn break_sites(name: &str, cli: &Cli) -> ExitCode {
     }
     let mut missed = 0;
     for site in sites {
-        let caught = locus_torture::breaking::torture_without(site, cli.seed, cli.points.unwrap_or(100_000));
+        let points = cli.points.unwrap_or(100_000);
+        let caught = locus_torture::breaking::torture_without(site, cli.seed, points, cli.trace);
         missed += u64::from(caught.is_none());
         let points = caught.as_ref().map(|caught| caught.crash_points);
         let violation = caught.as_ref().map_or("not noticed", |caught| &caught.violation);

@@ -87,6 +87,29 @@ fn observe(
     Ok(seen)
 }
 
+/// Tells what lies in the journal's directory, for somebody who looks for the cause of a refusal.
+pub(crate) fn tell_journal(world: &World) {
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
+    let dir = Path::new("/data/journal");
+    let mut lines = Vec::new();
+    for entry in world.disk.read_dir(dir).into_iter().flatten().flatten() {
+        let path = dir.join(&entry.name);
+        let Ok(file) = world.disk.open(&path, false) else { continue };
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap_or(0)).unwrap_or(0)];
+        let _ = file.read_at(&mut bytes, 0);
+        let hash = blake3::hash(&bytes).to_hex();
+        let header = if bytes.len() > 104 && bytes.starts_with(b"LOCUSLOG") {
+            let [this, before, end, first] = [32, 56, 64, 72].map(|at| number(&bytes, at));
+            format!("number {this} behind {before} that ends at {end}, from {first}")
+        } else {
+            format!("content {}", &hash[..16])
+        };
+        lines.push(format!("   {} {} bytes, {header}", path.display(), bytes.len()));
+    }
+    lines.sort();
+    eprintln!("{}", lines.join("\n"));
+}
+
 /// Where the log ended whose last known position is `last`: the first segment that an opening began behind it says so.
 fn recovered_end(world: &World, last: u64) -> Option<u64> {
     let number = |bytes: &[u8], at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
