@@ -17,5 +17,8 @@ pub use pool::{
     FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
-pub use store::{EmbeddedStore, EngineThreads, Inspection, OpenReport, StoreConfig, StoreStatistics};
+pub use store::{
+    Counted, EmbeddedStore, EngineThreads, Finding, Inspection, OpenReport, StoreConfig, StoreStatistics,
+    VerifyLevel, VerifyProgress, VerifyReport,
+};
 pub use volumes::VolumeRegistry;

@@ -345,6 +345,12 @@ impl Journal {
         ready + writer.current.file.size + writer.closed.iter().map(|segment| segment.file.size).sum::<u64>()
     }
 
+    /// Bytes of the segments of the log.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        let writer = self.writer.lock();
+        writer.current.file.size + writer.closed.iter().map(|segment| segment.file.size).sum::<u64>()
+    }
+
     // ---- room -------------------------------------------------------------------------------------------------
 
     /// Largest body of a record: a quarter of the smallest segment there is.
@@ -707,5 +713,5 @@ pub(super) fn begin_segment(
     let header =
         SegmentHeader { store: config.store, number, salt, predecessor, predecessor_end, first, durable };
     file.file.write_at(&header.encode_area(), 0).map_err(Error::io("write", &file.path))?;
-    Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1) })
+    Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1), is_last_known: true })
 }

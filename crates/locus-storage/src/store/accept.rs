@@ -142,7 +142,9 @@ impl EmbeddedStore {
         state.reserve(key, directory);
         let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
         Ok(Reservation::new(key, move |key| {
-            if cell.state.lock().unreserve(&key) {
+            // Both under the lock: what is taken is at any moment what the tenants say.
+            let mut state = cell.state.lock();
+            if state.unreserve(&key) {
                 places.give_back();
             }
         }))

@@ -241,7 +241,7 @@ impl Checkpoints {
     }
 
     /// The numbers of those that are kept.
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         self.inner.lock().kept.iter().map(|(number, _)| *number).collect()
     }
 
@@ -257,7 +257,7 @@ pub(crate) fn journal_dir(dir: &Path) -> PathBuf {
     dir.join("journal")
 }
 
-fn checkpoint_path(dir: &Path, number: u64) -> PathBuf {
+pub(super) fn checkpoint_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("checkpoint-{number:08}"))
 }
 

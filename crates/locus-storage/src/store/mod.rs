@@ -24,8 +24,10 @@ mod schedule;
 mod seam;
 mod slab;
 mod tenant;
+mod verify;
 
 pub use background::EngineThreads;
 pub use embedded::{EmbeddedStore, StoreConfig, StoreStatistics};
 pub use inspect::Inspection;
 pub use recovery::OpenReport;
+pub use verify::{Counted, Finding, VerifyLevel, VerifyProgress, VerifyReport};

@@ -70,6 +70,11 @@ impl ReapQueue {
         heads.map(|over| over.lsn).min()
     }
 
+    /// All that wait or are out.
+    pub(crate) fn total(&self) -> u64 {
+        self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out
+    }
+
     /// Whether nothing waits on an available volume and nothing is out.
     pub(crate) fn is_settled(&self, available: impl Fn(VolumeNo) -> bool) -> bool {
         self.out == 0 && self.next(available).is_none()

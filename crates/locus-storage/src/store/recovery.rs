@@ -547,6 +547,7 @@ impl EmbeddedStore {
             unsynced_volumes: Mutex::default(),
             unchecked: Mutex::default(),
             barrier: tokio::sync::Mutex::new(()),
+            verifying: tokio::sync::Mutex::default(),
             checkpoints: Checkpoints::new(kept, next_checkpoint, loaded.map_or(0, |loaded| loaded.bytes)),
             inline_limits: zone.limits,
             moved: Moved::default(),

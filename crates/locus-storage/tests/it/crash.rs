@@ -15,7 +15,7 @@ use locus_core::{
     Owner, Scope, Token, Upkeep, VolumeSet,
 };
 use locus_fs::Disk;
-use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
+use locus_storage::{EngineOptions, LeasedFile, VerifyLevel, WriteOptions};
 use rstest::rstest;
 
 use crate::world::{Engine, World};
@@ -592,6 +592,9 @@ fn check(world: &mut World, engine: &Engine, model: &Model, seed: u64) {
             Err(why) => panic!("seed {seed}: {key} cannot be read: {why:?}"),
         }
     }
+    // Nothing is wrong, before and after what is over is gone; records and contents are read now and then.
+    let verified = world.run(engine, engine.store.verify(VerifyLevel::Counts, &|_| ())).unwrap();
+    assert_eq!(verified.findings, [], "seed {seed}");
     // Settled: no residue, no drift.
     world.run(engine, engine.sweeper.leftovers()).unwrap();
     while world.run(engine, engine.sweeper.reap_step()).unwrap().completed_removed > 0 {}
@@ -630,6 +633,10 @@ fn check(world: &mut World, engine: &Engine, model: &Model, seed: u64) {
             "seed {seed}: bytes live in the journal that nobody needs"
         );
     }
+    let level = if live.len() % 4 == 0 { VerifyLevel::Contents } else { VerifyLevel::Counts };
+    let verified = world.run(engine, engine.store.verify(level, &|_| ())).unwrap();
+    assert_eq!((verified.findings, verified.unchecked), (vec![], 0), "seed {seed}");
+    assert_eq!(verified.files, live.len() as u64, "seed {seed}");
 }
 
 /// One life: calls, a crash, recovery (perhaps crashed as well), checks; over and over on one disk.

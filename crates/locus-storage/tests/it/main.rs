@@ -12,4 +12,5 @@ mod recovery;
 mod scenarios;
 mod scheduler;
 mod timeouts;
+mod verify;
 mod world;
