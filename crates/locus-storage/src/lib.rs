@@ -18,7 +18,8 @@ pub use pool::{
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{
-    Counted, EmbeddedStore, EngineThreads, Finding, Inspection, OpenReport, StoreConfig, StoreStatistics,
-    VerifyLevel, VerifyProgress, VerifyReport,
+    BackupContents, BackupReport, ContentHold, Counted, EmbeddedStore, EngineThreads, Finding, FreshDir,
+    Inspection, OpenReport, StoreConfig, StoreStatistics, UncopiedContent, VerifyLevel, VerifyProgress,
+    VerifyReport,
 };
 pub use volumes::VolumeRegistry;

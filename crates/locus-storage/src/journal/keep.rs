@@ -339,7 +339,13 @@ impl Journal {
         self.kept(segment)
     }
 
-    /// The segments of the log now, oldest first.
+    /// All segments of the log as far as they are written now, oldest first, none of which is reused while its pin lives.
+    pub(crate) fn pin_all(&self) -> Vec<KeptSegment> {
+        let writer = self.writer.lock();
+        writer.closed.iter().chain([&writer.current]).filter_map(|segment| self.kept(segment)).collect()
+    }
+
+    /// The numbers of the segments of the log now, oldest first.
     pub(crate) fn kept_numbers(&self) -> Vec<u64> {
         let writer = self.writer.lock();
         writer.closed.iter().chain([&writer.current]).map(|segment| segment.number).collect()
@@ -355,6 +361,7 @@ impl Journal {
     fn kept(&self, segment: &Segment) -> Option<KeptSegment> {
         let pin = self.segments.read().get(&segment.number).cloned().map(Pin)?;
         Some(KeptSegment {
+            live_then: pin.0.live(),
             pin,
             number: segment.number,
             key: segment.key,

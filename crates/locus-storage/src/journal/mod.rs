@@ -21,4 +21,5 @@ pub(crate) use layout::Attachment;
 pub(crate) use log::{Appended, Journal, JournalConfig};
 pub(crate) use place::LogPlace;
 pub(crate) use room::{Room, Use};
+pub(crate) use scan::KeptSegment;
 pub(crate) use segment::SEGMENT_BYTES_MIN;

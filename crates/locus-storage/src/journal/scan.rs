@@ -459,6 +459,8 @@ pub(crate) struct KeptSegment {
     pub(crate) last: Lsn,
     pub(crate) is_last_known: bool,
     pub(crate) size: u64,
+    /// Bytes of attachments that lived in it when it was pinned.
+    pub(crate) live_then: u64,
 }
 
 /// What a segment looks like on the device.
@@ -515,6 +517,21 @@ impl KeptSegment {
         })?;
         (check.end, check.next) = (stop.offset, stop.expected);
         Ok(check)
+    }
+
+    /// Where what is written ends. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a record before that is missing or bad.
+    pub(crate) fn written(&self, store: &StoreId) -> Result<u64> {
+        let SegmentCheck { end, next, .. } = self.check(store)?;
+        if next <= self.last {
+            return Err(Error::Corrupt {
+                place: format!("{} at offset {end}", self.pin.file().1.display()),
+                why: format!("record {next} is missing or bad").into(),
+            });
+        }
+        Ok(end)
     }
 
     fn load(&self) -> Result<Vec<u8>> {

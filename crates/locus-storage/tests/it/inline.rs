@@ -716,7 +716,12 @@ fn b91_an_open_file_reads_its_own_bytes_after_its_segment_was_reused() {
 // ---- when a segment is free -----------------------------------------------------------------------------------------
 
 /// Contents of `length` bytes until the log has `segments` more segments.
-fn fill(bench: &mut Bench, segments: u64, length: usize, number: &mut u64) -> BTreeMap<FileKey, Vec<u8>> {
+pub(crate) fn fill(
+    bench: &mut Bench,
+    segments: u64,
+    length: usize,
+    number: &mut u64,
+) -> BTreeMap<FileKey, Vec<u8>> {
     let mut written = BTreeMap::new();
     let mut bytes = 0;
     while bytes < segments * MIB {
@@ -881,7 +886,7 @@ fn b88_a_segment_waits_for_the_moves_out_of_it_to_be_durable(
     bench.check(&live, &[], "moved again");
 }
 
-fn lives(bench: &mut Bench, key: FileKey) -> bool {
+pub(crate) fn lives(bench: &mut Bench, key: FileKey) -> bool {
     bench.status_of(key).is_some_and(|status| !status.is_over())
 }
 

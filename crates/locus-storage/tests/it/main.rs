@@ -1,6 +1,7 @@
 //! The public behaviour of locus-storage.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod backup;
 mod bench;
 mod crash;
 mod inline;

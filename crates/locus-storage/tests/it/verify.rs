@@ -18,21 +18,21 @@ use crate::{
 const LEVELS: [VerifyLevel; 3] = [VerifyLevel::Counts, VerifyLevel::Records, VerifyLevel::Contents];
 
 /// Files in every state, in the journal and on a volume, two checkpoints, several segments.
-struct Full {
-    bench: Bench,
-    in_journal: Vec<FileKey>,
-    on_volume: Vec<FileKey>,
+pub(crate) struct Full {
+    pub(crate) bench: Bench,
+    pub(crate) in_journal: Vec<FileKey>,
+    pub(crate) on_volume: Vec<FileKey>,
 }
 
-fn small_content(number: usize) -> Vec<u8> {
+pub(crate) fn small_content(number: usize) -> Vec<u8> {
     content(number as u64, 2_000 + number)
 }
 
-fn long_content(number: usize) -> Vec<u8> {
+pub(crate) fn long_content(number: usize) -> Vec<u8> {
     content(1_000 + number as u64, 100_000 + number)
 }
 
-fn full() -> Full {
+pub(crate) fn full() -> Full {
     let mut bench = open(world(7, roomy(), 1));
     let mut in_journal: Vec<_> = (0..20).map(|n| bench.write(small_content(n))).collect();
     bench.checkpoint();
@@ -133,7 +133,7 @@ fn b73_a_content_that_is_missing_on_its_volume_is_found_by_name() {
     }
 }
 
-fn blob(bench: &Bench, key: FileKey) -> std::path::PathBuf {
+pub(crate) fn blob(bench: &Bench, key: FileKey) -> std::path::PathBuf {
     let files = files_below(&*bench.world.disk, Path::new("/vol-0"));
     files.into_keys().find(|path| path.to_string_lossy().contains(&key.to_string())).unwrap()
 }

@@ -99,7 +99,8 @@ impl Verifying<'_> {
 
 impl Drop for Verifying<'_> {
     fn drop(&mut self) {
-        for cell in self.store.cells.read().all.clone() {
+        let cells = self.store.cells.read().all.clone();
+        for cell in cells {
             cell.state.lock().end_audit();
         }
     }
