@@ -19,7 +19,7 @@ pub use pool::{
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{
     BackupContents, BackupReport, ContentHold, Counted, EmbeddedStore, EngineThreads, Finding, FreshDir,
-    Inspection, OpenReport, StoreConfig, StoreStatistics, UncopiedContent, VerifyLevel, VerifyProgress,
-    VerifyReport,
+    Inspection, LostContent, LostRecords, OpenReport, SalvageReport, StoreConfig, StoreStatistics,
+    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, salvage,
 };
 pub use volumes::VolumeRegistry;

@@ -424,6 +424,11 @@ impl Journal {
         self.reserve_at_once(Use::Essential, Room::cost(body))
     }
 
+    /// Room for a record with an attachment, at once or not at all, however much is pending or unsynced.
+    pub(crate) fn reserve_with(self: &Arc<Self>, body: usize, attachment: u64) -> Option<Room> {
+        self.reserve_at_once(Use::Essential, Room::cost(body) + Room::share(attachment))
+    }
+
     /// Room for an attachment of `bytes`, waiting while files are made ready; `None` when the landing zone is full, or the
     /// disk.
     ///

@@ -101,21 +101,7 @@ impl Directory {
             let mut area = [0; HEADER_BYTES as usize];
             let read = file.read_at(&mut area, 0).map_err(Error::io("read", &path))?;
             let area = area.get(..read).unwrap_or_default();
-            // Two copies, so that one bad sector does not hide a segment; a torn write may leave an older one beside a
-            // newer one.
-            let mut header: Option<SegmentHeader> = None;
-            for copy in HEADER_COPIES {
-                match SegmentHeader::decode(area.get(copy..).unwrap_or_default(), store) {
-                    Ok(found) => {
-                        header = header.filter(|header| header.number > found.number).or(Some(found));
-                    }
-                    Err(HeaderFault::Blank | HeaderFault::Bad) => {}
-                    Err(HeaderFault::Newer(found)) => {
-                        let place = path.display().to_string();
-                        return Err(Error::NewerFormat { place, found, supported: FORMAT });
-                    }
-                }
-            }
+            let header = header_in(area, store, &path)?;
             found.push(Found { file: SegmentFile { path, file, size }, header });
         }
         // One order whatever the disk says, so that the same log is always read the same way.
@@ -447,6 +433,25 @@ impl Directory {
         bytes.truncate(read);
         Ok(bytes)
     }
+}
+
+/// The newest of the headers in a header area, if there is a good one.
+pub(super) fn header_in(area: &[u8], store: &StoreId, path: &Path) -> Result<Option<SegmentHeader>> {
+    // Two copies, so that one bad sector does not hide a segment; a torn write may leave an older one beside a newer one.
+    let mut header: Option<SegmentHeader> = None;
+    for copy in HEADER_COPIES {
+        match SegmentHeader::decode(area.get(copy..).unwrap_or_default(), store) {
+            Ok(found) => {
+                header = header.filter(|header| header.number > found.number).or(Some(found));
+            }
+            Err(HeaderFault::Blank | HeaderFault::Bad) => {}
+            Err(HeaderFault::Newer(found)) => {
+                let place = path.display().to_string();
+                return Err(Error::NewerFormat { place, found, supported: FORMAT });
+            }
+        }
+    }
+    Ok(header)
 }
 
 /// A segment of an open log as far as it was written, to be read record by record.

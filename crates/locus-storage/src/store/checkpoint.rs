@@ -560,7 +560,6 @@ pub(super) struct Still<'a> {
 }
 
 /// Writes the first checkpoint of a directory, durably but for its name. The log is durable up to its begin. Blocks.
-#[expect(dead_code)]
 pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Result<()> {
     let path = checkpoint_path(dir, 1);
     let file = disk.create_new(&path).map_err(Error::io("create", &path))?;

@@ -2,6 +2,7 @@
 //! replay alike; while replaying, nothing derived is kept, and it is computed when replay ends.
 
 mod audit;
+mod bridge;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

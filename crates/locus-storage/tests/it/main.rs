@@ -10,6 +10,7 @@ mod leasing;
 mod pool;
 mod quotas;
 mod recovery;
+mod salvage;
 mod scenarios;
 mod scheduler;
 mod timeouts;
