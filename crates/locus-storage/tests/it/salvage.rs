@@ -159,10 +159,8 @@ fn b57_whichever_record_is_damaged_no_file_is_lost_because_of_another(#[case] wi
             matches!(&missing[..], [] | [0] | [_] | [0, _] | [5, 6, 7] | [0, 5, 6, 7]),
             "record {victim}: {missing:?}"
         );
-        for n in 1..8 {
-            if !missing.contains(&n) {
-                assert_eq!(bench.read(keys[n]).unwrap(), small_content(n), "record {victim}");
-            }
+        for (n, key) in keys.iter().enumerate().skip(1).filter(|(n, _)| !missing.contains(n)) {
+            assert_eq!(bench.read(*key).unwrap(), small_content(n), "record {victim}");
         }
         let more = bench.write(content(50, 100));
         let mut bench = again(bench, End::Kill);
@@ -282,8 +280,8 @@ fn a_damaged_checkpoint_is_passed_over_and_without_one_the_records_are_all_there
     for n in (0..20).filter(|n| *n != 11) {
         assert_eq!(bench.read(in_journal[n]).unwrap(), small_content(n));
     }
-    for n in 0..5 {
-        assert_eq!(bench.read(on_volume[n]).unwrap(), long_content(n));
+    for (n, key) in on_volume.iter().enumerate().take(5) {
+        assert_eq!(bench.read(*key).unwrap(), long_content(n));
     }
     assert!(bench.status_of(in_journal[11]).is_none_or(FileStatus::is_over));
 }
