@@ -46,8 +46,6 @@ pub enum Site {
     SegmentName,
     /// Sync: the log, before anybody is told that something is durable.
     LogCommit,
-    /// Sync: the segment that an opening begins, before anything else happens.
-    SegmentBegun,
     /// Sync: the segments that were replayed, before they are believed.
     ReplayedSegment,
     /// Sync: a checkpoint, before it gets its name.
@@ -60,6 +58,14 @@ pub enum Site {
     SpareContent,
     /// Sync: the name of such a file.
     SpareName,
+    /// Sync: the mark of a copy that is not finished, before anything else is in it.
+    MarkName,
+    /// Sync: a file of a copy.
+    CopiedContent,
+    /// Sync: the names in a copy.
+    CopiedName,
+    /// Sync: that a copy is finished.
+    MarkGone,
     /// Order: bytes are removed only when the end of their file is durable.
     ReapedWhenDurable,
     /// Order: a segment is used again only behind the older of two checkpoints.
@@ -76,6 +82,8 @@ pub enum Site {
     ToldWhenDurable,
     /// Order: in Buffered mode the log is not durable beyond a record whose content is not.
     ContentBeforeLog,
+    /// Check: a file that is kept for the next checkpoint is not one of those that are needed.
+    SparesSeparated,
     /// Check: recovery reads from the disk, not from pages that a failed sync left clean.
     CacheDropped,
     /// Check: recovery looks for contents that were not synced before their records.
@@ -114,13 +122,16 @@ impl Site {
         Self::SegmentContent,
         Self::SegmentName,
         Self::LogCommit,
-        Self::SegmentBegun,
         Self::ReplayedSegment,
         Self::CheckpointContent,
         Self::CheckpointName,
         Self::CheckpointFound,
         Self::SpareContent,
         Self::SpareName,
+        Self::MarkName,
+        Self::CopiedContent,
+        Self::CopiedName,
+        Self::MarkGone,
         Self::ReapedWhenDurable,
         Self::ReusedBehindCheckpoint,
         Self::ReusedWithoutContent,
@@ -129,6 +140,7 @@ impl Site {
         Self::ToldWhenWritten,
         Self::ToldWhenDurable,
         Self::ContentBeforeLog,
+        Self::SparesSeparated,
         Self::CacheDropped,
         Self::ContentLookedFor,
         Self::RecordChecksum,

@@ -136,6 +136,9 @@ pub struct Meta {
     pub kind: EntryKind,
     /// Its length, in bytes.
     pub len: u64,
+    /// Which of its file system's it is (an inode's number): two names of one file have the same. `None` where the system
+    /// does not tell.
+    pub id: Option<u64>,
 }
 
 /// Room on a file system, in bytes.

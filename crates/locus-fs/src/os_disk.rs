@@ -65,7 +65,7 @@ impl Disk for OsDisk {
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
         let found = fs::symlink_metadata(sys::dir(path))?;
-        Ok(Meta { kind: kind(found.file_type()), len: found.len() })
+        Ok(Meta { kind: kind(found.file_type()), len: found.len(), id: sys::id(&found) })
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -220,6 +220,10 @@ mod sys {
         fs::set_permissions(path, fs::Permissions::from_mode(DIR_MODE))
     }
 
+    pub(super) fn id(found: &fs::Metadata) -> Option<u64> {
+        Some(std::os::unix::fs::MetadataExt::ino(found))
+    }
+
     /// The directory that a path names: the empty path, a relative path's parent, is the present one.
     pub(super) fn dir(path: &Path) -> &Path {
         if path.as_os_str().is_empty() { Path::new(".") } else { path }
@@ -306,6 +310,10 @@ mod sys {
 #[cfg(not(unix))]
 mod sys {
     use super::{File, OpenOptions, Path, Space, fs, io};
+
+    pub(super) fn id(_: &fs::Metadata) -> Option<u64> {
+        None
+    }
 
     pub(super) fn options() -> OpenOptions {
         OpenOptions::new()

@@ -17,5 +17,9 @@ pub use pool::{
     FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
-pub use store::{EmbeddedStore, EngineThreads, Inspection, OpenReport, StoreConfig, StoreStatistics};
+pub use store::{
+    BackupContents, BackupReport, ContentHold, Counted, EmbeddedStore, EngineThreads, Finding, FreshDir,
+    Inspection, LostContent, LostRecords, OpenReport, SalvageReport, StoreConfig, StoreStatistics,
+    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, salvage,
+};
 pub use volumes::VolumeRegistry;

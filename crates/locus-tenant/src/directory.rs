@@ -12,7 +12,7 @@ use locus_core::{
     Clock, Error, NewFile, Properties, Result, Site, StoragePath, Tenant, TenantAccess, TenantId,
     TenantManager, TenantStatus,
 };
-use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace, sync_dir};
+use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace, sync_data, sync_dir};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -62,21 +62,43 @@ impl TenantDirectory {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<Tenant>> {
-        let entries = match disk.read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(Error::io("list", dir))?,
-        };
         let mut tenants = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(Error::io("list", dir))?;
-            // What a killed replace left ends otherwise; nothing else is ours.
-            let Some(name) = entry.name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
-            if entry.kind == EntryKind::File {
-                tenants.extend(read_tenant(disk, dir.join(&entry.name), name)?);
-            }
+        for (path, name) in files(disk, dir)? {
+            tenants.extend(read_tenant(disk, path, &name)?);
         }
         tenants.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(tenants)
+    }
+
+    /// Writes all tenants into `dir`, which is created when absent and holds none of them, durably. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; some may be there then.
+    pub fn copy_to(&self, dir: &Path) -> Result<()> {
+        let known: Vec<_> = self.inner.known.read().values().cloned().collect();
+        write_all(&*self.inner.disk, dir, &known)
+    }
+
+    /// Writes those tenants in `from` that can be read into `to`, as [`copy_to`](Self::copy_to) does, and says which files
+    /// cannot. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`]; [`Error::Io`] of the new directory.
+    pub fn salvage(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Vec<PathBuf>> {
+        let (mut good, mut damaged) = (Vec::new(), Vec::new());
+        for (path, name) in files(disk, from)? {
+            match read_tenant(disk, path.clone(), &name) {
+                Ok(tenant) => good.extend(tenant.map(Arc::new)),
+                Err(why @ Error::NewerFormat { .. }) => return Err(why),
+                Err(why) => {
+                    warn!(path = %path.display(), error = %why, "tenant passed over");
+                    damaged.push(path);
+                }
+            }
+        }
+        damaged.sort_unstable();
+        write_all(disk, to, &good)?;
+        Ok(damaged)
     }
 
     /// Creates the tenant unless it is there already. An existing tenant stays as it is.
@@ -197,6 +219,36 @@ impl Inner {
         self.known.write().insert(tenant.id.clone(), Arc::clone(&tenant));
         Ok(tenant)
     }
+}
+
+/// The files of tenants in `dir`, and their names; none when there is no such directory.
+fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let entries = match disk.read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io("list", dir))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        // What a killed replace left ends otherwise; nothing else is ours.
+        let Some(name) = entry.name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
+        if entry.kind == EntryKind::File {
+            files.push((dir.join(&entry.name), name.to_owned()));
+        }
+    }
+    Ok(files)
+}
+
+/// Writes a file for each tenant, and makes all of them durable.
+fn write_all(disk: &dyn Disk, dir: &Path, tenants: &[Arc<Tenant>]) -> Result<()> {
+    create_dirs(disk, dir)?;
+    for tenant in tenants {
+        let path = dir.join(format!("{}{SUFFIX}", tenant.id));
+        let file = disk.create_new(&path).map_err(Error::io("create", &path))?;
+        file.write_at(&record::encode(tenant), 0).map_err(Error::io("write", &path))?;
+        sync_data(&*file, Site::CopiedContent).map_err(Error::io("sync", &path))?;
+    }
+    sync_dir(disk, dir, Site::CopiedName).map_err(Error::io("sync", dir))
 }
 
 /// The tenant `name` in the file at `path`; `None` when the file is gone.

@@ -10,6 +10,7 @@ use locus_core::{
 use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
 
 use crate::{
+    copy,
     model::{File, MAX_DELIVERIES, Model, State, Touched},
     violation::{Kind, Violation, ensure},
     world::Engine,
@@ -90,6 +91,8 @@ pub enum Call {
     Expire {
         overdue: Vec<FileKey>,
     },
+    /// A copy of everything, at [`copy::COPY`].
+    Backup,
     Sync,
     Checkpoint,
     Reap,
@@ -239,6 +242,7 @@ impl Call {
                 Ok(Answer::Path(path, again, alone.then_some(before.volume_id.is_none())))
             }
             Self::Expire { .. } => store.expire(1_000).await.map(Answer::Count),
+            Self::Backup => copy::take(engine).await.map(done),
             Self::Sync => store.sync().await.map(done),
             Self::Checkpoint => store.checkpoint().await.map(done),
             Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
@@ -389,7 +393,7 @@ impl Call {
                     file.state = if spent { State::GivenUp } else { State::Pending { due: Duration::ZERO } };
                 }
             }
-            (Self::Sync | Self::Checkpoint, Answer::Done) => touched.durable = true,
+            (Self::Sync | Self::Checkpoint | Self::Backup, Answer::Done) => touched.durable = true,
             (Self::Reap | Self::Leftovers | Self::Forward | Self::Spill, Answer::Done) => {}
             (_, answer) => {
                 return Err(Violation::new(Kind::Unexpected, format!("{self:?} answered {answer:?}")));
@@ -473,6 +477,7 @@ impl fmt::Debug for Call {
             Self::Read { key } => write!(f, "read {key}"),
             Self::Materialize { key } => write!(f, "materialize {key}"),
             Self::Expire { overdue } => write!(f, "expire {}", list(overdue)),
+            Self::Backup => f.write_str("backup"),
             Self::Sync => f.write_str("sync"),
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reap => f.write_str("reap"),

@@ -9,6 +9,7 @@
 #[cfg(feature = "break-sites")]
 pub mod breaking;
 pub mod call;
+mod copy;
 pub mod life;
 pub mod model;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! Calls, a crash, recovery (perhaps crashed as well), checks: over and over on one disk, all decided by one seed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     rc::Rc,
@@ -15,6 +15,7 @@ use locus_testkit::{Fault, SeededEntropy};
 
 use crate::{
     call::Call,
+    copy,
     model::{File, MAX_DELIVERIES, Model, State},
     plan, recovered,
     report::Report,
@@ -62,6 +63,8 @@ pub struct Run {
     at_risk: BTreeSet<FileKey>,
     /// The files that are kept for the next checkpoints, with their lengths, when they last were as they should be.
     spares: Vec<(PathBuf, u64)>,
+    /// The files of the last backup that was confirmed in this life.
+    copy: Option<BTreeMap<PathBuf, blake3::Hash>>,
 }
 
 impl Run {
@@ -99,6 +102,7 @@ impl Run {
             faulty: false,
             at_risk: BTreeSet::new(),
             spares: Vec::new(),
+            copy: None,
         })
     }
 
@@ -107,7 +111,8 @@ impl Run {
     /// # Errors
     /// The promise that was broken.
     pub fn live(&mut self) -> Result<u64, Violation> {
-        let reach = self.world.choose(&[10, 40, 150, 600]);
+        // Now and then long enough for segments to be used again within one life.
+        let reach = if self.world.chance(2) { 8_000 } else { self.world.choose(&[10, 40, 150, 600]) };
         self.world.disk.crash_at(self.world.disk.ops() + 1 + self.world.below(reach));
         if self.world.chance(10) {
             let fault = self.world.choose(&[5, 28, 24, 4]);
@@ -145,6 +150,7 @@ impl Run {
         let alone = calls.len() == 1 && !world.background;
         let made = calls.iter().map(|call| call.make(engine, model, alone)).collect();
         let answers = world.run_all(engine, made);
+        let calls_backup = calls.iter().any(|call| matches!(call, Call::Backup));
         let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
         if world.trace {
             eprintln!("{} {now:?} {calls:?} -> {answers:?}", model.rounds.len());
@@ -166,6 +172,9 @@ impl Run {
             }
         }
         let goes_on = unanswered.is_empty();
+        if calls_backup {
+            self.copy = (goes_on && healthy).then(|| copy::look(world));
+        }
         // Whoever takes a checkpoint looks after the files for the next.
         self.spares.clear();
         if goes_on && !world.background && healthy {
@@ -197,6 +206,7 @@ impl Run {
             ensure(early.is_none(), Kind::Lost, || {
                 format!("{early:?} got its name before its bytes were durable")
             })?;
+            copy::check(world, self.copy.take())?;
             let spares = std::mem::take(&mut self.spares);
             let shrunk = spares.iter().find(|(path, len)| length(world, path) < *len);
             ensure(shrunk.is_none(), Kind::Lost, || format!("{shrunk:?} is shorter after the power went"))?;

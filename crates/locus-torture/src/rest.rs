@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use locus_core::{Error, FileKey, LogicalDir, MetadataStore, Scope, Upkeep, VolumeSet};
+use locus_storage::VerifyLevel;
 
 use crate::{
     call::{DIRECTORIES, directory_name},
@@ -63,6 +64,18 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
         format!(
             "blobs on the volumes are not the files that rest there: {extra:?} too many, {missing:?} missing"
         )
+    })?;
+    // Contents are read again now and then.
+    let level = if live.len().is_multiple_of(4) { VerifyLevel::Contents } else { VerifyLevel::Counts };
+    let at = engine.clone();
+    let verified = world.run(engine, async move { at.store.verify(level, &|_| ()).await })?;
+    let verified =
+        verified.map_err(|why| Violation::new(Kind::Unexpected, format!("cannot be verified: {why:?}")))?;
+    ensure(verified.findings.is_empty() && verified.unchecked == 0, Kind::QuotaDrift, || {
+        format!("verification found {:?}, and left out {}", verified.findings, verified.unchecked)
+    })?;
+    ensure(verified.files == live.len() as u64, Kind::QuotaDrift, || {
+        format!("verification saw {} files of {}", verified.files, live.len())
     })?;
     count(engine, model)
 }

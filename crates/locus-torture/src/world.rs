@@ -61,6 +61,7 @@ impl Entropy for Watched {
 /// An engine that is open.
 #[derive(Debug)]
 pub struct Engine {
+    pub(crate) disk: Arc<SimDisk>,
     pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) pool: StoragePool,
     pub(crate) scheduler: FileScheduler,
@@ -141,7 +142,17 @@ impl World {
                 contexts.push(TenantContext::from(&*directory.ensure(&id, BTreeMap::new()).await?));
             }
             let tenants = contexts;
-            Ok::<_, Error>(Engine { store, pool, scheduler, sweeper, registry, directory, tenants, report })
+            Ok::<_, Error>(Engine {
+                disk,
+                store,
+                pool,
+                scheduler,
+                sweeper,
+                registry,
+                directory,
+                tenants,
+                report,
+            })
         };
         self.stepper.block_on(opening, || false).map(Rc::new)
     }

@@ -285,7 +285,7 @@ impl Plan {
         self.mount(&registry, &context, &note).await?;
 
         let config = StoreConfig {
-            dir,
+            dir: dir.clone(),
             options: self.settings.engine(),
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
@@ -331,7 +331,7 @@ impl Plan {
         let running =
             Running { background, threads: Threads::new(threads, lock), note, runtime: Handle::current() };
         info!(dir = %self.settings.store.data_dir.display(), "store opened");
-        Ok(Locus::new(Opened { tools, engine, sweeper, report, disk: self.disk }, running))
+        Ok(Locus::new(Opened { tools, engine, sweeper, report, disk: self.disk, dir }, running))
     }
 
     /// Volumes carry the identity of their store, which is drawn before its first opening.

@@ -50,6 +50,16 @@ impl Gate {
         self.enter(Phase::Closed);
     }
 
+    /// Refuses once the store is being closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.refuse_from(Phase::Closing)
+    }
+
+    /// All tenants.
+    pub(crate) fn directory(&self) -> &TenantDirectory {
+        &self.tenants
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.phase.load(Ordering::Acquire) == Phase::Open as u8
     }

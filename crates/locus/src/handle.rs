@@ -1,6 +1,11 @@
 //! An open store.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use locus_cleanup::Sweeper;
 use locus_core::{MetadataStore, Result, TenantContext};
@@ -38,6 +43,8 @@ pub(crate) struct Opened {
     pub(crate) sweeper: Arc<Sweeper>,
     pub(crate) report: OpenReport,
     pub(crate) disk: Arc<dyn Disk>,
+    /// The data directory.
+    pub(crate) dir: PathBuf,
 }
 
 /// What is to be stopped.
@@ -170,6 +177,10 @@ impl Locus {
                 Err(_) => Err(locus_core::Error::ShuttingDown), // the runtime itself is being closed
             },
         }
+    }
+
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.shared.opened
     }
 
     fn tools(&self) -> &Tools {

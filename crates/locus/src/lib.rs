@@ -43,6 +43,7 @@
 
 mod background;
 mod builder;
+mod care;
 mod cleanup;
 mod gate;
 mod handle;
@@ -60,6 +61,7 @@ const _: () =
 
 pub use builder::Builder;
 pub use bytes::Bytes;
+pub use care::Salvaged;
 pub use cleanup::StorageCleanup;
 pub use handle::Locus;
 pub use inspect::{InspectedVolume, Inspection};
@@ -72,8 +74,9 @@ pub use locus_core::{
 };
 pub use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
 pub use locus_storage::{
-    FileReader, FileScheduler, FileStream, LeasedFile, OpenReport, StoragePool, StoreStatistics, VolumeInfo,
-    WriteOptions,
+    BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
+    LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
+    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
 };
 pub use quotas::Quotas;
 pub use settings::{

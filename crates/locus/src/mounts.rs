@@ -96,10 +96,16 @@ impl MountNote {
 }
 
 /// Notes `mounts` in `dir`. Blocks the thread.
-fn write(disk: &dyn Disk, dir: &Path, mounts: &Mounts) -> Result<()> {
+pub(crate) fn write(disk: &dyn Disk, dir: &Path, mounts: &Mounts) -> Result<()> {
     let body = postcard::to_stdvec(mounts).unwrap_or_default(); // a path that is no text is not noted
     let bytes = [MAGIC.as_slice(), &[FORMAT], &checksum(&body), &body].concat();
     replace(disk, &dir.join(NAME), &bytes)
+}
+
+/// Notes in `to` what is noted in `from`, if anything is. Blocks the thread.
+pub(crate) fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    let mounts = read(disk, from);
+    if mounts.is_empty() { Ok(()) } else { write(disk, to, &mounts) }
 }
 
 /// What was noted in `dir`; nothing when there is no note that can be read. Blocks the thread.

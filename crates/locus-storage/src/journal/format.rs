@@ -104,6 +104,15 @@ impl SegmentHeader {
         area
     }
 
+    /// The store that a header area names, whichever it is.
+    pub(crate) fn store_in(area: &[u8]) -> Option<StoreId> {
+        HEADER_COPIES.iter().find_map(|copy| {
+            let bytes = area.get(*copy..)?;
+            let store = StoreId::from_bytes(*bytes.get(16..)?.first_chunk::<16>()?);
+            Self::decode(bytes, &store).is_ok().then_some(store)
+        })
+    }
+
     /// Reads a header of `store`.
     pub(crate) fn decode(bytes: &[u8], store: &StoreId) -> Result<Self, HeaderFault> {
         let head = bytes.get(..SEGMENT_HEADER_BYTES).ok_or(HeaderFault::Bad)?;
@@ -283,6 +292,19 @@ pub(crate) fn decode_record<'a>(bytes: &'a [u8], key: &SegmentKey) -> Option<(Ra
         || plain_checksum(attachment) == head.attachment_checksum
         || !Site::AttachmentChecksum.stands();
     Some((RawRecord { head, body, attachment_at: body_end, attachment_good }, end))
+}
+
+/// The LSN and the length of the record at the beginning of `bytes`, of which only the head need be good, if its LSN is in
+/// the range.
+pub(crate) fn record_extent(bytes: &[u8], key: &SegmentKey, from: Lsn, to: Lsn) -> Option<(Lsn, u64)> {
+    // Nearly all that is asked about is no record: say so without a hash.
+    let lsn = Lsn(u64::from_le_bytes(*bytes.first_chunk::<8>()?));
+    if lsn < from || lsn > to {
+        return None;
+    }
+    let head = RecordHead::decode(bytes, key)?;
+    let content = u64::from(head.body_len).saturating_add(u64::from(head.attachment_len));
+    Some((lsn, content.saturating_add(RECORD_HEAD_BYTES as u64)))
 }
 
 /// Bytes that a batch of these record lengths (heads included) takes, padding included.

@@ -1,14 +1,19 @@
 //! Keeping segments: files made ready ahead of need, what lives in which segment, and which segment is free again.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use locus_core::{Error, Lsn, Outcome, Result, Site};
 use locus_fs::DiskFile;
 use tracing::warn;
 
 use super::{
+    format::HEADER_BYTES,
     log::Journal,
     place::LogPlace,
+    scan::KeptSegment,
     segment::{Segment, Shared, make_segment_file},
 };
 
@@ -331,17 +336,55 @@ impl Journal {
     // ---- looking into segments --------------------------------------------------------------------------------
 
     /// A closed segment as it can be read record by record.
-    pub(crate) fn closed_segment(&self, number: u64) -> Option<super::scan::ClosedSegment> {
+    pub(crate) fn closed_segment(&self, number: u64) -> Option<KeptSegment> {
         let writer = self.writer.lock();
         let segment = writer.closed.iter().find(|segment| segment.number == number)?;
-        let pin = self.segments.read().get(&number).cloned().map(Pin)?;
-        Some(super::scan::ClosedSegment {
+        self.kept(segment)
+    }
+
+    /// All segments of the log as far as they are written now, oldest first, none of which is reused while its pin lives.
+    pub(crate) fn pin_all(&self) -> Vec<KeptSegment> {
+        let writer = self.writer.lock();
+        writer.closed.iter().chain([&writer.current]).filter_map(|segment| self.kept(segment)).collect()
+    }
+
+    /// The numbers of the segments of the log now, oldest first.
+    pub(crate) fn kept_numbers(&self) -> Vec<u64> {
+        let writer = self.writer.lock();
+        writer.closed.iter().chain([&writer.current]).map(|segment| segment.number).collect()
+    }
+
+    /// A segment of the log as far as it is written; `None` when it is free by now.
+    pub(crate) fn kept_segment(&self, number: u64) -> Option<KeptSegment> {
+        let writer = self.writer.lock();
+        let mut all = writer.closed.iter().chain([&writer.current]);
+        self.kept(all.find(|segment| segment.number == number)?)
+    }
+
+    fn kept(&self, segment: &Segment) -> Option<KeptSegment> {
+        let pin = self.segments.read().get(&segment.number).cloned().map(Pin)?;
+        Some(KeptSegment {
+            live_then: pin.0.live(),
             pin,
-            number,
+            number: segment.number,
             key: segment.key,
             first: segment.first,
             last: segment.last,
+            is_last_known: segment.is_last_known,
             size: segment.file.size,
         })
+    }
+
+    /// Whether so many bytes at `place` lie within a segment that is there.
+    pub(crate) fn holds(&self, place: LogPlace, bytes: u64) -> bool {
+        let end = place.offset().saturating_add(bytes);
+        let segments = self.segments.read();
+        let shared = segments.get(&place.segment());
+        shared.is_some_and(|shared| place.offset() >= HEADER_BYTES && end <= shared.size)
+    }
+
+    /// Bytes of attachments that live in each segment.
+    pub(crate) fn live_by_segment(&self) -> BTreeMap<u64, u64> {
+        self.segments.read().iter().map(|(number, shared)| (*number, shared.live())).collect()
     }
 }

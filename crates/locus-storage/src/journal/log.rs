@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Entropy, Error, Lsn, Outcome, Result, Site, StoreId};
-use locus_fs::{Disk, DiskFile, sync_data};
+use locus_core::{Entropy, Error, Lsn, Outcome, Result, StoreId};
+use locus_fs::{Disk, DiskFile};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -221,7 +221,6 @@ impl Journal {
         let number = last_number + 1;
         let shared = Shared::new(&file, 0);
         let current = begin_segment(&config, file, number, end_segment, end, first, end)?;
-        sync_data(&*current.file.file, Site::SegmentBegun).map_err(Error::io("sync", &current.file.path))?;
         // With less than the reserve, checkpoints are taken at once, and no file is accepted before.
         let refused = ready.len() < super::keep::RESERVE_FILES;
         let layout = Layout::new(number, current.file.size, ready);
@@ -345,6 +344,12 @@ impl Journal {
         ready + writer.current.file.size + writer.closed.iter().map(|segment| segment.file.size).sum::<u64>()
     }
 
+    /// Bytes of the segments of the log.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        let writer = self.writer.lock();
+        writer.current.file.size + writer.closed.iter().map(|segment| segment.file.size).sum::<u64>()
+    }
+
     // ---- room -------------------------------------------------------------------------------------------------
 
     /// Largest body of a record: a quarter of the smallest segment there is.
@@ -416,6 +421,11 @@ impl Journal {
     /// Reserves room at once, or not at all, however much is pending or unsynced: for what makes that less.
     pub(crate) fn reserve_now(self: &Arc<Self>, body: usize) -> Option<Room> {
         self.reserve_at_once(Use::Essential, Room::cost(body))
+    }
+
+    /// Room for a record with an attachment, at once or not at all, however much is pending or unsynced.
+    pub(crate) fn reserve_with(self: &Arc<Self>, body: usize, attachment: u64) -> Option<Room> {
+        self.reserve_at_once(Use::Essential, Room::cost(body) + Room::share(attachment))
     }
 
     /// Room for an attachment of `bytes`, waiting while files are made ready; `None` when the landing zone is full, or the
@@ -707,5 +717,5 @@ pub(super) fn begin_segment(
     let header =
         SegmentHeader { store: config.store, number, salt, predecessor, predecessor_end, first, durable };
     file.file.write_at(&header.encode_area(), 0).map_err(Error::io("write", &file.path))?;
-    Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1) })
+    Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1), is_last_known: true })
 }

@@ -13,12 +13,15 @@ mod room;
 pub(crate) mod scan;
 mod segment;
 mod waiters;
+mod wreck;
 mod write;
 
 pub(crate) use format::{FLAG_BARRIER as BARRIER, FLAG_HELD as HELD, plain_checksum};
 pub(crate) use keep::{Pin, Relief};
 pub(crate) use layout::Attachment;
-pub(crate) use log::{Appended, Journal, JournalConfig};
+pub(crate) use log::{Appended, Journal, JournalConfig, Resume};
 pub(crate) use place::LogPlace;
 pub(crate) use room::{Room, Use};
+pub(crate) use scan::KeptSegment;
 pub(crate) use segment::SEGMENT_BYTES_MIN;
+pub(crate) use wreck::{Lost, Wreck, store_of};

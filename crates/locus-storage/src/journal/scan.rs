@@ -103,21 +103,7 @@ impl Directory {
             let mut area = [0; HEADER_BYTES as usize];
             let read = file.read_at(&mut area, 0).map_err(Error::io("read", &path))?;
             let area = area.get(..read).unwrap_or_default();
-            // Two copies, so that one bad sector does not hide a segment; a torn write may leave an older one beside a
-            // newer one.
-            let mut header: Option<SegmentHeader> = None;
-            for copy in HEADER_COPIES {
-                match SegmentHeader::decode(area.get(copy..).unwrap_or_default(), store) {
-                    Ok(found) => {
-                        header = header.filter(|header| header.number > found.number).or(Some(found));
-                    }
-                    Err(HeaderFault::Blank | HeaderFault::Bad) => {}
-                    Err(HeaderFault::Newer(found)) => {
-                        let place = path.display().to_string();
-                        return Err(Error::NewerFormat { place, found, supported: FORMAT });
-                    }
-                }
-            }
+            let header = header_in(area, store, &path)?;
             found.push(Found { file: SegmentFile { path, file, size }, header });
         }
         // One order whatever the disk says, so that the same log is always read the same way.
@@ -391,17 +377,17 @@ impl Directory {
                 continue;
             };
             // The segment in which the log ends is named by the next one's header, so it stays until a checkpoint.
-            let last = match lasts.get(&at) {
-                Some(&last) if last >= needed || header.number == end_segment => last,
+            let (last, is_last_known) = match lasts.get(&at) {
+                Some(&last) if last >= needed || header.number == end_segment => (last, true),
                 // Behind what was replayed, and kept for what lives in it: all of its records are before that.
-                _ if live.contains_key(&header.number) => Lsn(oldest.0.saturating_sub(1)),
+                _ if live.contains_key(&header.number) => (Lsn(oldest.0.saturating_sub(1)), false),
                 _ => {
                     resume.free.push(file);
                     continue;
                 }
             };
             let SegmentHeader { number, first, .. } = header;
-            resume.segments.push(Segment { file, number, key: header.key(), first, last });
+            resume.segments.push(Segment { file, number, key: header.key(), first, last, is_last_known });
         }
         resume.live = live;
         resume.segments.sort_by_key(|segment| segment.number);
@@ -451,35 +437,116 @@ impl Directory {
     }
 }
 
-/// A segment of an open log that is written no more, to be read record by record.
+/// The newest of the headers in a header area, if there is a good one.
+pub(super) fn header_in(area: &[u8], store: &StoreId, path: &Path) -> Result<Option<SegmentHeader>> {
+    // Two copies, so that one bad sector does not hide a segment; a torn write may leave an older one beside a newer one.
+    let mut header: Option<SegmentHeader> = None;
+    for copy in HEADER_COPIES {
+        match SegmentHeader::decode(area.get(copy..).unwrap_or_default(), store) {
+            Ok(found) => {
+                header = header.filter(|header| header.number > found.number).or(Some(found));
+            }
+            Err(HeaderFault::Blank | HeaderFault::Bad) => {}
+            Err(HeaderFault::Newer(found)) => {
+                let place = path.display().to_string();
+                return Err(Error::NewerFormat { place, found, supported: FORMAT });
+            }
+        }
+    }
+    Ok(header)
+}
+
+/// A segment of an open log as far as it was written, to be read record by record.
 #[derive(Debug)]
-pub(crate) struct ClosedSegment {
+pub(crate) struct KeptSegment {
     pub(crate) pin: Pin,
     pub(crate) number: u64,
     pub(crate) key: SegmentKey,
     pub(crate) first: Lsn,
     pub(crate) last: Lsn,
+    pub(crate) is_last_known: bool,
     pub(crate) size: u64,
+    /// Bytes of attachments that lived in it when it was pinned.
+    pub(crate) live_then: u64,
 }
 
-impl ClosedSegment {
+/// What a segment looks like on the device.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentCheck {
+    pub(crate) records: u64,
+    /// Neither copy of the header is what it should be.
+    pub(crate) header_bad: bool,
+    /// Records whose attachment is damaged, and where these begin.
+    pub(crate) attachments_bad: Vec<(Lsn, u64)>,
+    /// Where the records end, and the LSN that would come next.
+    pub(crate) end: u64,
+    pub(crate) next: Lsn,
+}
+
+impl KeptSegment {
     /// Hands every record to `visit`, with the place of its attachment, up to the first that is bad: what recovery dropped
     /// may lie behind the last one. Memory is bounded by the segment's size. Blocks.
     pub(crate) fn records(
         &self,
         mut visit: impl FnMut(&RawRecord<'_>, LogPlace) -> Result<()>,
     ) -> Result<()> {
-        let (file, path) = self.pin.file();
-        let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
-        let read = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
-        bytes.truncate(read);
-        walk(&bytes, &self.key, self.first, self.last, |_, record| {
+        walk(&self.load()?, &self.key, self.first, self.last, |_, record| {
             if let Some((record, offset)) = record {
                 visit(record, LogPlace::new(self.number, offset + record.attachment_at as u64))?;
             }
             Ok(true)
         })?;
         Ok(())
+    }
+
+    /// The next reads come from the device, as far as the system allows. Blocks.
+    pub(crate) fn drop_cache(&self) -> Result<()> {
+        let (file, path) = self.pin.file();
+        file.drop_cache().map_err(Error::io("drop the cached pages of", path))
+    }
+
+    /// Looks at the header and at every record. Blocks; memory is bounded by the segment's size.
+    pub(crate) fn check(&self, store: &StoreId) -> Result<SegmentCheck> {
+        let bytes = self.load()?;
+        let header_good = HEADER_COPIES.iter().any(|copy| {
+            let header = SegmentHeader::decode(bytes.get(*copy..).unwrap_or_default(), store);
+            header.is_ok_and(|header| header.number == self.number && header.first == self.first)
+        });
+        let mut check = SegmentCheck { header_bad: !header_good, ..SegmentCheck::default() };
+        let stop = walk(&bytes, &self.key, self.first, self.last, |_, record| {
+            if let Some((record, offset)) = record {
+                check.records += 1;
+                if !record.attachment_good {
+                    check.attachments_bad.push((record.head.lsn, offset + record.attachment_at as u64));
+                }
+            }
+            Ok(true)
+        })?;
+        (check.end, check.next) = (stop.offset, stop.expected);
+        Ok(check)
+    }
+
+    /// Where what is written ends. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a record before that is missing or bad.
+    pub(crate) fn written(&self, store: &StoreId) -> Result<u64> {
+        let SegmentCheck { end, next, .. } = self.check(store)?;
+        if next <= self.last {
+            return Err(Error::Corrupt {
+                place: format!("{} at offset {end}", self.pin.file().1.display()),
+                why: format!("record {next} is missing or bad").into(),
+            });
+        }
+        Ok(end)
+    }
+
+    fn load(&self) -> Result<Vec<u8>> {
+        let (file, path) = self.pin.file();
+        let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
+        let read = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) struct Segment {
     pub(crate) first: Lsn,
     /// LSN of the last record so far; of the last one before it when there is none.
     pub(crate) last: Lsn,
+    /// Whether `last` is that record. Of a segment that lies before all that was replayed nobody knows it exactly: then it
+    /// is a bound.
+    pub(crate) is_last_known: bool,
 }
 
 /// What readers and the counts of living bytes need of a segment. Holding it keeps the segment from being reused.
@@ -54,6 +57,7 @@ pub(crate) struct Segment {
 pub(crate) struct Shared {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) path: PathBuf,
+    pub(crate) size: u64,
     /// Bytes of attachments that somebody still needs.
     pub(crate) live: AtomicU64,
     /// One more than the bytes that lived in it when it was found that none of them can be moved.
@@ -67,6 +71,7 @@ impl Shared {
         Arc::new(Self {
             file: Arc::clone(&file.file),
             path: file.path.clone(),
+            size: file.size,
             live: AtomicU64::new(live),
             passed: AtomicU64::new(0),
             released_at: AtomicU64::new(0),

@@ -144,7 +144,9 @@ impl EmbeddedStore {
         state.reserve(key, directory);
         let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
         Ok(Reservation::new(key, move |key| {
-            if cell.state.lock().unreserve(&key) {
+            // Both under the lock: what is taken is at any moment what the tenants say.
+            let mut state = cell.state.lock();
+            if state.unreserve(&key) {
                 places.give_back();
             }
         }))
@@ -205,7 +207,7 @@ impl EmbeddedStore {
                 let mine = at;
                 at += 1;
                 let Some((hash, _)) = accepted.idempotency else { return true };
-                if let Some(known) = state.remembered(hash) {
+                if let Some(known) = state.remembered(hash).filter(|_| Site::NameKnown.stands()) {
                     rests_on = rests_on.max(known.last);
                     keys[mine] = known.key;
                 } else {

@@ -2,6 +2,8 @@
 //! when the log is durable up to their end. Two are kept.
 
 use std::{
+    collections::BTreeSet,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,6 +23,7 @@ use tracing::{debug, warn};
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{Cold, Delivery, Ended, Entry, Order, Rest},
+    limits::Limits,
     places::Places,
     tenant::{Remembered, TenantState},
 };
@@ -120,7 +123,20 @@ pub(crate) struct SavedWrite {
     last: Lsn,
 }
 
+fn begin_file(buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&MAGIC);
+    buffer.extend_from_slice(&FORMAT.to_le_bytes());
+    buffer.extend_from_slice(&0_u32.to_le_bytes());
+}
+
 impl Frame {
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        let payload = postcard::to_stdvec(self).expect("because every field can be said in postcard");
+        buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&plain_checksum(&payload).to_le_bytes());
+        buffer.extend_from_slice(&payload);
+    }
+
     /// A tenant without files leaves no trace.
     fn is_worth_writing(&self) -> bool {
         !matches!(self, Self::Files { entries, .. } if entries.is_empty())
@@ -218,7 +234,7 @@ impl SavedEntry {
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     inner: Mutex<Inner>,
-    one: tokio::sync::Mutex<()>,
+    pub(super) one: tokio::sync::Mutex<()>,
     /// Length of the shortest of their files.
     spare_bytes: AtomicU64,
 }
@@ -241,8 +257,14 @@ impl Checkpoints {
     }
 
     /// The numbers of those that are kept.
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         self.inner.lock().kept.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// Number and begin of the newest, and its bytes.
+    pub(super) fn newest(&self) -> Option<(u64, Lsn, u64)> {
+        let inner = self.inner.lock();
+        inner.kept.last().map(|(number, begin)| (*number, *begin, inner.bytes))
     }
 
     /// How many were taken, and the bytes of the newest.
@@ -257,7 +279,7 @@ pub(crate) fn journal_dir(dir: &Path) -> PathBuf {
     dir.join("journal")
 }
 
-fn checkpoint_path(dir: &Path, number: u64) -> PathBuf {
+pub(super) fn checkpoint_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("checkpoint-{number:08}"))
 }
 
@@ -282,17 +304,12 @@ impl FrameWriter {
             .await
             .map_err(Error::io("create", &path))?;
         let mut buffer = Vec::with_capacity(CHUNK_BYTES);
-        buffer.extend_from_slice(&MAGIC);
-        buffer.extend_from_slice(&FORMAT.to_le_bytes());
-        buffer.extend_from_slice(&0_u32.to_le_bytes());
+        begin_file(&mut buffer);
         Ok(Self { file, path, disk: Arc::clone(disk), buffer, offset: 0 })
     }
 
     async fn push(&mut self, frame: &Frame) -> Result<()> {
-        let payload = postcard::to_stdvec(frame).expect("because every field can be said in postcard");
-        self.buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        self.buffer.extend_from_slice(&plain_checksum(&payload).to_le_bytes());
-        self.buffer.extend_from_slice(&payload);
+        frame.encode(&mut self.buffer);
         if self.buffer.len() >= CHUNK_BYTES { self.flush(false).await } else { Ok(()) }
     }
 
@@ -334,7 +351,12 @@ impl EmbeddedStore {
     /// # Cancel safety
     /// A checkpoint that was being written is left unpublished; the next one replaces it.
     pub async fn checkpoint(&self) -> Result<()> {
-        let _one = self.checkpoints.one.lock().await;
+        let one = self.checkpoints.one.lock().await;
+        self.take_checkpoint(&one).await
+    }
+
+    /// [`checkpoint`](Self::checkpoint) by one who keeps the turn.
+    pub(super) async fn take_checkpoint(&self, _one: &tokio::sync::MutexGuard<'_, ()>) -> Result<()> {
         if self.journal.is_poisoned() {
             return Err(Error::Poisoned { outcome: locus_core::Outcome::NotDone });
         }
@@ -365,13 +387,9 @@ impl EmbeddedStore {
                     let end = state.entries_end();
                     let slice = at..end.min(at.saturating_add(SLICE));
                     at = slice.end;
-                    let entries: Vec<_> = slice
-                        .filter_map(|at| state.entry_at(at))
-                        .map(|entry| SavedEntry::of(entry, state.directory(entry), &self.places))
-                        .collect();
-                    count += entries.len() as u64;
-                    let frame = Frame::Files { tenant: state.id.clone(), entries };
-                    (frame.is_worth_writing().then_some(frame), at < end)
+                    let (frame, entries) = files_frame(&state, slice, &self.places);
+                    count += entries;
+                    (frame, at < end)
                 };
                 if let Some(frame) = frame {
                     writer.push(&frame).await?;
@@ -502,19 +520,93 @@ impl EmbeddedStore {
     fn remembered_frame(&self, cell: &Cell, after: Option<u128>) -> Option<(Frame, u128)> {
         let mut state = cell.state.lock();
         state.fade(self.clock.now(), SLICE as usize, &self.places);
-        let slice = state.remembered_after(after).take(SLICE as usize);
-        let writes: Vec<SavedWrite> = slice
-            .map(|(hash, write)| SavedWrite {
-                hash,
-                key: write.key,
-                remember: write.remember,
-                gone_at: write.gone_at,
-                last: write.last,
-            })
-            .collect();
-        let last = writes.last()?.hash;
-        Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
+        writes_frame(&state, after)
     }
+}
+
+/// The entries at these indexes, if there are any, and how many.
+fn files_frame(state: &TenantState, slice: Range<u32>, places: &Places) -> (Option<Frame>, u64) {
+    let entries: Vec<_> = slice
+        .filter_map(|at| state.entry_at(at))
+        .map(|entry| SavedEntry::of(entry, state.directory(entry), places))
+        .collect();
+    let count = entries.len() as u64;
+    let frame = Frame::Files { tenant: state.id.clone(), entries };
+    (frame.is_worth_writing().then_some(frame), count)
+}
+
+/// A slice of the remembered writes behind `after`, and its last hash.
+fn writes_frame(state: &TenantState, after: Option<u128>) -> Option<(Frame, u128)> {
+    let slice = state.remembered_after(after).take(SLICE as usize);
+    let writes: Vec<SavedWrite> = slice
+        .map(|(hash, write)| SavedWrite {
+            hash,
+            key: write.key,
+            remember: write.remember,
+            gone_at: write.gone_at,
+            last: write.last,
+        })
+        .collect();
+    let last = writes.last()?.hash;
+    Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
+}
+
+/// The state that a checkpoint is written of when no store is open.
+pub(super) struct Still<'a> {
+    pub(super) store: StoreId,
+    pub(super) begin: Lsn,
+    pub(super) epoch: Epoch,
+    pub(super) stamp: Stamp,
+    pub(super) limits: &'a Limits,
+    pub(super) cells: &'a [Arc<Cell>],
+    pub(super) places: &'a Places,
+}
+
+/// Writes the first checkpoint of a directory, durably but for its name. The log is durable up to its begin. Blocks.
+pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Result<()> {
+    let path = checkpoint_path(dir, 1);
+    let file = disk.create_new(&path).map_err(Error::io("create", &path))?;
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES);
+    let mut offset = 0;
+    let mut flush = |buffer: &mut Vec<u8>, least: usize| {
+        if buffer.len() < least {
+            return Ok(());
+        }
+        file.write_at(buffer, offset).map_err(Error::io("write", &path))?;
+        offset += buffer.len() as u64;
+        buffer.clear();
+        Ok(())
+    };
+    begin_file(&mut buffer);
+    let Still { store, begin, epoch, stamp, .. } = *still;
+    Frame::Head { store, begin, epoch, wall: stamp.wall, time: stamp.time }.encode(&mut buffer);
+    let limits: Vec<_> = still.limits.set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
+    for limits in limits.chunks(SLICE as usize) {
+        Frame::Limits { limits: limits.to_vec() }.encode(&mut buffer);
+    }
+    let mut count = 0;
+    for cell in still.cells {
+        let state = cell.state.lock();
+        for at in (0..state.entries_end()).step_by(SLICE as usize) {
+            let slice = at..state.entries_end().min(at.saturating_add(SLICE));
+            let (frame, entries) = files_frame(&state, slice, still.places);
+            count += entries;
+            if let Some(frame) = frame {
+                frame.encode(&mut buffer);
+                flush(&mut buffer, CHUNK_BYTES)?;
+            }
+        }
+        let mut after = None;
+        while let Some((frame, last)) = writes_frame(&state, after) {
+            frame.encode(&mut buffer);
+            flush(&mut buffer, CHUNK_BYTES)?;
+            after = Some(last);
+        }
+    }
+    let end = Lsn(begin.0 - 1);
+    Frame::End { end, durable: end, entries: count }.encode(&mut buffer);
+    flush(&mut buffer, 0)?;
+    sync_data(&*file, Site::CopiedContent).map_err(Error::io("sync", &path))
 }
 
 fn open_or_create(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
@@ -606,6 +698,25 @@ pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, number: u64) {
         }
         _ => {}
     }
+}
+
+/// A rename that a crash cut short may leave a file under both names, where the file system promises no more: what would be
+/// written over then is a checkpoint. Such a file keeps its first name here.
+pub(crate) fn separate_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let kept = kept.iter().map(|number| (checkpoint_path(dir, *number), false));
+    let spares = [SPARE].into_iter().chain(MORE_SPARES).map(|name| (dir.join(name), true));
+    for (path, is_spare) in kept.chain(spares) {
+        let found = match disk.metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found.map_err(Error::io("look at", &path))?,
+        };
+        let is_other = found.id.is_none_or(|id| seen.insert(id));
+        if is_spare && !is_other && Site::SparesSeparated.stands() {
+            disk.remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks a whole checkpoint, frame by frame, and says where it begins and ends. Memory is bounded by one frame.

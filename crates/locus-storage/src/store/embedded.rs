@@ -81,6 +81,8 @@ pub struct EmbeddedStore {
     pub(super) unchecked: Mutex<Vec<Doubtful>>,
     /// One barrier at a time.
     pub(super) barrier: tokio::sync::Mutex<()>,
+    /// One verification at a time.
+    pub(super) verifying: tokio::sync::Mutex<()>,
     pub(super) checkpoints: Checkpoints,
     pub(super) inline_limits: InlineLimits,
     pub(super) moved: Moved,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use locus_core::{Entropy, Error, Result, StoreId};
 use locus_fs::{Disk, read_bounded, replace};
 
-use super::checkpoint::journal_dir;
+use super::{checkpoint::journal_dir, fresh_dir::refuse_unfinished};
 use crate::journal::plain_checksum;
 
 const MAGIC: [u8; 8] = *b"LOCUSSTO";
@@ -34,8 +34,9 @@ impl Identity {
         dir.join(FILE)
     }
 
-    /// Reads the identity of the store in `dir`; `None` when there is none.
+    /// Reads the identity of the store in `dir`; `None` when there is none. A directory that nobody finished is refused.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
+        refuse_unfinished(disk, dir)?;
         let path = Self::path(dir);
         match read_bounded(disk, &path, 4_096)? {
             None => Ok(None),

@@ -90,7 +90,7 @@ impl EmbeddedStore {
         Ok(bytes.slice(range))
     }
 
-    async fn read_at(&self, pin: &Pin, place: LogPlace, size: u64) -> Result<Bytes> {
+    pub(super) async fn read_at(&self, pin: &Pin, place: LogPlace, size: u64) -> Result<Bytes> {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
         let (file, path) = pin.file();
         if size <= ON_THE_SPOT_MAX && file.read_cached_at(&mut bytes, place.offset()).unwrap_or(false) {

@@ -6,12 +6,15 @@
 
 mod accept;
 mod background;
+mod backup;
 mod checkpoint;
 mod decide;
 mod embedded;
 mod entry;
 mod event;
 mod finish;
+mod fresh_dir;
+mod hold;
 mod identity;
 mod inspect;
 mod landing;
@@ -20,12 +23,19 @@ mod limits;
 mod places;
 mod reap;
 mod recovery;
+mod salvage;
 mod schedule;
 mod seam;
 mod slab;
 mod tenant;
+mod verify;
 
 pub use background::EngineThreads;
+pub use backup::{BackupContents, BackupReport, UncopiedContent};
 pub use embedded::{EmbeddedStore, StoreConfig, StoreStatistics};
+pub use fresh_dir::FreshDir;
+pub use hold::ContentHold;
 pub use inspect::Inspection;
 pub use recovery::OpenReport;
+pub use salvage::{LostContent, LostRecords, SalvageReport, salvage};
+pub use verify::{Counted, Finding, VerifyLevel, VerifyProgress, VerifyReport};

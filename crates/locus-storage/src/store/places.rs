@@ -91,6 +91,16 @@ impl Places {
         self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// All volumes that were ever seen.
+    pub(crate) fn all(&self) -> Vec<(VolumeNo, VolumeId)> {
+        let volumes = self.volumes.read();
+        volumes.iter().enumerate().map(|(at, seen)| (at as VolumeNo, seen.id.clone())).collect()
+    }
+
     pub(crate) fn saved_bytes(&self) -> u64 {
         self.saved_bytes.load(Ordering::Acquire)
     }

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use locus_core::{FileKey, Lsn, Site};
 
-use super::{entry::VolumeNo, schedule::TenantNo};
+use super::{
+    entry::{JOURNAL, VolumeNo},
+    hold::Holds,
+    schedule::TenantNo,
+};
 
 /// A file that is over since `lsn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +26,26 @@ pub(crate) struct ReapQueue {
     turn: VolumeNo,
     /// Files handed out and not yet given back.
     out: u64,
+    holds: Holds,
 }
 
 impl ReapQueue {
     pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) {
         self.waiting.entry(volume).or_default().push_back(over);
+    }
+
+    /// Keeps files of volumes that end behind what `from` says, until that number is let go. Asked under the lock: whoever
+    /// was handed out before had ended by then.
+    pub(crate) fn hold(&mut self, from: impl FnOnce() -> Lsn) -> u64 {
+        self.holds.add(from())
+    }
+
+    pub(crate) fn let_go(&mut self, number: u64) {
+        self.holds.remove(number);
+    }
+
+    fn limit(&self, volume: VolumeNo) -> Lsn {
+        if volume == JOURNAL { Lsn::MAX } else { self.holds.limit() }
     }
 
     /// Hands out up to `max` files of available volumes whose end is durable.
@@ -41,12 +60,13 @@ impl ReapQueue {
         let first = turns.partition_point(|volume| *volume < self.turn);
         turns.rotate_left(first);
         for volume in &turns {
+            let limit = durable.min(self.limit(*volume));
             let Some(queue) = self.waiting.get_mut(volume).filter(|_| available(*volume)) else { continue };
             if taken.len() < max {
                 self.turn = volume.saturating_add(1);
             }
             while taken.len() < max
-                && queue.front().is_some_and(|over| over.lsn <= durable || !Site::ReapedWhenDurable.stands())
+                && queue.front().is_some_and(|over| over.lsn <= limit || !Site::ReapedWhenDurable.stands())
             {
                 if let Some(over) = queue.pop_front() {
                     taken.push((*volume, over));
@@ -62,18 +82,25 @@ impl ReapQueue {
         self.out = self.out.saturating_sub(files as u64);
     }
 
-    /// The lowest LSN at the head of an available volume's queue: when it is durable, there is something to reap.
+    /// The lowest LSN at the head of an available volume's queue that is not held: when it is durable, there is something
+    /// to reap.
     pub(crate) fn next(&self, available: impl Fn(VolumeNo) -> bool) -> Option<Lsn> {
         let heads = self
             .waiting
             .iter()
             .filter(|(volume, _)| available(**volume))
-            .filter_map(|(_, queue)| queue.front());
-        heads.map(|over| over.lsn).min()
+            .filter_map(|(volume, queue)| Some((self.limit(*volume), queue.front()?.lsn)));
+        heads.filter(|(limit, lsn)| lsn <= limit).map(|(_, lsn)| lsn).min()
     }
 
-    /// Whether nothing waits on an available volume and nothing is out.
+    /// All that wait or are out.
+    pub(crate) fn total(&self) -> u64 {
+        self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out
+    }
+
+    /// Whether nothing waits on an available volume, held or not, and nothing is out.
     pub(crate) fn is_settled(&self, available: impl Fn(VolumeNo) -> bool) -> bool {
-        self.out == 0 && self.next(available).is_none()
+        let waits = |(volume, queue): (&VolumeNo, &VecDeque<Over>)| available(*volume) && !queue.is_empty();
+        self.out == 0 && !self.waiting.iter().any(waits)
     }
 }

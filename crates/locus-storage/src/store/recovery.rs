@@ -94,10 +94,12 @@ pub(super) struct Rebuilt {
     pub(super) cells: Cells,
     pub(super) places: Arc<Places>,
     pub(super) limits: Limits,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) stamp: Option<Stamp>,
     pub(super) replayed: u64,
-    unknown_until: Lsn,
+    pub(super) unknown_until: Lsn,
+    /// A change that does not fit is left out: what led to it is lost.
+    pub(super) is_lenient: bool,
 }
 
 impl Target for Rebuilt {
@@ -112,7 +114,7 @@ impl Target for Rebuilt {
 }
 
 impl Rebuilt {
-    fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             cells: Cells::default(),
             places: Arc::default(),
@@ -121,10 +123,11 @@ impl Rebuilt {
             stamp: None,
             replayed: 0,
             unknown_until: Lsn::ZERO,
+            is_lenient: false,
         }
     }
 
-    fn replay(&mut self, lsn: Lsn, record: &Record, attachment: LogPlace) -> Result<()> {
+    pub(super) fn replay(&mut self, lsn: Lsn, record: &Record, attachment: LogPlace) -> Result<()> {
         self.replayed += 1;
         match record {
             Record::Files { wall, time, groups } => {
@@ -141,7 +144,10 @@ impl Rebuilt {
                         attachment,
                     };
                     for (ordinal, change) in changes.iter().enumerate() {
-                        state.apply(&scene, ordinal, change)?;
+                        match state.apply(&scene, ordinal, change) {
+                            Err(why) if self.is_lenient => warn!(%lsn, error = %why, "change left out"),
+                            done => done?,
+                        }
                     }
                 }
             }
@@ -154,7 +160,7 @@ impl Rebuilt {
         Ok(())
     }
 
-    fn note(&mut self, stamp: Stamp) -> Stamp {
+    pub(super) fn note(&mut self, stamp: Stamp) -> Stamp {
         if self.stamp.is_none_or(|last| last.time <= stamp.time) {
             self.stamp = Some(stamp);
         }
@@ -498,6 +504,8 @@ impl EmbeddedStore {
         for (number, _) in kept.drain(..kept.len().saturating_sub(checkpoint::KEPT)) {
             checkpoint::put_aside(&*disk, &journal_dir, number);
         }
+        let numbers: Vec<u64> = kept.iter().map(|(number, _)| *number).collect();
+        checkpoint::separate_spares(&*disk, &journal_dir, &numbers)?;
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
         // Only two good checkpoints free anything: with one, its elder may be the one that is read next time.
         let needed = if kept.len() >= 2 { kept[kept.len() - 2].1 } else { Lsn::ZERO };
@@ -547,6 +555,7 @@ impl EmbeddedStore {
             unsynced_volumes: Mutex::default(),
             unchecked: Mutex::default(),
             barrier: tokio::sync::Mutex::new(()),
+            verifying: tokio::sync::Mutex::default(),
             checkpoints: Checkpoints::new(kept, next_checkpoint, loaded.map_or(0, |loaded| loaded.bytes)),
             inline_limits: zone.limits,
             moved: Moved::default(),

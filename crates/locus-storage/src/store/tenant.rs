@@ -1,11 +1,15 @@
 //! The files of one tenant: entries, and everything that is derived from them. Events are applied here, live and at
 //! replay alike; while replaying, nothing derived is kept, and it is computed when replay ends.
 
+mod audit;
+mod bridge;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
 };
 
+pub(crate) use audit::{Page, Resting as RestingFile, Sums};
 use hashbrown::HashTable;
 use locus_core::{
     Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result,
@@ -134,6 +138,8 @@ pub(crate) struct TenantState {
     counts: TenantCounts,
     /// Whether derived things are kept; not while replaying.
     live: bool,
+    /// Somebody counts everything anew.
+    audit: Option<Box<audit::Audit>>,
     pub(crate) effects: Effects,
 }
 
@@ -163,6 +169,7 @@ impl TenantState {
             moving: HashSet::new(),
             counts: TenantCounts::default(),
             live,
+            audit: None,
             effects: Effects::default(),
         }
     }
@@ -325,6 +332,7 @@ impl TenantState {
     /// Puts an entry into the queue where it waits, and counts it.
     fn file(&mut self, at: u32, places: &Places) {
         places.count_saved(self.saved_bytes(at), true);
+        self.tell_audit(at, true);
         let entry = &self.files[at];
         let (last, key, volume, order) = (entry.last, entry.key, entry.rest.number(), entry.order);
         self.count(at, true);
@@ -344,6 +352,7 @@ impl TenantState {
     /// Takes an entry out of the queue where it waits, and out of the counts.
     fn unfile(&mut self, at: u32, places: &Places) {
         places.count_saved(self.saved_bytes(at), false);
+        self.tell_audit(at, false);
         self.count(at, false);
         let entry = &self.files[at];
         let (order, volume) = (entry.order, entry.rest.number());
@@ -377,13 +386,7 @@ impl TenantState {
     fn count(&mut self, at: u32, more: bool) {
         let entry = &self.files[at];
         let counts = &mut self.counts;
-        let slot = match entry.status {
-            FileStatus::Pending => &mut counts.pending,
-            FileStatus::Processing => &mut counts.processing,
-            FileStatus::Completed => &mut counts.completed,
-            FileStatus::Deleted => &mut counts.deleted,
-            _ => &mut counts.permanently_failed,
-        };
+        let slot = slot(counts, entry.status);
         let dir = &mut self.dirs[entry.directory];
         if more {
             *slot += 1;
@@ -774,6 +777,17 @@ impl TenantState {
             self.file(at, scene.places);
         }
         changed
+    }
+}
+
+/// The number that files of this status are counted in.
+fn slot(counts: &mut TenantCounts, status: FileStatus) -> &mut u64 {
+    match status {
+        FileStatus::Pending => &mut counts.pending,
+        FileStatus::Processing => &mut counts.processing,
+        FileStatus::Completed => &mut counts.completed,
+        FileStatus::Deleted => &mut counts.deleted,
+        _ => &mut counts.permanently_failed,
     }
 }
 

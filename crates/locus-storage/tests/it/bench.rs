@@ -15,7 +15,7 @@ use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, StoragePath,
     StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
-use locus_storage::{EngineOptions, FileScheduler, StoragePool, WriteOptions};
+use locus_storage::{EngineOptions, FileScheduler, StoragePool, VerifyLevel, VerifyReport, WriteOptions};
 use locus_testkit::{Fault, FaultId, OpKind};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -121,6 +121,11 @@ impl Bench {
         blobs.into_iter().map(|blob| blob.key).collect()
     }
 
+    pub(crate) fn verify(&mut self, level: VerifyLevel) -> VerifyReport {
+        let store = self.engine.store.clone();
+        self.run(async move { store.verify(level, &|_| ()).await }).unwrap()
+    }
+
     pub(crate) fn counts(&self) -> TenantCounts {
         self.engine.store.counts().get(self.acme.id()).copied().unwrap_or_default()
     }
@@ -160,6 +165,8 @@ pub(crate) enum Hang {
     No,
     Before,
     After,
+    /// An opening instead.
+    Open,
 }
 
 #[derive(Debug)]
@@ -223,6 +230,7 @@ impl StorageVolume for Hanging {
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
+        self.pass(Hang::Open).await;
         self.inner.open(at, expected).await
     }
 

@@ -16,7 +16,8 @@ use locus_core::{
 };
 use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, Space, create_dirs};
 use locus_storage::{
-    EmbeddedStore, EngineOptions, StoreConfig, StoreStatistics, VolumeRegistry, WriteOptions,
+    EmbeddedStore, EngineOptions, Finding, StoreConfig, StoreStatistics, VerifyLevel, VolumeRegistry,
+    WriteOptions,
 };
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 64 << 10;
 
 /// Segments of 1 MiB, four of them in the zone.
-fn small() -> EngineOptions {
+pub(crate) fn small() -> EngineOptions {
     EngineOptions {
         segment_size: MIB,
         landing_zone_max: Some(4 * MIB),
@@ -43,29 +44,29 @@ fn small() -> EngineOptions {
     }
 }
 
-fn roomy() -> EngineOptions {
+pub(crate) fn roomy() -> EngineOptions {
     EngineOptions { landing_zone_max: Some(64 * MIB), ..small() }
 }
 
-fn buffered() -> EngineOptions {
+pub(crate) fn buffered() -> EngineOptions {
     EngineOptions { durability: Durability::Buffered, ..roomy() }
 }
 
-fn world(seed: u64, options: EngineOptions, volumes: usize) -> World {
+pub(crate) fn world(seed: u64, options: EngineOptions, volumes: usize) -> World {
     let mut world = World::new(seed, options).with_inline(LIMIT);
     world.volumes = volumes;
     world
 }
 
 /// Bytes that occur nowhere else.
-fn content(number: u64, length: usize) -> Vec<u8> {
+pub(crate) fn content(number: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// On failure the world is handed back, with what went wrong.
-fn try_open(mut world: World) -> Result<Bench, Box<(World, Error)>> {
+pub(crate) fn try_open(mut world: World) -> Result<Bench, Box<(World, Error)>> {
     match world.open() {
         Err(why) => Err(Box::new((world, why))),
         Ok(engine) => {
@@ -78,12 +79,12 @@ fn try_open(mut world: World) -> Result<Bench, Box<(World, Error)>> {
     }
 }
 
-fn open(world: World) -> Bench {
+pub(crate) fn open(world: World) -> Bench {
     try_open(world).unwrap_or_else(|failed| panic!("refused to open: {:?}", failed.1))
 }
 
 /// Ends this life.
-fn end(mut bench: Bench, how: End) -> World {
+pub(crate) fn end(mut bench: Bench, how: End) -> World {
     if how == End::Close {
         let store = bench.engine.store.clone();
         bench.run(async move { store.shutdown().await }).unwrap();
@@ -95,34 +96,34 @@ fn end(mut bench: Bench, how: End) -> World {
 }
 
 /// Ends this life and begins the next.
-fn again(bench: Bench, how: End) -> Bench {
+pub(crate) fn again(bench: Bench, how: End) -> Bench {
     open(end(bench, how))
 }
 
 impl Bench {
-    fn rests_in_journal(&mut self, key: FileKey) -> bool {
+    pub(crate) fn rests_in_journal(&mut self, key: FileKey) -> bool {
         let (pool, acme) = (self.pool.clone(), self.acme.clone());
         let location = self.run(async move { pool.location(&acme, &key).await }).unwrap().unwrap();
         assert_eq!(location.volume_id.is_none(), location.physical_path.is_none());
         location.volume_id.is_none()
     }
 
-    fn status_of(&mut self, key: FileKey) -> Option<FileStatus> {
+    pub(crate) fn status_of(&mut self, key: FileKey) -> Option<FileStatus> {
         let (pool, acme) = (self.pool.clone(), self.acme.clone());
         self.run(async move { pool.info(&acme, &key).await }).unwrap().map(|info| info.status)
     }
 
-    fn take(&mut self, key: FileKey) -> Lease {
+    pub(crate) fn take(&mut self, key: FileKey) -> Lease {
         let (scheduler, acme) = (self.scheduler.clone(), self.acme.clone());
         self.run(async move { scheduler.lease_key(&acme, &key).await }).unwrap().lease
     }
 
-    fn complete(&mut self, leases: Vec<Lease>) {
+    pub(crate) fn complete(&mut self, leases: Vec<Lease>) {
         let scheduler = self.scheduler.clone();
         self.run(async move { scheduler.complete_batch(&leases).await }).unwrap();
     }
 
-    fn finish(&mut self, keys: &[FileKey]) {
+    pub(crate) fn finish(&mut self, keys: &[FileKey]) {
         for keys in keys.chunks(100) {
             let leases = keys.iter().map(|key| self.take(*key)).collect();
             self.complete(leases);
@@ -130,7 +131,7 @@ impl Bench {
     }
 
     /// Lets go of the records of all that is over.
-    fn reap(&mut self) {
+    pub(crate) fn reap(&mut self) {
         let Self { world, engine, .. } = self;
         world.run(engine, async {
             engine.store.sync().await.unwrap();
@@ -141,37 +142,37 @@ impl Bench {
         self.commit();
     }
 
-    fn checkpoint(&mut self) {
+    pub(crate) fn checkpoint(&mut self) {
         let store = self.engine.store.clone();
         self.run(async move { store.checkpoint().await }).unwrap();
         self.commit();
     }
 
-    fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         let store = self.engine.store.clone();
         self.run(async move { store.sync().await }).unwrap();
         self.commit();
     }
 
-    fn statistics(&self) -> StoreStatistics {
+    pub(crate) fn statistics(&self) -> StoreStatistics {
         self.engine.store.statistics()
     }
 
-    fn in_journal(&self) -> (u64, u64) {
+    pub(crate) fn in_journal(&self) -> (u64, u64) {
         let statistics = self.statistics();
         (statistics.files_in_journal, statistics.bytes_in_journal)
     }
 
-    fn materialized(&self, key: FileKey) -> impl Future<Output = Result<PathBuf>> + 'static {
+    pub(crate) fn materialized(&self, key: FileKey) -> impl Future<Output = Result<PathBuf>> + 'static {
         let (pool, acme) = (self.pool.clone(), self.acme.clone());
         async move { pool.materialize(&acme, &key).await }
     }
 
-    fn write_all(&mut self, contents: &[Vec<u8>]) -> Result<Vec<FileKey>> {
+    pub(crate) fn write_all(&mut self, contents: &[Vec<u8>]) -> Result<Vec<FileKey>> {
         self.write_all_with(contents.iter().map(|content| (content.clone(), WriteOptions::new())).collect())
     }
 
-    fn write_all_with(&mut self, files: Vec<(Vec<u8>, WriteOptions)>) -> Result<Vec<FileKey>> {
+    pub(crate) fn write_all_with(&mut self, files: Vec<(Vec<u8>, WriteOptions)>) -> Result<Vec<FileKey>> {
         let (pool, acme) = (self.pool.clone(), self.acme.clone());
         let files = files.into_iter().map(|(content, options)| (content.into(), options)).collect();
         self.run(async move { pool.write_batch(&acme, files).await })
@@ -179,7 +180,7 @@ impl Bench {
 
     /// Everything that must hold at rest: exactly these files live, each content is there bit by bit and in one place.
     #[track_caller]
-    fn check(&mut self, live: &BTreeMap<FileKey, Vec<u8>>, over: &[FileKey], of: &str) {
+    pub(crate) fn check(&mut self, live: &BTreeMap<FileKey, Vec<u8>>, over: &[FileKey], of: &str) {
         let mut on_volumes = Vec::new();
         let (mut files, mut bytes) = (0, 0);
         for (key, content) in live {
@@ -211,13 +212,17 @@ impl Bench {
         assert_eq!(self.counts().files(), count, "{of}: counts");
         let scope = Scope::Tenant(self.acme.id().clone());
         assert_eq!(self.engine.store.usage(&scope).files, count, "{of}: charged");
+        let found = self.verify(VerifyLevel::Contents).findings;
+        // Nobody may need any more what a damaged attachment holds.
+        let wrong = found.iter().find(|finding| !matches!(finding, Finding::AttachmentDamaged { .. }));
+        assert_eq!(wrong, None, "{of}: verified");
     }
 }
 
 // ---- files on the disk ----------------------------------------------------------------------------------------------
 
 /// The segments of the journal by number: path and bytes.
-fn segments(world: &World) -> BTreeMap<u64, (PathBuf, Vec<u8>)> {
+pub(crate) fn segments(world: &World) -> BTreeMap<u64, (PathBuf, Vec<u8>)> {
     let files = files_below(&*world.disk, Path::new("/data/journal"));
     let segments = files.into_iter().filter(|(_, bytes)| bytes.starts_with(b"LOCUSLOG"));
     let number = |bytes: &[u8]| u64::from_le_bytes(*bytes[32..].first_chunk().unwrap());
@@ -226,7 +231,7 @@ fn segments(world: &World) -> BTreeMap<u64, (PathBuf, Vec<u8>)> {
 
 /// Number, path and offset of the only place in the segments where these bytes are.
 #[track_caller]
-fn find(world: &World, needle: &[u8]) -> (u64, PathBuf, usize) {
+pub(crate) fn find(world: &World, needle: &[u8]) -> (u64, PathBuf, usize) {
     let mut found = Vec::new();
     for (number, (path, bytes)) in segments(world) {
         let places = bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle);
@@ -236,12 +241,12 @@ fn find(world: &World, needle: &[u8]) -> (u64, PathBuf, usize) {
     found.remove(0)
 }
 
-fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// Flips a bit behind everybody's back.
-fn flip(world: &World, path: &Path, at: usize) {
+pub(crate) fn flip(world: &World, path: &Path, at: usize) {
     let file = world.disk.open(path, true).unwrap();
     let mut byte = [0];
     file.read_at(&mut byte, at as u64).unwrap();
@@ -711,7 +716,12 @@ fn b91_an_open_file_reads_its_own_bytes_after_its_segment_was_reused() {
 // ---- when a segment is free -----------------------------------------------------------------------------------------
 
 /// Contents of `length` bytes until the log has `segments` more segments.
-fn fill(bench: &mut Bench, segments: u64, length: usize, number: &mut u64) -> BTreeMap<FileKey, Vec<u8>> {
+pub(crate) fn fill(
+    bench: &mut Bench,
+    segments: u64,
+    length: usize,
+    number: &mut u64,
+) -> BTreeMap<FileKey, Vec<u8>> {
     let mut written = BTreeMap::new();
     let mut bytes = 0;
     while bytes < segments * MIB {
@@ -876,7 +886,7 @@ fn b88_a_segment_waits_for_the_moves_out_of_it_to_be_durable(
     bench.check(&live, &[], "moved again");
 }
 
-fn lives(bench: &mut Bench, key: FileKey) -> bool {
+pub(crate) fn lives(bench: &mut Bench, key: FileKey) -> bool {
     bench.status_of(key).is_some_and(|status| !status.is_over())
 }
 
@@ -1254,7 +1264,7 @@ fn b89_a_straggler_in_every_segment_does_not_clog_the_zone(
 }
 
 /// What a program keeps running beside its calls.
-fn background(bench: &mut Bench) {
+pub(crate) fn background(bench: &mut Bench) {
     let store = bench.engine.store.clone();
     bench.world.stepper.spawn(async move { store.run_forwarder().await });
     let store = bench.engine.store.clone();
@@ -1271,7 +1281,7 @@ fn background(bench: &mut Bench) {
 }
 
 /// Steps of everybody until nobody has anything to do, and once more a second later.
-fn settle(bench: &mut Bench) {
+pub(crate) fn settle(bench: &mut Bench) {
     for _ in 0..4 {
         loop {
             bench.world.stepper.run_until_idle();

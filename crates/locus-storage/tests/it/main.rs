@@ -1,6 +1,7 @@
 //! The public behaviour of locus-storage.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod backup;
 mod bench;
 mod inline;
 mod inline_pool;
@@ -8,7 +9,9 @@ mod leasing;
 mod pool;
 mod quotas;
 mod recovery;
+mod salvage;
 mod scenarios;
 mod scheduler;
 mod timeouts;
+mod verify;
 mod world;

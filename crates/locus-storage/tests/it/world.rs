@@ -31,6 +31,10 @@ pub(crate) struct World {
     pub(crate) stepper: Stepper,
     pub(crate) volumes: usize,
     pub(crate) tenants: usize,
+    /// The data directory,
+    pub(crate) dir: PathBuf,
+    /// and the directory that the volumes lie in.
+    pub(crate) volumes_dir: PathBuf,
 }
 
 /// The keys that an engine drew.
@@ -88,6 +92,8 @@ impl World {
             stepper: Stepper::new(seed),
             volumes: 2,
             tenants: 2,
+            dir: "/data".into(),
+            volumes_dir: "/".into(),
         }
     }
 
@@ -106,8 +112,8 @@ impl World {
             drawn: self.drawn.clone(),
         });
         let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
+        let (dir, volumes_dir) = (self.dir.clone(), self.volumes_dir.clone());
         let opening = async move {
-            let dir = PathBuf::from("/data");
             create_dirs(&*disk, &dir)?;
             let id = EmbeddedStore::identify(&dir, &*disk, &*entropy)?;
             let directory =
@@ -120,7 +126,7 @@ impl World {
             };
             let registry = VolumeRegistry::new();
             for n in 0..volumes {
-                let spec = LocalVolume::new(format!("vol-{n}"), format!("/vol-{n}"));
+                let spec = LocalVolume::new(format!("vol-{n}"), volumes_dir.join(format!("vol-{n}")));
                 registry.insert(Box::new(spec).open(context.clone()).await?)?;
             }
             let (store, report) = EmbeddedStore::open(StoreConfig {

@@ -208,3 +208,28 @@ async fn b82_what_an_opening_found_is_still_so_after_the_power_goes() {
         }
     }
 }
+
+#[tokio::test]
+async fn tenants_are_copied_and_those_that_can_be_read_are_salvaged() {
+    let temp = tempfile::tempdir().unwrap();
+    let tenants = open(temp.path()).unwrap();
+    for name in ["acme", "other", "third"] {
+        tenants.create(&TenantId::parse(name).unwrap(), Properties::new()).await.unwrap();
+    }
+    let third = TenantId::parse("third").unwrap();
+    tenants.set_status(&third, TenantStatus::Disabled).await.unwrap();
+    let copy = temp.path().join("copy/tenants");
+    tenants.copy_to(&copy).unwrap();
+    let all = TenantDirectory::read(&OsDisk, &temp.path().join("tenants")).unwrap();
+    assert_eq!(TenantDirectory::read(&OsDisk, &copy).unwrap(), all);
+    assert_eq!((all.len(), all[2].status), (3, TenantStatus::Disabled));
+
+    let damaged = copy.join("other.tenant");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&damaged).unwrap();
+    file.write_all(b"x").unwrap();
+    assert!(TenantDirectory::read(&OsDisk, &copy).is_err());
+    let salvaged = temp.path().join("salvaged");
+    assert_eq!(TenantDirectory::salvage(&OsDisk, &copy, &salvaged).unwrap(), [damaged]);
+    let expected = [all[0].clone(), all[2].clone()];
+    assert_eq!(TenantDirectory::read(&OsDisk, &salvaged).unwrap(), expected);
+}

@@ -294,7 +294,7 @@ impl State {
             Body::File(content) => content.len() as u64,
             Body::Dir => 0,
         };
-        Ok(Meta { kind: self.kind(ino), len })
+        Ok(Meta { kind: self.kind(ino), len, id: Some(ino) })
     }
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {

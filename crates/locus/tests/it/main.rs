@@ -1,5 +1,6 @@
 //! The facade: what a program that embeds Locus sees.
 
+mod care;
 mod queue;
 mod quotas;
 mod settings;
