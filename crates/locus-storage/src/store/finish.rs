@@ -241,6 +241,10 @@ impl EmbeddedStore {
 
     pub(super) async fn wait_reapable(&self) {
         loop {
+            if self.journal.is_poisoned() {
+                // Nothing is reaped any more.
+                return std::future::pending().await;
+            }
             let notified = self.reap_changed.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
@@ -259,8 +263,7 @@ impl EmbeddedStore {
                     )
                     .await;
                     if !reached {
-                        // Poisoned: nothing is reaped any more.
-                        std::future::pending::<()>().await;
+                        continue; // poisoned
                     }
                 }
                 None => notified.await,
