@@ -99,7 +99,7 @@ fn b56_what_was_confirmed_survives_a_kill_at_each_system_call(
     let seed = seed();
     let calls = survey_fresh(durability, &CHANGES, on_caller);
     let (mut met, mut acknowledged) = (0, 0);
-    let chosen = some(&calls, number("LOCUS_KILL_CALLS", 24) / 2, &SeededEntropy::new(seed));
+    let chosen = some(&calls, number("LOCUS_KILL_CALLS", 24).div_ceil(2), &SeededEntropy::new(seed));
     for &call in &chosen {
         let temp = place();
         let plan = plan(temp.path().into(), durability, seed, on_caller);
@@ -140,7 +140,7 @@ fn b65_each_failing_system_call_is_a_clean_error_and_nothing_confirmed_is_lost(
             calls.flat_map(|call| errors.iter().map(|error| (*call, *error)))
         })
         .collect();
-    let chosen = some(&faults, number("LOCUS_FAULT_CALLS", 24) / 2, &SeededEntropy::new(seed));
+    let chosen = some(&faults, number("LOCUS_FAULT_CALLS", 24).div_ceil(2), &SeededEntropy::new(seed));
     let mut all = Book::default();
     for &(call, errno) in &chosen {
         let temp = place();

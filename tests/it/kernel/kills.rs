@@ -26,7 +26,7 @@ fn b56_what_was_confirmed_survives_kills_at_any_moment(
     let (mut desk, mut book) = (Desk::new(), Book::default());
     let mut plan =
         Plan { dir: temp.path().into(), durability, form: Form::Busy, seed, first: 0, on_caller: false };
-    for kill in 0..number("LOCUS_KILLS", 200) / 2 {
+    for kill in 0..number("LOCUS_KILLS", 200).div_ceil(2) {
         plan.first = book.next();
         let mut running = desk.start(command(&plan));
         // A moment of the clock is what this is about.
