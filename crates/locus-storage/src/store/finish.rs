@@ -290,7 +290,19 @@ impl EmbeddedStore {
             if unsynced {
                 continue;
             }
-            notified.await;
+            // After the end of the journal nothing is reaped, whatever was durable before it.
+            let over = self.journal.ended();
+            let ended = crate::race::first3(
+                async { Some(over.await) },
+                async {
+                    notified.await;
+                    None
+                },
+                std::future::pending(),
+            );
+            if let Some(why) = ended.await {
+                return Err(why);
+            }
         }
     }
 
