@@ -4,6 +4,7 @@
 mod documents;
 mod drawing;
 mod full_disk;
+mod kernel;
 mod loop_disk;
 mod pressure;
 mod support;

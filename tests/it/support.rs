@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use locus::{Entropy, SystemEntropy};
-use locus_testkit::SeededEntropy;
+
+pub(crate) use locus_tests::content;
 
 /// A number from the environment.
 pub(crate) fn number(name: &str, default: u64) -> u64 {
@@ -18,13 +19,6 @@ pub(crate) fn seed() -> u64 {
     let seed = number("LOCUS_STORY_SEED", SystemEntropy.next_u64());
     println!("LOCUS_STORY_SEED={seed}");
     seed
-}
-
-/// The content that write number `n` of a run brings. No other write has it.
-pub(crate) fn content(seed: u64, n: u64, bytes: u64) -> Vec<u8> {
-    let mut content = vec![0; usize::try_from(bytes).unwrap()];
-    SeededEntropy::new(seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).fill(&mut content);
-    content
 }
 
 /// Fails instead of hanging.

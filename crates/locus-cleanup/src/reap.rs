@@ -43,6 +43,7 @@ impl Sweeper {
         let mut step = self.count(step, began);
         let began = self.clock.monotonic();
         if !left.is_empty() {
+            self.left_behind(&left);
             self.upkeep.not_reaped(left);
         }
         if !reaped.is_empty() {

@@ -1,9 +1,12 @@
 //! The sweeper: what its jobs share, and all of them at once.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use locus_core::{CleanupStatistics, Clock, Error, Result, Upkeep, VolumeId, VolumeSet};
+use locus_core::{
+    CleanupStatistics, Clock, Error, Reapable, Result, StorageVolume, Upkeep, VolumeId, VolumeSet,
+};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
 use crate::{backoff::Backoff, leftovers::Scan};
@@ -31,6 +34,8 @@ pub struct Sweeper {
     totals: Mutex<CleanupStatistics>,
     /// Volumes whose present failure was told.
     told: Mutex<BTreeSet<VolumeId>>,
+    /// A step left files behind on a volume that lets nothing be removed.
+    held: Notify,
 }
 
 impl Sweeper {
@@ -38,7 +43,7 @@ impl Sweeper {
     #[must_use]
     pub fn new(upkeep: Arc<dyn Upkeep>, volumes: Arc<dyn VolumeSet>, clock: Arc<dyn Clock>) -> Self {
         let (scan, totals, told) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self { upkeep, volumes, clock, scan, totals, told }
+        Self { upkeep, volumes, clock, scan, totals, told, held: Notify::new() }
     }
 
     /// What all sweeps did so far.
@@ -79,13 +84,40 @@ impl Sweeper {
     /// [`run_reaper`](Self::run_reaper) runs as well.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`Error::VolumeUnavailable`] when files are over on a volume that can be read but takes no writes, because it is
+    /// read-only or a sync failed: they are removed when it does. What the store says.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect but what was reaped.
     pub async fn settled(&self) -> Result<()> {
+        let mut held = pin!(self.held.notified());
+        held.as_mut().enable();
         while self.reap_step().await?.completed_removed > 0 {}
-        self.upkeep.settled().await
+        let mut settled = pin!(self.upkeep.settled());
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(done) = settled.as_mut().poll(context) {
+                    return Poll::Ready(done);
+                }
+                if held.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                held.set(self.held.notified());
+                held.as_mut().enable();
+                if let Some(why) = self.volumes.all().iter().find_map(|volume| refusal(&**volume)) {
+                    return Poll::Ready(Err(why));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Files were left behind: whoever waits for them looks whether that ends.
+    pub(crate) fn left_behind(&self, files: &[Reapable]) {
+        let volumes = files.iter().filter_map(|file| self.volumes.volume(file.volume.as_ref()?));
+        if { volumes }.any(|volume| refusal(&*volume).is_some()) {
+            self.held.notify_waiters();
+        }
     }
 
     /// Adds a step to the totals, with the time it took.
@@ -128,4 +160,12 @@ impl Sweeper {
         backoff.wait(&*self.clock).await;
         true
     }
+}
+
+/// What a volume says on which nothing can be removed although it is there.
+fn refusal(volume: &dyn StorageVolume) -> Option<Error> {
+    let status = volume.status();
+    let why = status.why.unwrap_or("takes no writes".into());
+    let refuses = status.is_healthy && status.read_only;
+    refuses.then(|| Error::VolumeUnavailable { volume: Some(volume.id().clone()), why })
 }

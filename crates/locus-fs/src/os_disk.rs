@@ -10,7 +10,8 @@ use std::{
 use crate::disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 
 /// The machine's own files. Links at the end of a path are not followed, FIFOs do not hang, new files are 0600 and new
-/// directories 0700 whatever the umask says.
+/// directories 0700 whatever the umask says. What the process's limit on the length of files (`RLIMIT_FSIZE`) does not
+/// allow is refused as [`io::ErrorKind::FileTooLarge`] before it is tried: the system would send `SIGXFSZ`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsDisk;
 
@@ -153,6 +154,7 @@ impl DiskFile for OsFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        sys::may_reach(offset.saturating_add(buf.len() as u64))?;
         let mut written = 0;
         while written < buf.len() {
             match sys::write_at(&self.0, &buf[written..], offset + written as u64) {
@@ -174,6 +176,7 @@ impl DiskFile for OsFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        sys::may_reach(len)?;
         self.0.set_len(len)
     }
 
@@ -295,6 +298,20 @@ mod sys {
         file.write_at(buf, offset)
     }
 
+    /// Whether the process may write a file up to `end`. The system tells by a signal, which ends a process that has not
+    /// asked for it, and a library does not ask for signals behind its embedder's back.
+    pub(super) fn may_reach(end: u64) -> io::Result<()> {
+        use rustix::process::{Resource, getrlimit};
+        match getrlimit(Resource::Fsize).current {
+            Some(limit) if end > limit => {
+                let why =
+                    format!("this process may not write files longer than {limit} bytes (RLIMIT_FSIZE)");
+                Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     pub(super) fn drop_cache(file: &File) -> io::Result<()> {
         Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
@@ -355,6 +372,10 @@ mod sys {
 
     pub(super) fn space(_: &Path) -> io::Result<Space> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn may_reach(_: u64) -> io::Result<()> {
+        Ok(())
     }
 
     #[cfg(windows)]

@@ -35,7 +35,8 @@ impl StorageCleanup {
     /// Returns when nothing waits to be removed on an available volume, and what was removed is recorded durably.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`Error::VolumeUnavailable`](locus_core::Error::VolumeUnavailable) when something waits on a volume that takes no
+    /// writes, because it is read-only or a sync failed: it is removed when the volume does. What the store says.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect but what was removed.

@@ -55,6 +55,7 @@ pub(crate) struct State {
     pub(crate) fail_reaped: bool,
     pub(crate) hang_delete: bool,
     pub(crate) unhealthy: bool,
+    pub(crate) read_only: bool,
     pub(crate) events: Vec<&'static str>,
     pub(crate) page_max: usize,
 }
@@ -118,7 +119,9 @@ impl Upkeep for World {
     }
 
     async fn settled(&self) -> Result<()> {
-        assert!(self.state.lock().waiting.is_empty(), "settled is asked when nothing waits");
+        while !self.state.lock().waiting.is_empty() {
+            self.wake.notified().await;
+        }
         Ok(())
     }
 
@@ -164,8 +167,9 @@ impl StorageVolume for World {
     }
 
     fn status(&self) -> VolumeStatus {
-        let is_healthy = !self.state.lock().unhealthy;
-        VolumeStatus { total: 1, available: 1, is_healthy, read_only: false, why: None }
+        let state = self.state.lock();
+        let (is_healthy, read_only) = (!state.unhealthy, state.read_only);
+        VolumeStatus { total: 1, available: 1, is_healthy, read_only, why: None }
     }
 
     async fn probe(&self) -> Result<VolumeStatus> {

@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
+use locus_core::Error;
+
 use crate::fakes::{State, World, blob, key, reapable, world};
 
 fn with_files(state: &mut State, numbers: impl IntoIterator<Item = u8>) {
@@ -78,6 +80,29 @@ async fn b38_without_durable_names_no_record_goes_and_bytes_are_counted_once() {
     assert_eq!(world.state.lock().reaped, [key(1)]);
     let all = sweeper.statistics();
     assert_eq!((all.completed_removed, all.space_freed, all.errors), (1, 10, 1));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_for_a_volume_that_takes_no_writes() {
+    let (world, sweeper, _) = world();
+    with_files(&mut world.state.lock(), [1]);
+    world.state.lock().fail_sync = true;
+    {
+        let mut settled = pin!(sweeper.settled());
+        assert!(poll_once(settled.as_mut()).await.is_none(), "it is tried again");
+        // Its failed sync ended its life as a place for changes, as the next step finds.
+        world.state.lock().read_only = true;
+        assert_eq!(sweeper.reap_step().await.unwrap().errors, 1);
+        let settled = poll_once(settled.as_mut()).await.expect("because it cannot become true");
+        assert!(matches!(settled, Err(Error::VolumeUnavailable { volume: Some(_), .. })), "{settled:?}");
+    }
+    let settled = sweeper.settled().await;
+    assert!(matches!(settled, Err(Error::VolumeUnavailable { .. })), "{settled:?}");
+    {
+        let mut state = world.state.lock();
+        (state.fail_sync, state.read_only) = (false, false);
+    }
+    sweeper.settled().await.unwrap();
 }
 
 #[tokio::test]

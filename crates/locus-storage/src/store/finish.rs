@@ -241,6 +241,10 @@ impl EmbeddedStore {
 
     pub(super) async fn wait_reapable(&self) {
         loop {
+            if self.journal.is_poisoned() {
+                // Nothing is reaped any more.
+                return std::future::pending().await;
+            }
             let notified = self.reap_changed.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
@@ -259,8 +263,7 @@ impl EmbeddedStore {
                     )
                     .await;
                     if !reached {
-                        // Poisoned: nothing is reaped any more.
-                        std::future::pending::<()>().await;
+                        continue; // poisoned
                     }
                 }
                 None => notified.await,
@@ -287,7 +290,19 @@ impl EmbeddedStore {
             if unsynced {
                 continue;
             }
-            notified.await;
+            // After the end of the journal nothing is reaped, whatever was durable before it.
+            let over = self.journal.ended();
+            let ended = crate::race::first3(
+                async { Some(over.await) },
+                async {
+                    notified.await;
+                    None
+                },
+                std::future::pending(),
+            );
+            if let Some(why) = ended.await {
+                return Err(why);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, task::Poll, time::Duration};
 
-use locus_core::{Durability, Error, LeaseOptions, Limit, MetadataStore, NewContent, NewFile, Scope};
+use locus_core::{Durability, Error, LeaseOptions, Limit, MetadataStore, NewContent, NewFile, Scope, Upkeep};
 use locus_fs::Disk;
 use locus_storage::{EngineOptions, WriteOptions};
 
@@ -278,6 +278,43 @@ fn b65_b87_who_waits_at_an_empty_queue_is_told_of_the_end() {
             }
         }
     }
+}
+
+/// Who reaps would otherwise look, find nothing and look again, for ever.
+#[test]
+fn b65_nobody_is_woken_to_reap_once_the_store_is_poisoned() {
+    let mut r = Records::new(5, EngineOptions::default());
+    r.write_many(1);
+    let lease = r.lease().unwrap().lease;
+    r.complete(&lease).unwrap();
+    r.sync();
+    let store = r.store.clone();
+    let mut over = Box::pin(async move { store.reapable_ready().await });
+    assert!(poll_once(over.as_mut()).is_ready());
+    r.world.disk.crash_at(r.world.disk.ops() + 1);
+    let limit = Limit::Files(5);
+    assert!(r.call(|store| async move { store.set_limit(Scope::Global, limit).await }).is_err());
+    let store = r.store.clone();
+    let mut over = Box::pin(async move { store.reapable_ready().await });
+    assert!(poll_once(over.as_mut()).is_pending());
+}
+
+/// What was over and durable before the poison stays where it is.
+#[test]
+fn b65_who_waits_for_all_to_be_removed_is_told_of_the_poison() {
+    let mut r = Records::new(5, EngineOptions::default());
+    r.write_many(1);
+    let lease = r.lease().unwrap().lease;
+    r.complete(&lease).unwrap();
+    r.sync();
+    let store = r.store.clone();
+    let mut settled = Box::pin(async move { store.settled().await });
+    assert!(poll_once(settled.as_mut()).is_pending());
+    r.world.disk.crash_at(r.world.disk.ops() + 1);
+    let limit = Limit::Files(5);
+    assert!(r.call(|store| async move { store.set_limit(Scope::Global, limit).await }).is_err());
+    let told = poll_once(settled.as_mut());
+    assert!(matches!(told, Poll::Ready(Err(Error::Poisoned { .. }))), "{told:?}");
 }
 
 /// A lease that were granted while the store is being closed would count as one that ended with its process.

@@ -1,0 +1,17 @@
+//! Does what the plan in its only argument says, and tells each step on its standard output, until it is over or killed.
+#![expect(clippy::unwrap_used, reason = "this program may panic as tests may: its parent looks")]
+
+mod busy;
+mod short;
+mod store;
+
+use locus_tests::{Form, Note, Plan};
+
+fn main() {
+    let plan: Plan = serde_json::from_str(&std::env::args().nth(1).unwrap()).unwrap();
+    match plan.form {
+        Form::Busy => busy::run(&plan),
+        Form::Short => short::run(&plan),
+    }
+    Note::Over.tell();
+}
