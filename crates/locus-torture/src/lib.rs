@@ -10,6 +10,7 @@
 pub mod breaking;
 pub mod call;
 mod copy;
+pub mod enumerate;
 pub mod life;
 pub mod model;
 pub mod plan;

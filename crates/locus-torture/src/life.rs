@@ -173,7 +173,9 @@ impl Run {
         }
         let goes_on = unanswered.is_empty();
         if calls_backup {
-            self.copy = (goes_on && healthy).then(|| copy::look(world));
+            // Looking may be what the disk goes down in.
+            let looked = (goes_on && healthy).then(|| copy::look(world));
+            self.copy = looked.filter(|_| !world.disk.is_down());
         }
         // Whoever takes a checkpoint looks after the files for the next.
         self.spares.clear();
@@ -377,24 +379,28 @@ pub fn run(world: World, points: u64) -> Report {
     if world.trace {
         eprintln!("{:?}", world.options);
     }
-    let lived = catch_unwind(AssertUnwindSafe(|| {
+    let lived = guarded(|| {
         let mut run = Run::begin(world)?;
         while report.crash_points < points {
             report.crash_points += run.live()?;
             report.acknowledged = run.model.acknowledged;
         }
         Ok(run.fingerprint())
-    }));
+    });
     match lived {
-        Ok(Ok(fingerprint)) => report.fingerprint = fingerprint,
-        Ok(Err(violation)) => report.violated(seed, violation),
-        Err(panic) => {
-            let what = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
-            report.violated(seed, Violation::new(Kind::Panic, what.unwrap_or_default()));
-        }
+        Ok(fingerprint) => report.fingerprint = fingerprint,
+        Err(violation) => report.violated(seed, violation),
     }
     report
+}
+
+/// Makes a violation of a panic.
+pub(crate) fn guarded<T>(lived: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    catch_unwind(AssertUnwindSafe(lived)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+        Err(Violation::new(Kind::Panic, what.unwrap_or_default()))
+    })
 }

@@ -4,14 +4,14 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use clap::Parser;
-use locus_core::{Clock, SystemClock};
-use locus_torture::{life, report::Report};
+use locus_core::{Clock, Durability, SystemClock};
+use locus_torture::{enumerate, life, report::Report};
 
 /// Crash points on one disk, before the next seed gets a fresh one.
 const POINTS_PER_RUN: u64 = 200;
@@ -41,6 +41,10 @@ struct Cli {
     /// Tells each call and its answer on stderr; best with `--runs 1`.
     #[arg(long)]
     trace: bool,
+    /// Makes every sequence of up to so many calls of an alphabet (3 when no number is given), in both durabilities, with a
+    /// crash at every point.
+    #[arg(long, value_name = "CALLS", num_args = 0..=1, default_missing_value = "3")]
+    enumerate: Option<usize>,
     /// Takes this sync, order or check of the product away (`all`: one after another) and goes on until that is noticed;
     /// exit code 1 when it is not, within `--points` (100,000) crash points each. Needs a build with the feature
     /// `break-sites`.
@@ -58,38 +62,61 @@ fn main() -> ExitCode {
     if let Some(site) = &cli.r#break {
         return break_sites(site, &cli);
     }
-    let report = torture(&cli);
+    let report = match cli.enumerate {
+        Some(calls_max) => enumerate(&cli, calls_max),
+        None => torture(&cli),
+    };
     print(&report, cli.json);
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn enumerate(cli: &Cli, calls_max: usize) -> Report {
+    let durabilities = [Durability::Durable, Durability::Buffered];
+    let sequences = enumerate::sequences(calls_max);
+    let total = Mutex::new(Report { seed: 1, ..Report::default() });
+    in_threads(cli, |at| {
+        let Some(sequence) = sequences.get(at / durabilities.len()) else { return false };
+        let report = enumerate::run(sequence, durabilities[at % durabilities.len()]);
+        total.lock().expect("because no run panics").add(report);
+        true
+    });
+    eprintln!("alphabet of {}: {:?}", enumerate::Letter::ALL.len(), enumerate::Letter::ALL);
+    eprintln!(
+        "{} sequences of up to {calls_max} calls; `runs` of them, in both durabilities, are possible",
+        sequences.len()
+    );
+    total.into_inner().expect("because no run panics")
+}
+
+/// Hands out numbers from 0 on to as many threads as are wanted, until the work says that there is no more.
+fn in_threads(cli: &Cli, work: impl Fn(usize) -> bool + Sync) {
+    let next = AtomicUsize::new(0);
+    let threads = cli.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| while work(next.fetch_add(1, Ordering::Relaxed)) {});
+        }
+    });
 }
 
 fn torture(cli: &Cli) -> Report {
     let clock = SystemClock::new();
     let seconds = cli.seconds.or((cli.points.is_none() && cli.runs.is_none()).then_some(10));
-    let (runs, points) = (AtomicU64::new(0), AtomicU64::new(0));
-    let goes_on = |run: u64| {
-        cli.runs.is_none_or(|most| run < most)
-            && cli.points.is_none_or(|most| points.load(Ordering::Relaxed) < most)
-            && seconds.is_none_or(|most| clock.monotonic() < Duration::from_secs(most))
-    };
+    let points = AtomicU64::new(0);
     let total = Mutex::new(Report { seed: cli.seed, ..Report::default() });
-    let threads = cli.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let run = runs.fetch_add(1, Ordering::Relaxed);
-                    if !goes_on(run) {
-                        break;
-                    }
-                    let mut world = life::world_of(cli.seed.wrapping_add(run));
-                    world.trace = cli.trace;
-                    let report = life::run(world, POINTS_PER_RUN);
-                    points.fetch_add(report.crash_points, Ordering::Relaxed);
-                    total.lock().expect("because no run panics").add(report);
-                }
-            });
+    in_threads(cli, |run| {
+        let run = run as u64;
+        let goes_on = cli.runs.is_none_or(|most| run < most)
+            && cli.points.is_none_or(|most| points.load(Ordering::Relaxed) < most)
+            && seconds.is_none_or(|most| clock.monotonic() < Duration::from_secs(most));
+        if goes_on {
+            let mut world = life::world_of(cli.seed.wrapping_add(run));
+            world.trace = cli.trace;
+            let report = life::run(world, POINTS_PER_RUN);
+            points.fetch_add(report.crash_points, Ordering::Relaxed);
+            total.lock().expect("because no run panics").add(report);
         }
+        goes_on
     });
     total.into_inner().expect("because no run panics")
 }
