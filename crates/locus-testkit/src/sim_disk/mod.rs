@@ -7,7 +7,11 @@ mod mood;
 mod names;
 mod state;
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, Space};
 use parking_lot::Mutex;
@@ -96,6 +100,17 @@ impl SimDisk {
     #[must_use]
     pub fn ops(&self) -> u64 {
         self.state.0.lock().ops
+    }
+
+    /// Notes every operation from now on, for [`heard`](Self::heard).
+    pub fn listen(&self) {
+        self.state.0.lock().heard = Some(Vec::new());
+    }
+
+    /// The operations since [`listen`](Self::listen), each with its kind and its (first) path.
+    #[must_use]
+    pub fn heard(&self) -> Vec<(OpKind, PathBuf)> {
+        self.state.0.lock().heard.clone().unwrap_or_default()
     }
 
     /// Goes down in the middle of operation `op`, counted as by [`ops`](Self::ops) (the first one is 1); in the next
