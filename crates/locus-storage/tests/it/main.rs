@@ -3,6 +3,7 @@
 
 mod bench;
 mod crash;
+mod faults;
 mod inline;
 mod inline_pool;
 mod leasing;
