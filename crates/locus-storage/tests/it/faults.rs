@@ -159,11 +159,16 @@ impl Story {
                     assert!(attempt < 2, "the store does not open any more: {why:?}");
                     self.tally.opens_refused += 1;
                     if self.plan.is_some_and(|plan| plan.for_good) {
+                        // A disk on which nothing works any more comes back with the machine.
                         self.heal();
+                        self.world.end(End::PowerCut);
+                        self.decide();
                     }
                 }
             }
         }
+        // What an opening found is durable.
+        self.files.values_mut().for_each(|known| known.sure = true);
         let engine = self.engine();
         assert_eq!(engine.report.contents_damaged, 0, "{:?}", engine.report);
         // A checkpoint that cannot be read is as good as a damaged one: the one before it serves.
@@ -177,6 +182,11 @@ impl Story {
 
     fn engine(&self) -> &Engine {
         self.engine.as_ref().expect("because it is open")
+    }
+
+    /// What was confirmed when it was written, and was never durable, is decided by the next opening.
+    fn decide(&mut self) {
+        self.files.values_mut().filter(|known| !known.sure).for_each(|known| known.fate = Fate::Doubtful);
     }
 
     fn end(&mut self, end: End) {
@@ -195,11 +205,9 @@ impl Story {
         ]) {
             *sum += more;
         }
-        if self.engine().store.is_poisoned() {
-            // What was confirmed when it was written, and that not even a failed sync made durable, is decided now.
-            self.files.values_mut().filter(|known| !known.sure).for_each(|known| known.fate = Fate::Doubtful);
+        if self.engine().store.is_poisoned() || end == End::PowerCut {
+            self.decide();
         }
-        self.files.values_mut().for_each(|known| known.sure = true);
         self.engine = None;
         self.world.end(end);
         self.leases.clear();
@@ -688,7 +696,7 @@ fn run(durability: Durability, plan: Plan) -> Result<Tally, String> {
         story.tell();
         story.after();
         // What was confirmed in the kernel survives a kill, what was confirmed durable a power cut too.
-        let power = durability == Durability::Durable && plan.op % 3 != 0;
+        let power = durability == Durability::Durable && !plan.op.is_multiple_of(3);
         story.end(if power { End::PowerCut } else { End::Kill });
         story.open();
         story.fault = None;
