@@ -3,6 +3,7 @@
 
 mod bench;
 mod crash;
+mod damage;
 mod faults;
 mod inline;
 mod inline_pool;
