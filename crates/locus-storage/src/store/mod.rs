@@ -6,13 +6,14 @@
 
 mod accept;
 mod background;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod decide;
 mod embedded;
 mod entry;
-mod event;
+pub(crate) mod event;
 mod finish;
-mod identity;
+pub(crate) mod frames;
+pub(crate) mod identity;
 mod inspect;
 mod landing;
 mod leases;
