@@ -44,6 +44,9 @@
 mod background;
 mod builder;
 mod cleanup;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod handle;
 mod inspect;
