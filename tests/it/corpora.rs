@@ -4,8 +4,11 @@ use std::{collections::BTreeSet, fs};
 
 use crate::documents::root;
 
+/// Gives bytes to a decoder, which reads or refuses them.
+type Door = fn(&[u8]);
+
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, fn(&[u8])); 11] = [
+const DOORS: [(&str, Door); 11] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
