@@ -1,6 +1,7 @@
 //! Whole stories over the facade, and tests that hold the documents against the code.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod corpora;
 mod documents;
 mod drawing;
 mod full_disk;

@@ -8,7 +8,8 @@ use crate::Error;
 
 /// A normalised logical directory such as `/invoices/2026`. Used for quotas and queries; it never reaches a disk.
 ///
-/// `a`, `/a/`, `//a`, `./a`, `/x/../a` and `/../a` are all `/a`; blank is `/`; a backslash is an ordinary character.
+/// `a`, `/a/`, `//a`, `./a`, `/x/../a`, `/../a` and `/a /` are all `/a`; blank is `/`; a backslash is an ordinary
+/// character.
 /// At most 1,024 bytes and 32 levels. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -31,24 +32,18 @@ impl LogicalDir {
     /// # Errors
     /// [`Error::TooLarge`] beyond 1,024 bytes or 32 levels.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut levels: Vec<&str> = Vec::new();
-        for level in text.trim().split('/') {
-            match level {
-                "" | "." => {}
-                ".." => {
-                    levels.pop();
-                }
-                name => levels.push(name),
-            }
+        let (mut path, mut depth) = normalised(text);
+        // What stood before a last slash may end with a blank: read back, it must be the directory that it was.
+        while path.ends_with(char::is_whitespace) {
+            (path, depth) = normalised(&path);
         }
-        if levels.len() > Self::DEPTH_MAX {
+        if depth > Self::DEPTH_MAX {
             return Err(Error::TooLarge {
                 what: "directory depth",
-                size: levels.len() as u64,
+                size: depth as u64,
                 limit: Self::DEPTH_MAX as u64,
             });
         }
-        let path = format!("/{}", levels.join("/"));
         if path.len() > Self::BYTES_MAX {
             return Err(Error::TooLarge {
                 what: "directory",
@@ -70,6 +65,21 @@ impl LogicalDir {
     pub fn is_root(&self) -> bool {
         &*self.0 == "/"
     }
+}
+
+/// The path and its depth.
+fn normalised(text: &str) -> (String, usize) {
+    let mut levels: Vec<&str> = Vec::new();
+    for level in text.trim().split('/') {
+        match level {
+            "" | "." => {}
+            ".." => {
+                levels.pop();
+            }
+            name => levels.push(name),
+        }
+    }
+    (format!("/{}", levels.join("/")), levels.len())
 }
 
 impl Default for LogicalDir {
@@ -127,8 +137,13 @@ mod tests {
     #[case("   ", "/")]
     #[case("/", "/")]
     #[case("a\\b", "/a\\b")]
+    #[case("a /", "/a")]
+    #[case("a/b/.. //", "/a")]
+    #[case(" a / b ", "/a / b")]
     fn b53_spellings_of_one_directory_are_one(#[case] text: &str, #[case] normal: &str) {
-        assert_eq!(LogicalDir::parse(text).unwrap().as_str(), normal);
+        let dir = LogicalDir::parse(text).unwrap();
+        assert_eq!(dir.as_str(), normal);
+        assert_eq!(LogicalDir::parse(normal).unwrap(), dir, "it is the same when it is read back");
     }
 
     #[test]

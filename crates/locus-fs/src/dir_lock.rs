@@ -1,4 +1,5 @@
 //! The lock by which one process owns a directory.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::{io, path::Path};
 
@@ -60,17 +61,21 @@ pub(crate) fn lock(disk: &dyn Disk, dir: &Path, file: &Path, offset: u64) -> Res
 
 /// Writes who holds the lock behind `offset`, and nothing else there.
 pub(crate) fn sign(lock: &dyn DiskLock, offset: u64, who: &str) -> io::Result<()> {
-    let who = &who.as_bytes()[..who.len().min(HOLDER_BYTES_MAX)];
+    let who = who.as_bytes().get(..HOLDER_BYTES_MAX).unwrap_or(who.as_bytes());
     // In this order: on a full disk a file that was cut first may not get its block back.
     lock.file().write_at(who, offset)?;
-    lock.file().set_len(offset + who.len() as u64)
+    lock.file().set_len(offset.saturating_add(who.len() as u64))
 }
 
 /// What the file says about its holder; empty when it says nothing. Any bytes may stand there.
 fn holder(disk: &dyn Disk, file: &Path, offset: u64) -> String {
     let mut text = [0; HOLDER_BYTES_MAX];
     let read = disk.open(file, false).and_then(|file| file.read_at(&mut text, offset));
-    let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+    named(text.get(..read.unwrap_or(0)).unwrap_or_default())
+}
+
+/// A holder's name in bytes that anybody may have written.
+pub(crate) fn named(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
 }
 

@@ -3,6 +3,15 @@
 //!
 //! The calls are those of POSIX, blocking, with its promises and no more: a write is durable after `sync_data`, a name
 //! after `sync_dir` of the directory that holds it.
+//!
+//! *Interrupted calls.* Whatever can be made again without harm (opening, reading, writing) is made again below the seam
+//! when a signal interrupts it (EINTR). A sync is not: whatever error ends it, an interruption too, nobody knows what is
+//! on the disk, and a second sync would say that all is well. A change of names is not either: it may have happened, and
+//! made again it would say that there is nothing to change. So an error of kind [`Interrupted`](io::ErrorKind::Interrupted)
+//! is a failure like any other for those who call: it is never a reason to call again.
+//!
+//! *Short writes.* A write that stores a beginning goes on with the rest. What stands at the end is all of it or an error,
+//! and after the error any beginning may be there.
 
 use std::{ffi::OsString, fmt::Debug, io, path::Path, sync::Arc};
 

@@ -39,6 +39,9 @@
 mod dir_lock;
 mod disk;
 mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod local;
 mod os_disk;
 mod replace;

@@ -168,7 +168,7 @@ impl DiskFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        sys::sync_data(&self.0)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -253,9 +253,25 @@ mod sys {
         Errno::from_io_error(error).is_some_and(|errno| unknown.contains(&errno))
     }
 
+    /// Once: std's would sync again after an interruption, and not hear of what failed to be written back.
+    #[cfg(not(target_vendor = "apple"))]
+    pub(super) fn sync_data(file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    /// There only std's reaches the device.
+    #[cfg(target_vendor = "apple")]
+    pub(super) fn sync_data(file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
         let flags = OFlags::DIRECTORY.bits().cast_signed();
-        OpenOptions::new().read(true).custom_flags(flags).open(path)?.sync_all()
+        let dir = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        #[cfg(not(target_vendor = "apple"))]
+        return Ok(rustix::fs::fsync(dir)?);
+        #[cfg(target_vendor = "apple")]
+        return dir.sync_all();
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -359,6 +375,10 @@ mod sys {
 
     pub(super) fn is_unknown_call(error: &io::Error) -> bool {
         error.kind() == io::ErrorKind::Unsupported
+    }
+
+    pub(super) fn sync_data(file: &File) -> io::Result<()> {
+        file.sync_data()
     }
 
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {

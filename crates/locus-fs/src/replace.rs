@@ -72,7 +72,8 @@ pub fn read_bounded(disk: &dyn Disk, path: &Path, max: u64) -> Result<Option<Vec
 ///
 /// # Errors
 /// [`Error::Io`]; with kind `NotADirectory` when something else has one of the names. Directories made before the
-/// failure stay.
+/// failure stay, but for one whose name could not be synced: it is removed as far as that can be, because a later sync
+/// would say that its name is durable although it is not.
 pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
     let mut missing = Vec::new();
     let mut at = path;
@@ -95,7 +96,10 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
             other => other.map_err(Error::io("create", dir))?,
         }
         let parent = parent_of(dir);
-        sync_dir(disk, parent, Site::DirectoryName).map_err(Error::io("sync", parent))?;
+        if let Err(error) = sync_dir(disk, parent, Site::DirectoryName) {
+            let _ = disk.remove_dir(dir);
+            return Err(Error::io("sync", parent)(error));
+        }
     }
     Ok(())
 }

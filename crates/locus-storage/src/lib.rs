@@ -1,5 +1,8 @@
 //! The engine of Locus: journal, embedded store, quotas, placement, pool and scheduler.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod options;
 mod placement;

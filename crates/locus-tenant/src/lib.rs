@@ -26,6 +26,9 @@
 //! ```
 
 mod directory;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod record;
 
 pub use directory::TenantDirectory;

@@ -41,8 +41,12 @@ pub(crate) fn encode(tenant: &Tenant) -> Vec<u8> {
         storage_path: tenant.storage_path.clone(),
         properties: tenant.properties.clone(),
     };
-    let body = postcard::to_stdvec(&body).expect("because every field can be written to memory");
-    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, &body), &body].concat()
+    sealed(&postcard::to_stdvec(&body).expect("because every field can be written to memory"))
+}
+
+/// A file with this body.
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
+    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, body), body].concat()
 }
 
 /// The tenant in `bytes`, which were read from `path`.

@@ -91,8 +91,10 @@ pub enum Call {
     Expire {
         overdue: Vec<FileKey>,
     },
-    /// A copy of everything, at [`copy::COPY`].
-    Backup,
+    /// A copy of everything, at a place of its own.
+    Backup {
+        number: u64,
+    },
     Sync,
     Checkpoint,
     Reap,
@@ -242,7 +244,7 @@ impl Call {
                 Ok(Answer::Path(path, again, alone.then_some(before.volume_id.is_none())))
             }
             Self::Expire { .. } => store.expire(1_000).await.map(Answer::Count),
-            Self::Backup => copy::take(engine).await.map(done),
+            Self::Backup { number } => copy::take(engine, number).await.map(done),
             Self::Sync => store.sync().await.map(done),
             Self::Checkpoint => store.checkpoint().await.map(done),
             Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
@@ -393,7 +395,7 @@ impl Call {
                     file.state = if spent { State::GivenUp } else { State::Pending { due: Duration::ZERO } };
                 }
             }
-            (Self::Sync | Self::Checkpoint | Self::Backup, Answer::Done) => touched.durable = true,
+            (Self::Sync | Self::Checkpoint | Self::Backup { .. }, Answer::Done) => touched.durable = true,
             (Self::Reap | Self::Leftovers | Self::Forward | Self::Spill, Answer::Done) => {}
             (_, answer) => {
                 return Err(Violation::new(Kind::Unexpected, format!("{self:?} answered {answer:?}")));
@@ -477,7 +479,7 @@ impl fmt::Debug for Call {
             Self::Read { key } => write!(f, "read {key}"),
             Self::Materialize { key } => write!(f, "materialize {key}"),
             Self::Expire { overdue } => write!(f, "expire {}", list(overdue)),
-            Self::Backup => f.write_str("backup"),
+            Self::Backup { number } => write!(f, "backup {number}"),
             Self::Sync => f.write_str("sync"),
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reap => f.write_str("reap"),

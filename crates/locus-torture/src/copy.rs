@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{Error, Result};
+use locus_core::Result;
 use locus_fs::{Disk, EntryKind};
 use locus_storage::{BackupContents, EmbeddedStore, FreshDir};
 
@@ -15,26 +15,39 @@ use crate::{
     world::{Engine, World},
 };
 
-/// Where it lies.
-pub(crate) const COPY: &str = "/copy";
+/// Where one lies. No two of them lie at the same place: what a removal left may come back.
+pub(crate) fn place(number: u64) -> PathBuf {
+    PathBuf::from(format!("/copy-{number}"))
+}
+
+/// A backup that was taken in this life, or begun.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) number: u64,
+    /// Its files, when it was confirmed.
+    pub(crate) confirmed: Option<BTreeMap<PathBuf, blake3::Hash>>,
+}
 
 /// How long a marker is (docs/format.md).
 const MARKER_BYTES: usize = 512;
 
-/// Takes a backup in place of the one before.
-pub(crate) async fn take(engine: &Engine) -> Result<()> {
-    let dir = Path::new(COPY);
-    remove(&*engine.disk, dir).map_err(Error::io("remove", dir))?;
-    let into = FreshDir::begin(engine.disk.clone(), dir)?;
+/// Takes a backup.
+pub(crate) async fn take(engine: &Engine, number: u64) -> Result<()> {
+    let dir = place(number);
+    let into = FreshDir::begin(engine.disk.clone(), &dir)?;
     engine.store.backup(&into, BackupContents::Copy).await?;
     engine.directory.copy_to(&dir.join("tenants"))?;
     into.finish()
 }
 
-/// Every file of the copy, by a hash of its bytes.
-pub(crate) fn look(world: &World) -> BTreeMap<PathBuf, blake3::Hash> {
+/// Every file of a copy, by a hash of its bytes.
+pub(crate) fn look(world: &World, number: u64) -> BTreeMap<PathBuf, blake3::Hash> {
     let mut found = BTreeMap::new();
-    let _ = walk(&*world.disk, Path::new(COPY), &mut |path, bytes| {
+    let _ = walk(&*world.disk, &place(number), &mut |path, bytes| {
+        // What a volume was about to write, and is swept when it is mounted.
+        if path.components().any(|part| part.as_os_str() == ".staging") {
+            return;
+        }
         // Behind a marker stands who used it last, for people only.
         let bytes =
             if path.ends_with(".locus-volume") { &bytes[..MARKER_BYTES.min(bytes.len())] } else { bytes };
@@ -44,27 +57,23 @@ pub(crate) fn look(world: &World) -> BTreeMap<PathBuf, blake3::Hash> {
 }
 
 /// After a crash: a confirmed copy is as it was, and what looks finished is a store.
-pub(crate) fn check(
-    world: &World,
-    confirmed: Option<BTreeMap<PathBuf, blake3::Hash>>,
-) -> Result<(), Violation> {
-    let dir = Path::new(COPY);
-    let now = look(world);
-    if let Some(confirmed) = confirmed {
+pub(crate) fn check(world: &World, taken: Taken) -> Result<(), Violation> {
+    let dir = place(taken.number);
+    let now = look(world, taken.number);
+    if let Some(confirmed) = taken.confirmed {
         let other = confirmed.iter().find(|(path, hash)| now.get(*path) != Some(hash)).map(|(path, _)| path);
         let extra = now.keys().find(|path| !confirmed.contains_key(*path));
-        return ensure(other.is_none() && extra.is_none(), Kind::Lost, || {
+        ensure(other.is_none() && extra.is_none(), Kind::Lost, || {
             format!("a confirmed backup is not what it was: {other:?} is gone or other, {extra:?} is new")
-        });
-    }
-    let looks_finished = now.keys().any(|path| path.starts_with(dir.join("journal")))
-        && !now.contains_key(&dir.join("UNFINISHED"));
-    if looks_finished {
-        EmbeddedStore::inspect(dir, &*world.disk).map_err(|why| {
+        })?;
+    } else if now.keys().any(|path| path.starts_with(dir.join("journal")))
+        && !now.contains_key(&dir.join("UNFINISHED"))
+    {
+        EmbeddedStore::inspect(&dir, &*world.disk).map_err(|why| {
             Violation::new(Kind::Lost, format!("a backup that looks finished cannot be read: {why:?}"))
         })?;
     }
-    remove(&*world.disk, dir)
+    remove(&*world.disk, &dir)
         .map_err(|why| Violation::new(Kind::Unexpected, format!("a backup cannot be removed: {why}")))
 }
 

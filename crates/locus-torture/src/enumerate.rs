@@ -125,7 +125,7 @@ impl Letter {
             Self::Leftovers => Call::Leftovers,
             Self::Forward => Call::Forward,
             Self::Spill => Call::Spill,
-            Self::Backup => Call::Backup,
+            Self::Backup => Call::Backup { number: world.disk.ops() },
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Calls, a crash, recovery (perhaps crashed as well), checks: over and over on one disk, all decided by one seed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     rc::Rc,
@@ -63,8 +63,8 @@ pub struct Run {
     at_risk: BTreeSet<FileKey>,
     /// The files that are kept for the next checkpoints, with their lengths, when they last were as they should be.
     spares: Vec<(PathBuf, u64)>,
-    /// The files of the last backup that was confirmed in this life.
-    copy: Option<BTreeMap<PathBuf, blake3::Hash>>,
+    /// Backups of this life.
+    copies: Vec<copy::Taken>,
 }
 
 impl Run {
@@ -102,7 +102,7 @@ impl Run {
             faulty: false,
             at_risk: BTreeSet::new(),
             spares: Vec::new(),
-            copy: None,
+            copies: Vec::new(),
         })
     }
 
@@ -150,7 +150,10 @@ impl Run {
         let alone = calls.len() == 1 && !world.background;
         let made = calls.iter().map(|call| call.make(engine, model, alone)).collect();
         let answers = world.run_all(engine, made);
-        let calls_backup = calls.iter().any(|call| matches!(call, Call::Backup));
+        let backup = calls.iter().find_map(|call| match call {
+            Call::Backup { number } => Some(*number),
+            _ => None,
+        });
         let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
         if world.trace {
             eprintln!("{} {now:?} {calls:?} -> {answers:?}", model.rounds.len());
@@ -172,10 +175,11 @@ impl Run {
             }
         }
         let goes_on = unanswered.is_empty();
-        if calls_backup {
+        if let Some(number) = backup {
             // Looking may be what the disk goes down in.
-            let looked = (goes_on && healthy).then(|| copy::look(world));
-            self.copy = looked.filter(|_| !world.disk.is_down());
+            let looked = (goes_on && healthy).then(|| copy::look(world, number));
+            let confirmed = looked.filter(|_| !world.disk.is_down());
+            self.copies.push(copy::Taken { number, confirmed });
         }
         // Whoever takes a checkpoint looks after the files for the next.
         self.spares.clear();
@@ -208,7 +212,9 @@ impl Run {
             ensure(early.is_none(), Kind::Lost, || {
                 format!("{early:?} got its name before its bytes were durable")
             })?;
-            copy::check(world, self.copy.take())?;
+            for taken in std::mem::take(&mut self.copies) {
+                copy::check(world, taken)?;
+            }
             let spares = std::mem::take(&mut self.spares);
             let shrunk = spares.iter().find(|(path, len)| length(world, path) < *len);
             ensure(shrunk.is_none(), Kind::Lost, || format!("{shrunk:?} is shorter after the power went"))?;

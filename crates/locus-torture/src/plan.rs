@@ -158,7 +158,7 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
         }
         88..90 => pick(world, model, taken, File::lives).map(|key| Call::Materialize { key }),
         90 => upkeep(Call::Sync, "sync", taken),
-        91 if world.chance(20) => upkeep(Call::Backup, "backup", taken),
+        91 if world.chance(20) => upkeep(Call::Backup { number: world.disk.ops() }, "backup", taken),
         91..93 => upkeep(Call::Checkpoint, "checkpoint", taken),
         93..96 => upkeep(Call::Reap, "reap", taken),
         96 => upkeep(Call::Leftovers, "leftovers", taken),

@@ -45,6 +45,9 @@ mod background;
 mod builder;
 mod care;
 mod cleanup;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod handle;
 mod inspect;

@@ -97,9 +97,16 @@ impl MountNote {
 
 /// Notes `mounts` in `dir`. Blocks the thread.
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, mounts: &Mounts) -> Result<()> {
-    let body = postcard::to_stdvec(mounts).unwrap_or_default(); // a path that is no text is not noted
-    let bytes = [MAGIC.as_slice(), &[FORMAT], &checksum(&body), &body].concat();
-    replace(disk, &dir.join(NAME), &bytes)
+    replace(disk, &dir.join(NAME), &encode(mounts))
+}
+
+pub(crate) fn encode(mounts: &Mounts) -> Vec<u8> {
+    sealed(&postcard::to_stdvec(mounts).unwrap_or_default()) // a path that is no text is not noted
+}
+
+/// A file with this body.
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
+    [MAGIC.as_slice(), &[FORMAT], &checksum(body), body].concat()
 }
 
 /// Notes in `to` what is noted in `from`, if anything is. Blocks the thread.
@@ -114,7 +121,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Mounts {
     decode(&bytes).unwrap_or_default()
 }
 
-fn decode(bytes: &[u8]) -> Option<Mounts> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Mounts> {
     let (format, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
     let (sum, body) = rest.split_first_chunk::<8>()?;
     if *format != FORMAT || *sum != checksum(body) {

@@ -262,10 +262,15 @@ fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<PathBuf, Faile
     let mut parent = core.layout.mount.clone();
     for dir in core.layout.dirs(at) {
         if !core.dirs.knows(&dir, durable) {
-            make_dir(core, &dir)?;
+            let is_new = make_dir(core, &dir)?;
             // Also when it was there: whoever made it may not have come to sync it.
             if durable {
-                core.sync_dir(&parent, Site::BlobDirectory)?;
+                core.sync_dir(&parent, Site::BlobDirectory).inspect_err(|_| {
+                    if is_new {
+                        // A later sync would say that its name is durable although it is not.
+                        let _ = core.disk.remove_dir(&dir);
+                    }
+                })?;
             } else {
                 core.unsynced.add_dir(parent);
             }
@@ -276,15 +281,16 @@ fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<PathBuf, Faile
     Ok(parent)
 }
 
-fn make_dir(core: &Core, dir: &Path) -> io::Result<()> {
+/// Says whether it was made; it may have been there.
+fn make_dir(core: &Core, dir: &Path) -> io::Result<bool> {
     match core.disk.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // A link would lead out of the volume.
             match core.disk.metadata(dir)?.kind {
-                EntryKind::Dir => Ok(()),
+                EntryKind::Dir => Ok(false),
                 EntryKind::File | EntryKind::Other => Err(io::ErrorKind::NotADirectory.into()),
             }
         }
-        other => other,
+        made => made.map(|()| true),
     }
 }

@@ -66,12 +66,12 @@ impl Marker {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Refused {
+pub(crate) enum Refused {
     Newer(u32),
     Damaged(&'static str),
 }
 
-fn decode(bytes: &[u8]) -> Result<Marker, Refused> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Marker, Refused> {
     use Refused::Damaged;
     let text = str::from_utf8(bytes).map_err(|_| Damaged("it is no text"))?;
     let mut lines = text.lines();

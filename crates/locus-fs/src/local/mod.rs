@@ -11,7 +11,7 @@ mod gauge;
 mod in_flight;
 mod layout;
 mod listing;
-mod marker;
+pub(crate) mod marker;
 mod mount;
 mod spec;
 mod unsynced;

@@ -56,7 +56,13 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
     let (marker, is_new) = find_marker(&core, &*lock, must_exist)?;
     core.check_marker(&marker)?;
     core.layout.depth = marker.depth;
-    settle(&core, &*lock)?;
+    if let Err(error) = settle(&core, &*lock) {
+        if is_new {
+            // Its name may never become durable, whatever a later sync says: better there is none.
+            let _ = core.disk.remove_file(&core.layout.marker());
+        }
+        return Err(error);
+    }
     if !is_new {
         core.unsynced = Unsynced::unknown();
     }
@@ -106,6 +112,8 @@ fn is_empty(core: &Core) -> Result<bool> {
 /// Reads the marker, or makes it: in an empty directory what a crash left of one is no marker yet. Under the lock.
 fn find_marker(core: &Core, lock: &dyn DiskLock, must_exist: bool) -> Result<(Marker, bool)> {
     let path = core.layout.marker();
+    // What could not be written back when it was made may look clean in the page cache: read what the device holds.
+    lock.file().drop_cache().map_err(Error::io("drop the cached pages of", &path))?;
     match Marker::read(lock.file(), &path) {
         Err(damaged @ Error::Corrupt { .. }) => {
             if must_exist || !is_empty(core)? {

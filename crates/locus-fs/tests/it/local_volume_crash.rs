@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use locus_core::{
     BlobPath, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume, Tidy, Timestamp,
 };
-use locus_testkit::{SeededEntropy, SimDisk};
+use locus_testkit::{Fault, OpKind, SeededEntropy, SimDisk};
 use rstest::rstest;
 
 use crate::local_volume::open;
@@ -132,4 +132,36 @@ async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0,
             story.disk.crash_at(next);
         }
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn b1_a_sync_that_failed_once_is_never_made_up_for_by_a_later_one(
+    #[values(OpKind::Sync, OpKind::SyncDir)] kind: OpKind,
+) {
+    let (mut failed, mut at) = (0, 0);
+    loop {
+        // The same sync fails on several disks, so that the power cut takes what it may take.
+        let mut hits = 0;
+        for seed in 0..12 {
+            let disk = SimDisk::new(seed);
+            let fault = disk.fail(Fault::io().on(kind).after(at));
+            let mut story = Story { disk, entropy: SeededEntropy::new(seed), fates: BTreeMap::new() };
+            let ran = story.run().await;
+            hits = story.disk.hits(fault);
+            assert_eq!(ran.is_err(), hits > 0, "sync {at}: {ran:?}");
+            story.disk.heal_all();
+            // Opened again without a restart of the machine, all goes well, and then the power goes.
+            story.run().await.unwrap_or_else(|why| panic!("sync {at}, seed {seed}: {why:?}"));
+            println!("{kind:?} {at}, seed {seed}");
+            story.disk.crash();
+            story.check().await;
+        }
+        failed += hits;
+        if hits == 0 {
+            break;
+        }
+        at += 1;
+    }
+    assert!(failed > 3, "{failed} syncs failed");
 }

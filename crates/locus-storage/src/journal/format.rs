@@ -317,7 +317,7 @@ pub(crate) fn plain_checksum(bytes: &[u8]) -> u64 {
     first_u64(blake3::hash(bytes).as_bytes())
 }
 
-fn keyed_checksum(key: &SegmentKey, offset: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn keyed_checksum(key: &SegmentKey, offset: u64, bytes: &[u8]) -> u64 {
     // One block: 56 bytes at most are covered, and the offset is mixed into the key.
     let mut mixed = key.0;
     for (byte, mix) in mixed.iter_mut().zip(offset.to_le_bytes()) {

@@ -1,7 +1,7 @@
 //! The write-ahead log. It knows no tenant and no file: bytes and attachments in, LSN and places out.
 //!
 //! [`format`] says what is on the disk, [`segment`] handles the files, [`scan`] reads a log after whatever happened to
-//! it. [`layout`] decides where a record comes to lie, [`log`] appends it and makes room for it, [`write`] writes and
+//! it, segment by segment as [`walk`] goes through one. [`layout`] decides where a record comes to lie, [`log`] appends it and makes room for it, [`write`] writes and
 //! syncs, [`keep`] knows what lives in which segment and which is free.
 
 pub(crate) mod format;
@@ -13,6 +13,7 @@ mod room;
 pub(crate) mod scan;
 mod segment;
 mod waiters;
+pub(crate) mod walk;
 mod wreck;
 mod write;
 

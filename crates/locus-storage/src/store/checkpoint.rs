@@ -23,12 +23,13 @@ use tracing::{debug, warn};
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{Cold, Delivery, Ended, Entry, Order, Rest},
+    frames::{FORMAT, FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, HeadFault, check_head, encode_head},
     limits::Limits,
     places::Places,
     tenant::{Remembered, TenantState},
 };
 use crate::{
-    journal::{LogPlace, Relief, plain_checksum},
+    journal::{LogPlace, Relief},
     time::Stamp,
 };
 
@@ -42,13 +43,8 @@ const SAVED_WRITE_BYTES: u64 = 72;
 const SAVED_TENANT_BYTES: u64 = 192;
 /// and of a limit.
 const SAVED_LIMIT_BYTES: u64 = 1_200;
-/// Largest frame that is believed.
-const FRAME_BYTES_MAX: u64 = 64 << 20;
 /// So many full-sized segments may wait for a checkpoint.
 const SEGMENTS_WAITING: u64 = 4;
-const MAGIC: [u8; 8] = *b"LOCUSCKP";
-const FORMAT: u32 = 1;
-const HEAD_BYTES: u64 = 16;
 /// The file that the next checkpoint is written into. It and the others of the three (two checkpoints are kept) are there
 /// before they are needed, and as long as a checkpoint may become, so that a full disk does not keep one from being taken.
 const SPARE: &str = "checkpoint.new";
@@ -123,17 +119,10 @@ pub(crate) struct SavedWrite {
     last: Lsn,
 }
 
-fn begin_file(buffer: &mut Vec<u8>) {
-    buffer.extend_from_slice(&MAGIC);
-    buffer.extend_from_slice(&FORMAT.to_le_bytes());
-    buffer.extend_from_slice(&0_u32.to_le_bytes());
-}
-
 impl Frame {
     fn encode(&self, buffer: &mut Vec<u8>) {
         let payload = postcard::to_stdvec(self).expect("because every field can be said in postcard");
-        buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&plain_checksum(&payload).to_le_bytes());
+        buffer.extend(FrameHead::of(&payload).encode());
         buffer.extend_from_slice(&payload);
     }
 
@@ -304,7 +293,7 @@ impl FrameWriter {
             .await
             .map_err(Error::io("create", &path))?;
         let mut buffer = Vec::with_capacity(CHUNK_BYTES);
-        begin_file(&mut buffer);
+        buffer.extend(encode_head());
         Ok(Self { file, path, disk: Arc::clone(disk), buffer, offset: 0 })
     }
 
@@ -577,7 +566,7 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
         buffer.clear();
         Ok(())
     };
-    begin_file(&mut buffer);
+    buffer.extend(encode_head());
     let Still { store, begin, epoch, stamp, .. } = *still;
     Frame::Head { store, begin, epoch, wall: stamp.wall, time: stamp.time }.encode(&mut buffer);
     let limits: Vec<_> = still.limits.set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
@@ -767,44 +756,53 @@ fn read(
 ) -> Result<Loaded> {
     let path = checkpoint_path(dir, number);
     let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
+    read_file(&*file, &path, number, store, visit)
+}
+
+/// Reads a checkpoint from its open file; nothing is allocated that is longer than the file.
+pub(crate) fn read_file(
+    file: &dyn DiskFile,
+    path: &Path,
+    number: u64,
+    store: &StoreId,
+    visit: &mut dyn FnMut(Frame),
+) -> Result<Loaded> {
     let corrupt = |offset: u64, why: &'static str| Error::Corrupt {
         place: format!("{} at offset {offset}", path.display()),
         why: why.into(),
     };
-    let size = file.len().map_err(Error::io("measure", &path))?;
-    let mut head = [0; HEAD_BYTES as usize];
-    let got = file.read_at(&mut head, 0).map_err(Error::io("read", &path))?;
-    if got < head.len() || head[..8] != MAGIC {
-        return Err(corrupt(0, "this is no checkpoint"));
-    }
-    let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-    if found != FORMAT {
-        return Err(Error::NewerFormat { place: path.display().to_string(), found, supported: FORMAT });
+    let size = file.len().map_err(Error::io("measure", path))?;
+    let read = |bytes: &mut Vec<u8>, offset: u64| {
+        let got = file.read_at(bytes, offset).map_err(Error::io("read", path))?;
+        bytes.truncate(got);
+        Ok::<_, Error>(())
+    };
+    let mut head = vec![0; HEAD_BYTES as usize];
+    read(&mut head, 0)?;
+    match check_head(&head) {
+        Ok(()) => {}
+        Err(HeadFault::Bad) => return Err(corrupt(0, "this is no checkpoint")),
+        Err(HeadFault::Newer(found)) => {
+            let place = path.display().to_string();
+            return Err(Error::NewerFormat { place, found, supported: FORMAT });
+        }
     }
     let mut offset = HEAD_BYTES;
     let mut loaded: Option<Loaded> = None;
     let mut entries = 0;
     loop {
-        let mut frame = [0; 12];
-        let got = file.read_at(&mut frame, offset).map_err(Error::io("read", &path))?;
-        if got < frame.len() {
+        let mut head = vec![0; FRAME_HEAD_BYTES as usize];
+        read(&mut head, offset)?;
+        let begin = offset.saturating_add(FRAME_HEAD_BYTES);
+        let head = FrameHead::decode(&head).ok_or_else(|| corrupt(offset, "it ends early"))?;
+        let end = begin.saturating_add(head.length().into());
+        if end > size {
             return Err(corrupt(offset, "it ends early"));
         }
-        let length = u64::from(u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]));
-        let checksum = u64::from_le_bytes([
-            frame[4], frame[5], frame[6], frame[7], frame[8], frame[9], frame[10], frame[11],
-        ]);
-        if length > FRAME_BYTES_MAX || offset + 12 + length > size {
-            return Err(corrupt(offset, "it ends early"));
-        }
-        let mut payload = vec![0; length as usize];
-        file.read_at(&mut payload, offset + 12).map_err(Error::io("read", &path))?;
-        if plain_checksum(&payload) != checksum {
-            return Err(corrupt(offset, "a checksum is wrong"));
-        }
-        let frame: Frame =
-            postcard::from_bytes(&payload).map_err(|_| corrupt(offset, "a part cannot be decoded"))?;
-        offset += 12 + length;
+        let mut payload = vec![0; head.length() as usize];
+        read(&mut payload, begin)?;
+        let frame = head.frame(&payload).map_err(|why| corrupt(offset, why))?;
+        offset = end;
         match (&frame, &mut loaded) {
             (Frame::Head { store: of, begin, epoch, wall, time }, loaded @ None) => {
                 if of != store {

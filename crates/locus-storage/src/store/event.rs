@@ -1,5 +1,6 @@
 //! What a record of the journal means. Records carry outcomes, never commands to decide again: replay under other
 //! settings gives the same state.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeMap;
 

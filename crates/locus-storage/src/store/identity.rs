@@ -1,4 +1,5 @@
 //! Who a store is: drawn once, kept in the file `STORE` of its directory.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,7 @@ impl Identity {
         replace(disk, &Self::path(dir), &self.encode())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
@@ -80,7 +81,7 @@ impl Identity {
         bytes
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
         let corrupt =
             |why: &'static str| Error::Corrupt { place: path.display().to_string(), why: why.into() };
         let parts = (|| {
@@ -108,6 +109,7 @@ impl Identity {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "these bytes are ours")]
 mod tests {
     use super::*;
 

@@ -3,6 +3,9 @@
 
 mod backup;
 mod bench;
+mod clock;
+mod damage;
+mod faults;
 mod inline;
 mod inline_pool;
 mod leasing;

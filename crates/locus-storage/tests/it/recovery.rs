@@ -1294,6 +1294,10 @@ fn b68_a_newer_format_is_refused_by_name_and_never_misread(#[case] prefix: &str,
     edit(&world.disk, &path, |bytes| {
         before = bytes[8];
         bytes[8..12].copy_from_slice(&format.to_le_bytes());
+        if prefix == "checkpoint-" {
+            let sum = checksum(&bytes[..12]);
+            bytes[12..16].copy_from_slice(&sum[..4]);
+        }
         if covered < bytes.len() {
             let sum = checksum(&bytes[..covered]);
             bytes[covered..covered + 8].copy_from_slice(&sum);

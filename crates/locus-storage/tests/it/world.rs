@@ -70,7 +70,7 @@ pub(crate) struct Engine {
     pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) pool: StoragePool,
     pub(crate) scheduler: FileScheduler,
-    pub(crate) sweeper: Sweeper,
+    pub(crate) sweeper: Arc<Sweeper>,
     pub(crate) registry: Arc<VolumeRegistry>,
     pub(crate) directory: Arc<TenantDirectory>,
     pub(crate) tenants: Vec<TenantContext>,
@@ -146,7 +146,7 @@ impl World {
                 options.durability,
             );
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
-            let sweeper = Sweeper::new(store.clone(), registry.clone(), clock.clone());
+            let sweeper = Arc::new(Sweeper::new(store.clone(), registry.clone(), clock.clone()));
             let mut contexts = Vec::new();
             for n in 0..tenants {
                 let id = TenantId::parse(&format!("tenant-{n}"))?;
@@ -169,6 +169,10 @@ impl World {
 
     pub(crate) fn clock_now(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.entropy.below(bound)
     }
 }
 

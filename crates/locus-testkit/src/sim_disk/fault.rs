@@ -45,7 +45,8 @@ pub struct FaultId(u64);
 /// on every path, from the next one on, once.
 ///
 /// What else the failed operation does: a write may have written a beginning of its bytes; a sync takes the written
-/// bytes for clean although they are not durable; everything else does nothing.
+/// bytes for clean although they are not durable; everything else does nothing. That holds whatever the error, EINTR
+/// too: what the [`Disk`](locus_fs::Disk) seam repeats by itself is repeated below a simulated disk.
 ///
 /// ```
 /// use std::path::Path;
@@ -64,6 +65,8 @@ pub struct Fault {
     error: FaultError,
     kinds: Vec<OpKind>,
     path: Option<PathTest>,
+    short: bool,
+    from: u64,
     skip: u64,
     /// `None`: for good.
     left: Option<u64>,
@@ -103,8 +106,19 @@ impl Fault {
         Self::os(24)
     }
 
+    /// EINTR: a signal came before anything was done, or while it was.
+    pub fn interrupted() -> Self {
+        Self::os(4)
+    }
+
+    /// A write that stores a beginning of its bytes, at least one and never all, and can store no more: write zero, as
+    /// the seam says it. Hits no other kind of operation; a write of one byte stores none.
+    pub fn short_write() -> Self {
+        Self { short: true, ..Self::kind(io::ErrorKind::WriteZero) }.on(OpKind::Write)
+    }
+
     fn new(error: FaultError) -> Self {
-        Self { error, kinds: Vec::new(), path: None, skip: 0, left: Some(1) }
+        Self { error, kinds: Vec::new(), path: None, short: false, from: 0, skip: 0, left: Some(1) }
     }
 
     /// Hits this kind of operation only; called again, these kinds.
@@ -117,6 +131,13 @@ impl Fault {
     /// has the path it was opened by, a rename has two and is hit by either.
     pub fn at(mut self, matches: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.path = Some(Box::new(matches));
+        self
+    }
+
+    /// Hits no operation before the disk's operation `op`, of whatever kind, counted as by
+    /// [`SimDisk::ops`](super::SimDisk::ops) (the first one is 1).
+    pub fn from_op(mut self, op: u64) -> Self {
+        self.from = op;
         self
     }
 
@@ -138,8 +159,9 @@ impl Fault {
         self
     }
 
-    fn matches(&self, kind: OpKind, paths: &[&Path]) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(&kind))
+    fn matches(&self, op: u64, kind: OpKind, paths: &[&Path]) -> bool {
+        op >= self.from
+            && (self.kinds.is_empty() || self.kinds.contains(&kind))
             && self.path.as_ref().is_none_or(|matches| paths.iter().any(|path| matches(path)))
     }
 
@@ -165,10 +187,20 @@ impl fmt::Debug for Fault {
         f.debug_struct("Fault")
             .field("error", &self.error)
             .field("kinds", &self.kinds)
+            .field("short", &self.short)
+            .field("from", &self.from)
             .field("skip", &self.skip)
             .field("left", &self.left)
             .finish_non_exhaustive()
     }
+}
+
+/// What a fault makes of an operation.
+#[derive(Debug)]
+pub(super) struct Hit {
+    pub(super) error: io::Error,
+    /// A beginning is stored for certain, and never all.
+    pub(super) short: bool,
 }
 
 /// The faults of one disk.
@@ -205,15 +237,16 @@ impl Faults {
         self.planted.iter().find(|planted| planted.id == id).map_or(0, |planted| planted.hits)
     }
 
-    /// The error of the first fault that hits this operation.
-    pub(super) fn check(&mut self, kind: OpKind, paths: &[&Path]) -> Option<io::Error> {
+    /// What the first fault that hits operation `op` makes of it.
+    pub(super) fn check(&mut self, op: u64, kind: OpKind, paths: &[&Path]) -> Option<Hit> {
         for planted in &mut self.planted {
-            if planted.fault.matches(kind, paths) && planted.fault.hit() {
+            if planted.fault.matches(op, kind, paths) && planted.fault.hit() {
                 planted.hits += 1;
-                return Some(match planted.fault.error {
+                let error = match planted.fault.error {
                     FaultError::Kind(kind) => io::Error::from(kind),
                     FaultError::Os(errno) => io::Error::from_raw_os_error(errno),
-                });
+                };
+                return Some(Hit { error, short: planted.fault.short });
             }
         }
         None

@@ -102,6 +102,17 @@ impl SimDisk {
         self.state.0.lock().ops
     }
 
+    /// Notes every operation from now on, for [`heard`](Self::heard).
+    pub fn listen(&self) {
+        self.state.0.lock().heard = Some(Vec::new());
+    }
+
+    /// The operations since [`listen`](Self::listen), each with its kind and its (first) path.
+    #[must_use]
+    pub fn heard(&self) -> Vec<(OpKind, PathBuf)> {
+        self.state.0.lock().heard.clone().unwrap_or_default()
+    }
+
     /// Goes down in the middle of operation `op`, counted as by [`ops`](Self::ops) (the first one is 1); in the next
     /// one, when that is past. That operation may have happened in full, in part or not at all, and like all after it,
     /// it answers an error of kind [`Other`](io::ErrorKind::Other) until [`crash`](Self::crash) or

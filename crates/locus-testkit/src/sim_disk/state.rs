@@ -13,7 +13,7 @@ use crate::{
     entropy::SeededEntropy,
     sim_disk::{
         content::{Content, SECTOR},
-        fault::{Faults, OpKind},
+        fault::{Faults, Hit, OpKind},
         mood::below,
         names::{Entry, Ino, Names, ROOT},
     },
@@ -37,6 +37,8 @@ pub(super) struct State {
     /// Which life of the machine this is; a handle of an earlier one is dead.
     pub(super) life: u64,
     pub(super) ops: u64,
+    /// The operations so far, when somebody wants to know them.
+    pub(super) heard: Option<Vec<(OpKind, PathBuf)>>,
     pub(super) crash_at: Option<u64>,
     pub(super) down: bool,
     pub(super) faults: Faults,
@@ -85,7 +87,7 @@ enum Gate {
     /// The machine goes down in the middle of it.
     Cut,
     /// A fault hits it.
-    Fault(io::Error),
+    Fault(Hit),
 }
 
 impl State {
@@ -99,6 +101,7 @@ impl State {
             locks: BTreeSet::new(),
             life: 0,
             ops: 0,
+            heard: None,
             crash_at: None,
             down: false,
             faults: Faults::default(),
@@ -118,7 +121,7 @@ impl State {
     ) -> io::Result<T> {
         match self.gate(kind, paths)? {
             Gate::Open => run(self),
-            Gate::Fault(error) => Err(error),
+            Gate::Fault(hit) => Err(hit.error),
             Gate::Cut => {
                 if self.entropy.below(2) == 0 {
                     // Whether it worked, nobody will ever hear.
@@ -135,11 +138,14 @@ impl State {
             return Err(crashed());
         }
         self.ops += 1;
+        if let Some(heard) = &mut self.heard {
+            heard.push((kind, paths[0].to_owned()));
+        }
         if self.crash_at.is_some_and(|at| self.ops >= at) {
             self.down = true;
             return Ok(Gate::Cut);
         }
-        Ok(self.faults.check(kind, paths).map_or(Gate::Open, Gate::Fault))
+        Ok(self.faults.check(self.ops, kind, paths).map_or(Gate::Open, Gate::Fault))
     }
 
     // Directories.
@@ -302,8 +308,8 @@ impl State {
         let gate = self.gate(OpKind::SyncDir, path)?;
         let dir = match (self.find_dir(path[0]), gate) {
             (Ok(dir), Gate::Open) => dir,
-            (Err(error), Gate::Open) | (Err(_), Gate::Fault(error)) => return Err(error),
-            (Ok(dir), Gate::Fault(error)) => {
+            (Err(error), Gate::Open) | (Err(_), Gate::Fault(Hit { error, .. })) => return Err(error),
+            (Ok(dir), Gate::Fault(Hit { error, .. })) => {
                 self.names.sync_failed(dir);
                 return Err(error);
             }
@@ -378,8 +384,12 @@ impl State {
     pub(super) fn write(&mut self, ino: Ino, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
         match self.gate(OpKind::Write, &[path])? {
             Gate::Open => self.put(ino, bytes, offset),
-            Gate::Fault(error) => {
-                self.put_some(ino, bytes, offset);
+            Gate::Fault(Hit { error, short }) => {
+                if short {
+                    self.put_short(ino, bytes, offset);
+                } else {
+                    self.put_some(ino, bytes, offset);
+                }
                 Err(error)
             }
             Gate::Cut => {
@@ -396,6 +406,14 @@ impl State {
             1 => below(&self.entropy, bytes.len() + 1),
             _ => below(&self.entropy, bytes.len() / SECTOR + 1) * SECTOR,
         };
+        // Whether there was room for them, nobody will ever hear.
+        let _ = self.put(ino, &bytes[..some], offset);
+    }
+
+    /// A short write stored a beginning, and not all.
+    fn put_short(&mut self, ino: Ino, bytes: &[u8], offset: u64) {
+        let Some(most) = bytes.len().checked_sub(1).filter(|most| *most > 0) else { return };
+        let some = 1 + below(&self.entropy, most);
         // Whether there was room for them, nobody will ever hear.
         let _ = self.put(ino, &bytes[..some], offset);
     }
@@ -440,9 +458,9 @@ impl State {
                 self.note_clean(ino);
                 Ok(())
             }
-            Gate::Fault(error) => {
+            Gate::Fault(hit) => {
                 self.content(ino).sync_failed();
-                Err(error)
+                Err(hit.error)
             }
             Gate::Cut => {
                 if self.entropy.below(2) == 0 {

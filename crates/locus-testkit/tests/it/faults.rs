@@ -51,6 +51,47 @@ fn a_failed_write_may_have_written_a_beginning() {
 }
 
 #[test]
+fn a_short_write_stores_a_beginning_and_never_all() {
+    let lens: std::collections::BTreeSet<u64> = (0..100)
+        .map(|seed| {
+            let disk = SimDisk::new(seed);
+            let file = disk.create_new(at("/a")).unwrap();
+            disk.fail(Fault::short_write());
+            assert_eq!(file.len().unwrap(), 0, "it hits writes alone");
+            assert_eq!(file.write_at(&[1; 4_096], 0).unwrap_err().kind(), ErrorKind::WriteZero);
+            file.len().unwrap()
+        })
+        .collect();
+    assert!(lens.first() >= Some(&1) && lens.last() < Some(&4_096) && lens.len() > 5, "{lens:?}");
+}
+
+#[test]
+fn a_fault_hits_the_nth_operation_whatever_it_is() {
+    let story = |disk: &SimDisk| {
+        disk.listen();
+        disk.create_dir(at("/d")).is_ok()
+            && disk.create_new(at("/d/a")).is_ok_and(|file| {
+                file.write_at(b"a", 0).is_ok() && file.sync_data().is_ok() && file.len().is_ok()
+            })
+            && disk.sync_dir(at("/d")).is_ok()
+            && disk.read_dir(at("/d")).is_ok()
+    };
+    let disk = SimDisk::new(1);
+    assert!(story(&disk));
+    let heard = disk.heard();
+    let kinds = heard.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+    use OpKind as K;
+    assert_eq!(kinds, [K::CreateDir, K::Create, K::Write, K::Sync, K::Metadata, K::SyncDir, K::ReadDir]);
+    assert_eq!(heard[2].1, at("/d/a"));
+    for op in 1..=disk.ops() {
+        let failing = SimDisk::new(1);
+        let fault = failing.fail(Fault::interrupted().from_op(op));
+        assert!(!story(&failing), "operation {op} did not fail");
+        assert_eq!((failing.ops(), failing.hits(fault)), (op, 1));
+    }
+}
+
+#[test]
 fn a_failed_sync_loses_data_although_the_next_one_succeeds() {
     for seed in 0..100 {
         for crash in [true, false] {

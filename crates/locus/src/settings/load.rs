@@ -44,10 +44,19 @@ impl Settings {
     /// As [`load`](Self::load).
     pub fn load_with(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read settings from", path))?;
+        Self::from_text(&text, path, environment)
+    }
+
+    /// What the text of the file at `path` says.
+    pub(crate) fn from_text(
+        text: &str,
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
         let environment: HashMap<_, _> =
             environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let merged = Config::builder()
-            .add_source(File::from_str(&text, FileFormat::Toml))
+            .add_source(File::from_str(text, FileFormat::Toml))
             .add_source(
                 Environment::with_prefix("LOCUS")
                     .prefix_separator("__")
