@@ -58,6 +58,8 @@ pub enum Site {
     SpareContent,
     /// Sync: the name of such a file.
     SpareName,
+    /// Sync: such a file that was found at an opening.
+    SpareFound,
     /// Sync: the mark of a copy that is not finished, before anything else is in it.
     MarkName,
     /// Sync: a file of a copy.
@@ -128,6 +130,7 @@ impl Site {
         Self::CheckpointFound,
         Self::SpareContent,
         Self::SpareName,
+        Self::SpareFound,
         Self::MarkName,
         Self::CopiedContent,
         Self::CopiedName,

@@ -152,6 +152,7 @@ fn world(durability: Durability) -> World {
     world.options.complete_durability = None;
     world.options.inline_content_max = 4 << 10;
     world.background = false;
+    world.faults = false;
     world
 }
 
@@ -206,4 +207,44 @@ fn points(sequence: &[Letter], durability: Durability, report: &mut Report) -> R
         report.acknowledged += run.model.acknowledged;
     }
     Ok(())
+}
+
+/// A step of a story that somebody else makes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A call, where it can be made.
+    Call(Letter),
+    /// The power goes, and everything is opened again.
+    PowerCut,
+    /// The process dies, and everything is opened again.
+    Kill,
+    /// The wall clock jumps by so many years.
+    Jump(i8),
+}
+
+/// Plays a story from an empty disk on, and ends it with a power cut.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn play(steps: &[Step], durability: Durability) -> Result<(), Violation> {
+    life::guarded(|| {
+        let mut run = Run::begin(world(durability))?;
+        for step in steps.iter().chain(&[Step::PowerCut]) {
+            match step {
+                Step::Call(letter) => {
+                    if let Some(call) = letter.call(&run) {
+                        run.round(Some(call))?;
+                    }
+                }
+                Step::PowerCut => {
+                    run.end_life_by(false)?;
+                }
+                Step::Kill => {
+                    run.end_life_by(true)?;
+                }
+                Step::Jump(years) => run.jump(i64::from(*years)),
+            }
+        }
+        Ok(())
+    })
 }

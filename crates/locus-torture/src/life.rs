@@ -45,6 +45,7 @@ pub fn world_of(seed: u64) -> World {
     };
     let mut world = World::new(seed, options, dice.below(4) == 0);
     world.background = dice.below(2) == 0;
+    world.faults = dice.below(3) == 0;
     world
 }
 
@@ -114,7 +115,7 @@ impl Run {
         // Now and then long enough for segments to be used again within one life.
         let reach = if self.world.chance(2) { 8_000 } else { self.world.choose(&[10, 40, 150, 600]) };
         self.world.disk.crash_at(self.world.disk.ops() + 1 + self.world.below(reach));
-        if self.world.chance(10) {
+        if self.world.faults && self.world.chance(30) {
             let fault = self.world.choose(&[5, 28, 24, 4]);
             let fault = Fault::os(fault).after(self.world.below(reach));
             let fault = if self.world.chance(30) { fault.for_good() } else { fault };
@@ -122,14 +123,14 @@ impl Run {
             self.faulty = true;
         }
         if self.world.chance(5) {
-            self.jump();
+            self.jump(some_years(&self.world));
         }
         while !self.world.disk.is_down() && self.round(None)? {}
         self.end_life()
     }
 
-    fn jump(&mut self) {
-        let years = i64::try_from(self.world.below(7)).unwrap_or(0) - 3;
+    /// Sets the wall clock forward or back.
+    pub(crate) fn jump(&mut self, years: i64) {
         self.world.clock.jump_wall(years * YEAR);
         self.jumped = true;
     }
@@ -156,7 +157,8 @@ impl Run {
         });
         let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
         if world.trace {
-            eprintln!("{} {now:?} {calls:?} -> {answers:?}", model.rounds.len());
+            let written = engine.store.statistics().written;
+            eprintln!("{} {now:?} {written} {calls:?} -> {answers:?}", model.rounds.len());
         }
         let healthy = !world.disk.is_down() && !self.faulty;
         for (call, answer) in calls.into_iter().zip(answers) {
@@ -193,12 +195,17 @@ impl Run {
         Ok(goes_on)
     }
 
-    /// The crash, openings until one succeeds, and all that must hold then. Says how many crash points that were.
+    /// [`end_life_by`](Self::end_life_by) either of the two.
     pub(crate) fn end_life(&mut self) -> Result<u64, Violation> {
+        let killed = self.world.chance(30);
+        self.end_life_by(killed)
+    }
+
+    /// The crash, openings until one succeeds, and all that must hold then. Says how many crash points that were. A power
+    /// cut loses what was not synced; the death of the process (`killed`) loses nothing, unless the disk failed.
+    pub(crate) fn end_life_by(&mut self, mut killed: bool) -> Result<u64, Violation> {
         let Self { world, engine, model, .. } = self;
         world.drop_tasks();
-        // A power cut loses what was not synced; the death of the process loses nothing, unless the disk failed.
-        let mut killed = world.chance(30);
         let mut points = 1;
         loop {
             if killed {
@@ -219,8 +226,7 @@ impl Run {
             let shrunk = spares.iter().find(|(path, len)| length(world, path) < *len);
             ensure(shrunk.is_none(), Kind::Lost, || format!("{shrunk:?} is shorter after the power went"))?;
             if world.chance(5) {
-                let years = i64::try_from(world.below(7)).unwrap_or(0) - 3;
-                world.clock.jump_wall(years * YEAR);
+                world.clock.jump_wall(some_years(world) * YEAR);
                 self.jumped = true;
             }
             let cut_short = world.chance(25);
@@ -250,7 +256,11 @@ impl Run {
         }
         // Whatever crash point was not reached is taken back.
         world.disk.crash_at(u64::MAX);
-        let unsure = recovered::reconcile(world, engine, model, killed && !self.faulty)?;
+        let reconciled = recovered::reconcile(world, engine, model, killed && !self.faulty);
+        if reconciled.is_err() && world.trace {
+            recovered::tell_journal(world);
+        }
+        let unsure = reconciled?;
         if self.faulty && world.options.durability == Durability::Buffered {
             let before = &model.rounds[0].after.files;
             self.at_risk.extend(model.facts.files.keys().filter(|key| !before.contains_key(key)));
@@ -365,6 +375,11 @@ impl Run {
         }
         u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("because it has 32 bytes"))
     }
+}
+
+/// Up to three years, forward or back.
+fn some_years(world: &World) -> i64 {
+    i64::try_from(world.below(7)).unwrap_or(0) - 3
 }
 
 /// The files that are kept for the next checkpoints, with their lengths.

@@ -33,6 +33,8 @@ pub struct World {
     pub tenants: usize,
     /// Whether checkpoints, copies forward and spills also run by themselves, beside the calls.
     pub background: bool,
+    /// Whether operations of the disk fail now and then.
+    pub faults: bool,
     /// Whether each call is told on stderr, with its answer.
     pub trace: bool,
 }
@@ -92,6 +94,7 @@ impl World {
             volumes: 2,
             tenants: 3,
             background: false,
+            faults: false,
             trace: false,
         }
     }

@@ -479,9 +479,11 @@ pub(crate) struct SegmentCheck {
     pub(crate) header_bad: bool,
     /// Records whose attachment is damaged, and where these begin.
     pub(crate) attachments_bad: Vec<(Lsn, u64)>,
-    /// Where the records end, and the LSN that would come next.
+    /// Where the batch that follows the good ones begins, and the LSN that would come next.
     pub(crate) end: u64,
     pub(crate) next: Lsn,
+    /// Where the last good record ends: in a batch whose later ones are bad, that is beyond its beginning.
+    pub(crate) reached: u64,
 }
 
 impl KeptSegment {
@@ -517,6 +519,7 @@ impl KeptSegment {
         let stop = walk(&bytes, &self.key, self.first, self.last, |_, record| {
             if let Some((record, offset)) = record {
                 check.records += 1;
+                check.reached = offset + record.attachment_at as u64 + u64::from(record.head.attachment_len);
                 if !record.attachment_good {
                     check.attachments_bad.push((record.head.lsn, offset + record.attachment_at as u64));
                 }

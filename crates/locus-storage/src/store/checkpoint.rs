@@ -691,7 +691,7 @@ pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, number: u64) {
 
 /// A rename that a crash cut short may leave a file under both names, where the file system promises no more: what would be
 /// written over then is a checkpoint. Such a file keeps its first name here.
-pub(crate) fn separate_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result<()> {
+pub(crate) fn settle_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result<()> {
     let mut seen = BTreeSet::new();
     let kept = kept.iter().map(|number| (checkpoint_path(dir, *number), false));
     let spares = [SPARE].into_iter().chain(MORE_SPARES).map(|name| (dir.join(name), true));
@@ -703,6 +703,10 @@ pub(crate) fn separate_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Resu
         let is_other = found.id.is_none_or(|id| seen.insert(id));
         if is_spare && !is_other && Site::SparesSeparated.stands() {
             disk.remove_file(&path).map_err(Error::io("remove", &path))?;
+        } else if is_spare {
+            // A process that was killed may have made it longer and not have come to sync it.
+            let file = disk.open(&path, true).map_err(Error::io("open", &path))?;
+            sync_data(&*file, Site::SpareFound).map_err(Error::io("sync", &path))?;
         }
     }
     Ok(())

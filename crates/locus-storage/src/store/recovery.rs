@@ -505,7 +505,7 @@ impl EmbeddedStore {
             checkpoint::put_aside(&*disk, &journal_dir, number);
         }
         let numbers: Vec<u64> = kept.iter().map(|(number, _)| *number).collect();
-        checkpoint::separate_spares(&*disk, &journal_dir, &numbers)?;
+        checkpoint::settle_spares(&*disk, &journal_dir, &numbers)?;
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
         // Only two good checkpoints free anything: with one, its elder may be the one that is read next time.
         let needed = if kept.len() >= 2 { kept[kept.len() - 2].1 } else { Lsn::ZERO };

@@ -440,6 +440,27 @@ fn b22_without_room_for_the_lease_record_the_files_stay_pending() {
     assert_eq!(records.batch(100).len(), 100);
 }
 
+#[test]
+fn b37_without_room_for_the_completion_record_the_lease_goes_on_and_may_try_again() {
+    let mut records = Records::new(1, buffered());
+    let key = records.write();
+    let held = records.lease().unwrap().lease;
+    fill(&mut records);
+    // What drains the disk has room where accepts have none, until that is used up as well.
+    while records.renew(&held).is_ok() {}
+    let refused = records.complete(&held);
+    assert!(matches!(refused, Err(Error::InsufficientStorage { .. })), "{refused:?}");
+    let refused = records.fail(&held);
+    assert!(matches!(refused, Err(Error::InsufficientStorage { .. })), "{refused:?}");
+    assert!(!records.store.is_poisoned());
+    let record = records.record(key).unwrap();
+    assert_eq!((record.info.status, record.info.retry_count), (FileStatus::Processing, 0));
+
+    records.world.disk.heal_all();
+    records.complete(&held).unwrap();
+    assert!(records.status(key).is_none_or(FileStatus::is_over));
+}
+
 // ---- what is durable ------------------------------------------------------------------------------------------------
 
 #[test]

@@ -1050,7 +1050,7 @@ fn b65_a_full_disk_can_be_drained_to_the_last_file(
 }
 
 #[rstest]
-fn b65_a_failing_log_poisons_at_once_and_reopening_decides(
+fn b37_b65_a_failing_log_poisons_at_once_and_reopening_decides(
     #[values(OpKind::Write, OpKind::Sync)] kind: OpKind,
     #[values(5, 13)] errno: i32,
     #[values(End::Kill, End::PowerCut)] end: End,

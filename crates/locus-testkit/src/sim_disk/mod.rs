@@ -29,9 +29,9 @@ use self::{
 ///
 /// # A power cut ([`crash`](Self::crash))
 /// - *Content.* A sector is 512 bytes. Of every sector written since the file's last sync, the disk holds the durable
-///   bytes, or those after any of the writes, or a tear: one write arrived in part. Bytes outside of a write's range are
-///   never damaged. A sector that is new and did not arrive reads zeros. Cutting a file is a write of zeros over what
-///   was cut.
+///   bytes, or those after any of the writes, or a tear (one write arrived in part), or zeros where it was written.
+///   Bytes outside of a write's range are never damaged. A sector that is new and did not arrive reads zeros. Cutting a
+///   file is a write of zeros over what was cut.
 /// - *Length.* The durable one, or any the file had since, whatever became of the content.
 /// - *Names.* Of every name in a directory changed since that directory's last sync, the disk holds the durable state or
 ///   any it had since, each name for itself: a later change may stay and an earlier one be lost. `sync_data` of a file

@@ -72,7 +72,7 @@ impl Verifying<'_> {
                     self.report.find(Finding::AttachmentDamaged { segment, path: path.clone(), offset, lsn });
                 }
             }
-            if if is_last_known { check.next <= last } else { lives_behind(check.end) } {
+            if if is_last_known { check.next <= last } else { lives_behind(check.reached) } {
                 let (offset, lsn) = (check.end, check.next);
                 self.report.find(Finding::RecordDamaged { segment, path, offset, lsn });
             }
