@@ -7,5 +7,6 @@ mod drawing;
 mod full_disk;
 mod kernel;
 mod loop_disk;
+mod old_data;
 mod pressure;
 mod support;
