@@ -36,7 +36,7 @@ pub enum BackupContents {
     #[default]
     Copy,
     /// They are listed in a file, `BLOBS`: volume, length, checksum and path of each. Whoever asks for this sees to the
-    /// volumes, and [holds](ContentHold) contents until that is done.
+    /// volumes, and [holds](crate::ContentHold) contents until that is done.
     ///
     /// [ContentHold]: crate::ContentHold
     ByName,
