@@ -480,8 +480,7 @@ impl EmbeddedStore {
         let needed = self.checkpoint_bytes_max();
         let dir = journal_dir(&self.config.dir);
         let kept = self.checkpoints.numbers();
-        let mut spares: Vec<PathBuf> =
-            [SPARE].into_iter().chain(MORE_SPARES).map(|name| dir.join(name)).collect();
+        let mut spares: Vec<PathBuf> = spares(&dir).collect();
         let needless = spares.split_off(KEPT + 1 - kept.len().min(KEPT));
         let kept: Vec<PathBuf> = kept.into_iter().map(|number| checkpoint_path(&dir, number)).collect();
         let disk = Arc::clone(&self.config.disk);
@@ -616,6 +615,11 @@ fn shrink(disk: &dyn Disk, path: &Path, needed: u64) -> Result<()> {
     if file.len().map_err(failed)? / 4 > wanted { file.set_len(wanted).map_err(failed) } else { Ok(()) }
 }
 
+/// The files that are kept for the next checkpoints, in the order in which they are used.
+fn spares(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    [SPARE].into_iter().chain(MORE_SPARES).map(|name| dir.join(name))
+}
+
 /// How long a file is made for a checkpoint of at most `needed` bytes.
 fn spare_bytes(needed: u64) -> u64 {
     (needed + needed / 2).next_multiple_of(SPARE_BYTES_MIN)
@@ -689,13 +693,13 @@ pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, number: u64) {
     }
 }
 
-/// A rename that a crash cut short may leave a file under both names, where the file system promises no more: what would be
-/// written over then is a checkpoint. Such a file keeps its first name here.
+/// Makes the files that are kept for the next checkpoints what they are taken for. A rename that a crash cut short may leave
+/// a file under both names, where the file system promises no more: what would be written over then is a checkpoint, so
+/// such a file keeps its first name here. The others are made durable.
 pub(crate) fn settle_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result<()> {
     let mut seen = BTreeSet::new();
     let kept = kept.iter().map(|number| (checkpoint_path(dir, *number), false));
-    let spares = [SPARE].into_iter().chain(MORE_SPARES).map(|name| (dir.join(name), true));
-    for (path, is_spare) in kept.chain(spares) {
+    for (path, is_spare) in kept.chain(spares(dir).map(|path| (path, true))) {
         let found = match disk.metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             found => found.map_err(Error::io("look at", &path))?,

@@ -37,8 +37,6 @@ pub enum BackupContents {
     Copy,
     /// They are listed in a file, `BLOBS`: volume, length, checksum and path of each. Whoever asks for this sees to the
     /// volumes, and [holds](crate::ContentHold) contents until that is done.
-    ///
-    /// [ContentHold]: crate::ContentHold
     ByName,
 }
 
@@ -145,9 +143,11 @@ impl EmbeddedStore {
         let kept = self.journal.pin_all();
         let (number, begin, bytes) =
             self.checkpoints.newest().expect("because one was taken, and nobody else takes any");
-        let (disk, from) = (&self.config.disk, checkpoint_path(&journal_dir(&self.config.dir), number));
+        let from = checkpoint_path(&journal_dir(&self.config.dir), number);
         let to = checkpoint_path(&into.journal(), number);
-        let file = disk.open(&from, false).map_err(Error::io("open", &from))?;
+        let (disk, at) = (Arc::clone(&self.config.disk), from.clone());
+        let opened = off_thread(&*self.config.disk, move || disk.open(&at, false)).await;
+        let file = opened.map_err(Error::io("open", &from))?;
         self.copy(Source { file, path: from }, to, bytes, bytes).await?;
         Ok((begin, bytes, kept))
     }
