@@ -1,7 +1,7 @@
 //! What was changed and not synced yet.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     mem,
     path::{Path, PathBuf},
 };
@@ -15,13 +15,13 @@ const FEW: usize = 16;
 /// Some paths, or all there are.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
-    some: HashSet<PathBuf>,
+    some: BTreeSet<PathBuf>,
     all: bool,
 }
 
 impl Paths {
     pub(crate) fn all() -> Self {
-        Self { some: HashSet::new(), all: true }
+        Self { some: BTreeSet::new(), all: true }
     }
 
     pub(crate) fn is_all(&self) -> bool {
