@@ -1,8 +1,11 @@
 //! The product with one sync, order or check taken away: torture must notice.
 
-use locus_core::Site;
+use locus_core::{Durability, Site};
 
-use crate::life::{run, world_of};
+use crate::{
+    life::{run, world_of},
+    story,
+};
 
 /// Crash points on one disk, before the next seed gets a fresh one.
 const POINTS_PER_RUN: u64 = 200;
@@ -16,12 +19,19 @@ pub struct Caught {
     pub violation: String,
 }
 
-/// Takes a site away, in the whole process, and goes through seeds from `seed` on until something breaks; `None` when
-/// nothing does within `points_max` crash points.
+/// Takes a site away, in the whole process, and goes through the long stories, then through seeds from `seed` on, until
+/// something breaks; `None` when nothing does within `points_max` crash points.
 #[must_use]
 pub fn torture_without(site: Site, seed: u64, points_max: u64, trace: bool) -> Option<Caught> {
     site.break_it();
     let mut crash_points = 0;
+    for steps in story::long_ones() {
+        let report = story::run(&steps, Durability::Buffered);
+        crash_points += report.crash_points;
+        if let Some(violation) = report.violations.into_iter().next() {
+            return Some(Caught { crash_points, violation });
+        }
+    }
     let mut seed = seed;
     while crash_points < points_max {
         let mut world = world_of(seed);

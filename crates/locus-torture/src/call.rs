@@ -360,6 +360,7 @@ impl Call {
                 };
             }
             (Self::Guest { number, status }, Answer::Tenant(created_at)) => {
+                model.doubtful_guests.remove(number);
                 let known = model.guests.insert(*number, (created_at, *status));
                 ensure(known.is_none_or(|(known, _)| known == created_at), Kind::Lost, || {
                     format!("guest {number} was created again")

@@ -76,7 +76,7 @@ impl Letter {
     ];
 
     /// The call that it stands for now; `None` when there is no file for it.
-    fn call(self, run: &Run) -> Option<Call> {
+    pub(crate) fn call(self, run: &Run) -> Option<Call> {
         let (world, model) = (&run.world, &run.model);
         let first = |wanted: &dyn Fn(&File) -> bool| -> Option<FileKey> {
             let fitting = model.live().filter(|(_, file)| wanted(file));
@@ -145,8 +145,8 @@ pub fn sequences(length_max: usize) -> Vec<Vec<Letter>> {
     all
 }
 
-/// The world of all sequences of one durability.
-fn world(durability: Durability) -> World {
+/// The world of all sequences and stories of one durability.
+pub(crate) fn world(durability: Durability) -> World {
     let mut world = life::world_of(1);
     world.options.durability = durability;
     world.options.complete_durability = None;
@@ -207,44 +207,4 @@ fn points(sequence: &[Letter], durability: Durability, report: &mut Report) -> R
         report.acknowledged += run.model.acknowledged;
     }
     Ok(())
-}
-
-/// A step of a story that somebody else makes up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// A call, where it can be made.
-    Call(Letter),
-    /// The power goes, and everything is opened again.
-    PowerCut,
-    /// The process dies, and everything is opened again.
-    Kill,
-    /// The wall clock jumps by so many years.
-    Jump(i8),
-}
-
-/// Plays a story from an empty disk on, and ends it with a power cut.
-///
-/// # Errors
-/// The first promise that was broken.
-pub fn play(steps: &[Step], durability: Durability) -> Result<(), Violation> {
-    life::guarded(|| {
-        let mut run = Run::begin(world(durability))?;
-        for step in steps.iter().chain(&[Step::PowerCut]) {
-            match step {
-                Step::Call(letter) => {
-                    if let Some(call) = letter.call(&run) {
-                        run.round(Some(call))?;
-                    }
-                }
-                Step::PowerCut => {
-                    run.end_life_by(false)?;
-                }
-                Step::Kill => {
-                    run.end_life_by(true)?;
-                }
-                Step::Jump(years) => run.jump(i64::from(*years)),
-            }
-        }
-        Ok(())
-    })
 }

@@ -17,5 +17,6 @@ pub mod plan;
 mod recovered;
 pub mod report;
 mod rest;
+pub mod story;
 pub mod violation;
 pub mod world;

@@ -11,7 +11,7 @@ use std::{
 use locus_core::{Durability, Error, FileKey, MetadataStore, RetryPolicy};
 use locus_fs::Disk;
 use locus_storage::EngineOptions;
-use locus_testkit::{Fault, SeededEntropy};
+use locus_testkit::{Fault, OpKind, SeededEntropy};
 
 use crate::{
     call::Call,
@@ -21,11 +21,15 @@ use crate::{
     report::Report,
     rest,
     violation::{Kind, Violation, ensure},
-    world::{Engine, World},
+    world::{DATA, Engine, JOURNAL, World},
 };
 
 /// A year, in microseconds.
 const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000;
+
+/// What is in the middle of being synced when a life is aimed at its end: most of what can be lost is lost there.
+const AIMS: &[&str] =
+    &[DATA, JOURNAL, "/srv/data/journal/checkpoint", "/srv/data/tenants", "/srv", "/vol-0", "/"];
 
 /// The world that a seed stands for: both durabilities, content in the journal or not, background jobs or not.
 #[must_use]
@@ -46,6 +50,10 @@ pub fn world_of(seed: u64) -> World {
     let mut world = World::new(seed, options, dice.below(4) == 0);
     world.background = dice.below(2) == 0;
     world.faults = dice.below(3) == 0;
+    if dice.below(4) == 0 {
+        world.aim = AIMS.get(usize::try_from(dice.below(AIMS.len() as u64)).unwrap_or(0)).copied();
+        world.killed = [10, 50, 80][usize::try_from(dice.below(3)).unwrap_or(0)];
+    }
     world
 }
 
@@ -59,6 +67,8 @@ pub struct Run {
     jumped: bool,
     /// Errors were planted in this life.
     faulty: bool,
+    /// Errors were planted since the power went last: a name whose sync failed looks well, to later syncs, too.
+    deceived: bool,
     /// Files written in Buffered mode while errors were planted: a volume whose sync fails there may lose contents, which
     /// their reads tell (docs/decisions/0010).
     at_risk: BTreeSet<FileKey>,
@@ -76,7 +86,9 @@ impl Run {
     pub fn begin(mut world: World) -> Result<Self, Violation> {
         // What makes a store is cut short now and then.
         while world.chance(50) {
-            world.disk.crash_at(world.disk.ops() + 1 + world.below(150));
+            let reach = world.choose(&[12, 150]);
+            world.disk.crash_at(world.disk.ops() + 1 + world.below(reach));
+            aim(&world);
             match world.open() {
                 Err(why) if !world.disk.is_down() => {
                     return Err(Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")));
@@ -89,6 +101,7 @@ impl Run {
             } else {
                 world.disk.crash();
             }
+            world.disk.heal_all();
         }
         let engine =
             world.open().map_err(|why| Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")))?;
@@ -101,6 +114,7 @@ impl Run {
             model,
             jumped: false,
             faulty: false,
+            deceived: false,
             at_risk: BTreeSet::new(),
             spares: Vec::new(),
             copies: Vec::new(),
@@ -115,12 +129,14 @@ impl Run {
         // Now and then long enough for segments to be used again within one life.
         let reach = if self.world.chance(2) { 8_000 } else { self.world.choose(&[10, 40, 150, 600]) };
         self.world.disk.crash_at(self.world.disk.ops() + 1 + self.world.below(reach));
+        aim(&self.world);
         if self.world.faults && self.world.chance(30) {
             let fault = self.world.choose(&[5, 28, 24, 4]);
             let fault = Fault::os(fault).after(self.world.below(reach));
             let fault = if self.world.chance(30) { fault.for_good() } else { fault };
             self.world.disk.fail(fault);
             self.faulty = true;
+            self.deceived = true;
         }
         if self.world.chance(5) {
             self.jump(some_years(&self.world));
@@ -166,7 +182,14 @@ impl Run {
                 Ok(Ok(answer)) => {
                     touched.push(call.answered(answer, model, &world.options, now, healthy)?);
                 }
-                _ if !healthy => unanswered.push(call),
+                _ if !healthy => {
+                    if let Call::Guest { number, .. } = call
+                        && self.faulty
+                    {
+                        model.doubtful_guests.insert(number, model.guests.get(&number).copied());
+                    }
+                    unanswered.push(call);
+                }
                 Ok(Err(why)) => {
                     return Err(Violation::new(Kind::Unexpected, format!("{call:?} failed: {why:?}")));
                 }
@@ -185,7 +208,7 @@ impl Run {
         }
         // Whoever takes a checkpoint looks after the files for the next.
         self.spares.clear();
-        if goes_on && !world.background && healthy {
+        if goes_on && !world.background && healthy && !self.deceived {
             self.spares = spares(world);
         }
         if !touched.is_empty() {
@@ -197,7 +220,7 @@ impl Run {
 
     /// [`end_life_by`](Self::end_life_by) either of the two.
     pub(crate) fn end_life(&mut self) -> Result<u64, Violation> {
-        let killed = self.world.chance(30);
+        let killed = self.world.chance(self.world.killed);
         self.end_life_by(killed)
     }
 
@@ -212,10 +235,11 @@ impl Run {
                 world.disk.kill();
             } else {
                 world.disk.crash();
+                self.deceived = false;
             }
             world.disk.heal_all();
             let renamed = world.disk.take_renamed_unsynced();
-            let early = renamed.iter().find(|path| path.starts_with("/data"));
+            let early = renamed.iter().find(|path| path.starts_with(DATA));
             ensure(early.is_none(), Kind::Lost, || {
                 format!("{early:?} got its name before its bytes were durable")
             })?;
@@ -233,6 +257,7 @@ impl Run {
             if cut_short {
                 let reach = world.choose(&[60, 400]);
                 world.disk.crash_at(world.disk.ops() + 1 + world.below(reach));
+                aim(world);
             }
             match world.open() {
                 Ok(opened) if !world.disk.is_down() => {
@@ -249,13 +274,14 @@ impl Run {
             }
             world.drop_tasks();
             points += 1;
-            killed &= world.chance(30);
+            killed &= world.chance(world.killed);
         }
         if world.trace {
             eprintln!("-- {} {:?}", if killed { "killed" } else { "power cut" }, engine.report);
         }
         // Whatever crash point was not reached is taken back.
         world.disk.crash_at(u64::MAX);
+        world.disk.heal_all();
         let reconciled = recovered::reconcile(world, engine, model, killed && !self.faulty);
         if reconciled.is_err() && world.trace {
             recovered::tell_journal(world);
@@ -377,6 +403,16 @@ impl Run {
     }
 }
 
+/// Lets this life end in the middle of one of the next syncs, now and then; mostly, in a world of that habit.
+fn aim(world: &World) {
+    if world.chance(if world.aim.is_some() { 70 } else { 5 }) {
+        let path = world.aim.unwrap_or_else(|| world.choose(AIMS));
+        let below = move |at: &Path| at.to_str().is_some_and(|at| at.starts_with(path));
+        let cut = Fault::down().on(OpKind::Sync).on(OpKind::SyncDir).at(below);
+        world.disk.fail(cut.after(world.below(4)));
+    }
+}
+
 /// Up to three years, forward or back.
 fn some_years(world: &World) -> i64 {
     i64::try_from(world.below(7)).unwrap_or(0) - 3
@@ -385,7 +421,7 @@ fn some_years(world: &World) -> i64 {
 /// The files that are kept for the next checkpoints, with their lengths.
 fn spares(world: &World) -> Vec<(PathBuf, u64)> {
     let names = ["checkpoint.new", "checkpoint.new1", "checkpoint.new2"];
-    let paths = names.map(|name| Path::new("/data/journal").join(name));
+    let paths = names.map(|name| Path::new(JOURNAL).join(name));
     paths.into_iter().map(|path| (path.clone(), length(world, &path))).collect()
 }
 

@@ -132,6 +132,9 @@ pub struct Model {
     pub overtaken: BTreeMap<FileKey, Lease>,
     /// Tenants without files: when they were created, and their status.
     pub guests: BTreeMap<usize, (Timestamp, TenantStatus)>,
+    /// Guests of whom a change failed on a failing disk, with what they were before: a power cut may bring that back
+    /// until a change succeeds.
+    pub doubtful_guests: BTreeMap<usize, Option<(Timestamp, TenantStatus)>>,
     /// Files by the name that their write was given.
     pub named: BTreeMap<String, FileKey>,
     /// Names that may be known or not.

@@ -11,6 +11,12 @@ use locus_storage::{
 use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper, TaskId};
 
+/// The data directory: not in the root, whose names are synced for the volumes.
+pub(crate) const DATA: &str = "/srv/data";
+
+/// The journal in it.
+pub(crate) const JOURNAL: &str = "/srv/data/journal";
+
 /// Steps in a row that do nothing before everybody is taken to be stuck: a step that failed wakes those who wait for it,
 /// and says that it did nothing.
 const IDLE_STEPS_MAX: u32 = 4;
@@ -35,6 +41,10 @@ pub struct World {
     pub background: bool,
     /// Whether operations of the disk fail now and then.
     pub faults: bool,
+    /// How many in a hundred of its ends leave what the kernel has: the process died and the power did not go.
+    pub killed: u64,
+    /// What is below this path is being synced when a life ends, mostly; without it any operation is as good.
+    pub aim: Option<&'static str>,
     /// Whether each call is told on stderr, with its answer.
     pub trace: bool,
 }
@@ -95,6 +105,8 @@ impl World {
             tenants: 3,
             background: false,
             faults: false,
+            killed: 30,
+            aim: None,
             trace: false,
         }
     }
@@ -109,7 +121,7 @@ impl World {
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
         let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
         let opening = async move {
-            let dir = PathBuf::from("/data");
+            let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
             let id = EmbeddedStore::identify(&dir, &*disk, &*entropy)?;
             let directory =

@@ -495,14 +495,17 @@ impl EmbeddedStore {
         sync_dir(&*disk, &journal_dir, Site::CheckpointFound).map_err(Error::io("sync", &journal_dir))?;
         let mut kept: Vec<(u64, Lsn)> =
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
-        for (number, good) in &checkpoints {
-            if good.is_none() {
-                checkpoint::put_aside(&*disk, &journal_dir, *number);
-            }
+        // One more than is needed was kept by a process that died as soon as it had published the newest.
+        let superfluous: Vec<_> = kept.drain(..kept.len().saturating_sub(checkpoint::KEPT)).collect();
+        let damaged = checkpoints.iter().filter(|(_, good)| good.is_none());
+        let aside: Vec<u64> =
+            damaged.map(|(number, _)| *number).chain(superfluous.iter().map(|(number, _)| *number)).collect();
+        for number in &aside {
+            checkpoint::put_aside(&*disk, &journal_dir, *number);
         }
-        // One more was kept by a process that died as soon as it had published the newest.
-        for (number, _) in kept.drain(..kept.len().saturating_sub(checkpoint::KEPT)) {
-            checkpoint::put_aside(&*disk, &journal_dir, number);
+        if !aside.is_empty() {
+            // What is kept for a full disk is there after a power cut, too.
+            sync_dir(&*disk, &journal_dir, Site::SpareName).map_err(Error::io("sync", &journal_dir))?;
         }
         let numbers: Vec<u64> = kept.iter().map(|(number, _)| *number).collect();
         checkpoint::settle_spares(&*disk, &journal_dir, &numbers)?;

@@ -78,6 +78,7 @@ type PathTest = Box<dyn Fn(&Path) -> bool + Send + Sync>;
 enum FaultError {
     Kind(io::ErrorKind),
     Os(i32),
+    Down,
 }
 
 impl Fault {
@@ -115,6 +116,12 @@ impl Fault {
     /// the seam says it. Hits no other kind of operation; a write of one byte stores none.
     pub fn short_write() -> Self {
         Self { short: true, ..Self::kind(io::ErrorKind::WriteZero) }.on(OpKind::Write)
+    }
+
+    /// No error but the end: the disk goes down in the middle of the operation, as at the point of
+    /// [`SimDisk::crash_at`](super::SimDisk::crash_at).
+    pub fn down() -> Self {
+        Self::new(FaultError::Down)
     }
 
     fn new(error: FaultError) -> Self {
@@ -197,7 +204,14 @@ impl fmt::Debug for Fault {
 
 /// What a fault makes of an operation.
 #[derive(Debug)]
-pub(super) struct Hit {
+pub(super) enum Hit {
+    Error(Failure),
+    Down,
+}
+
+/// An operation that fails.
+#[derive(Debug)]
+pub(super) struct Failure {
     pub(super) error: io::Error,
     /// A beginning is stored for certain, and never all.
     pub(super) short: bool,
@@ -245,8 +259,9 @@ impl Faults {
                 let error = match planted.fault.error {
                     FaultError::Kind(kind) => io::Error::from(kind),
                     FaultError::Os(errno) => io::Error::from_raw_os_error(errno),
+                    FaultError::Down => return Some(Hit::Down),
                 };
-                return Some(Hit { error, short: planted.fault.short });
+                return Some(Hit::Error(Failure { error, short: planted.fault.short }));
             }
         }
         None

@@ -121,7 +121,7 @@ impl SimDisk {
         self.state.0.lock().crash_at = Some(op);
     }
 
-    /// Whether the point of [`crash_at`](Self::crash_at) was reached.
+    /// Whether it went down: at the point of [`crash_at`](Self::crash_at), or by [`Fault::down`].
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.state.0.lock().down

@@ -13,7 +13,7 @@ use crate::{
     entropy::SeededEntropy,
     sim_disk::{
         content::{Content, SECTOR},
-        fault::{Faults, Hit, OpKind},
+        fault::{Failure, Faults, Hit, OpKind},
         mood::below,
         names::{Entry, Ino, Names, ROOT},
     },
@@ -87,7 +87,7 @@ enum Gate {
     /// The machine goes down in the middle of it.
     Cut,
     /// A fault hits it.
-    Fault(Hit),
+    Fault(Failure),
 }
 
 impl State {
@@ -141,11 +141,17 @@ impl State {
         if let Some(heard) = &mut self.heard {
             heard.push((kind, paths[0].to_owned()));
         }
-        if self.crash_at.is_some_and(|at| self.ops >= at) {
-            self.down = true;
-            return Ok(Gate::Cut);
-        }
-        Ok(self.faults.check(self.ops, kind, paths).map_or(Gate::Open, Gate::Fault))
+        let hit = if self.crash_at.is_some_and(|at| self.ops >= at) {
+            Some(Hit::Down)
+        } else {
+            self.faults.check(self.ops, kind, paths)
+        };
+        self.down = matches!(hit, Some(Hit::Down));
+        Ok(match hit {
+            None => Gate::Open,
+            Some(Hit::Down) => Gate::Cut,
+            Some(Hit::Error(failure)) => Gate::Fault(failure),
+        })
     }
 
     // Directories.
@@ -308,8 +314,8 @@ impl State {
         let gate = self.gate(OpKind::SyncDir, path)?;
         let dir = match (self.find_dir(path[0]), gate) {
             (Ok(dir), Gate::Open) => dir,
-            (Err(error), Gate::Open) | (Err(_), Gate::Fault(Hit { error, .. })) => return Err(error),
-            (Ok(dir), Gate::Fault(Hit { error, .. })) => {
+            (Err(error), Gate::Open) | (Err(_), Gate::Fault(Failure { error, .. })) => return Err(error),
+            (Ok(dir), Gate::Fault(Failure { error, .. })) => {
                 self.names.sync_failed(dir);
                 return Err(error);
             }
@@ -384,7 +390,7 @@ impl State {
     pub(super) fn write(&mut self, ino: Ino, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
         match self.gate(OpKind::Write, &[path])? {
             Gate::Open => self.put(ino, bytes, offset),
-            Gate::Fault(Hit { error, short }) => {
+            Gate::Fault(Failure { error, short }) => {
                 if short {
                     self.put_short(ino, bytes, offset);
                 } else {

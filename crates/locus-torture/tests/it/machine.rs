@@ -2,7 +2,10 @@
 //! story that fails is made as short as it can be.
 
 use locus_core::Durability;
-use locus_torture::enumerate::{Letter, Step, play};
+use locus_torture::{
+    enumerate::Letter,
+    story::{self, Step, play},
+};
 use proptest::prelude::*;
 
 fn step() -> impl Strategy<Value = Step> {
@@ -23,8 +26,18 @@ proptest! {
         is_durable in any::<bool>(),
     ) {
         let durability = if is_durable { Durability::Durable } else { Durability::Buffered };
-        if let Err(violation) = play(&steps, durability) {
+        if let Err(violation) = play(&steps, durability, 4 << 10) {
             panic!("{violation}");
+        }
+    }
+}
+
+#[test]
+fn b90_segments_are_used_again_in_long_stories_and_nothing_is_missed() {
+    for steps in story::long_ones() {
+        for durability in [Durability::Durable, Durability::Buffered] {
+            let report = story::run(&steps, durability);
+            assert!(report.is_clean(), "{:#?}", report.violations);
         }
     }
 }
