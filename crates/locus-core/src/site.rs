@@ -52,11 +52,9 @@ pub enum Site {
     CheckpointContent,
     /// Sync: a checkpoint's name, before what it makes superfluous is used again.
     CheckpointName,
-    /// Sync: the name of a checkpoint that was found at an opening.
-    CheckpointFound,
     /// Sync: a file that is kept for the next checkpoint, so that a power cut on a full disk does not take it.
     SpareContent,
-    /// Sync: the name of such a file.
+    /// Sync: the names of such files, and of the checkpoints that were found at an opening.
     SpareName,
     /// Sync: such a file that was found at an opening.
     SpareFound,
@@ -127,7 +125,6 @@ impl Site {
         Self::ReplayedSegment,
         Self::CheckpointContent,
         Self::CheckpointName,
-        Self::CheckpointFound,
         Self::SpareContent,
         Self::SpareName,
         Self::SpareFound,

@@ -10,6 +10,9 @@ use crate::{
 /// Crash points on one disk, before the next seed gets a fresh one.
 const POINTS_PER_RUN: u64 = 200;
 
+/// Seeds that each long story is played with.
+const STORY_SEEDS: u64 = 20;
+
 /// How a site's absence was noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caught {
@@ -25,8 +28,11 @@ pub struct Caught {
 pub fn torture_without(site: Site, seed: u64, points_max: u64, trace: bool) -> Option<Caught> {
     site.break_it();
     let mut crash_points = 0;
-    for steps in story::long_ones() {
-        let report = story::run(&steps, Durability::Buffered);
+    let stories = story::long_ones();
+    for (steps, seed) in
+        stories.iter().flat_map(|steps| (seed..seed + STORY_SEEDS).map(move |seed| (steps, seed)))
+    {
+        let report = story::run(steps, Durability::Buffered, seed);
         crash_points += report.crash_points;
         if let Some(violation) = report.violations.into_iter().next() {
             return Some(Caught { crash_points, violation });

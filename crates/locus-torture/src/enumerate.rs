@@ -146,13 +146,11 @@ pub fn sequences(length_max: usize) -> Vec<Vec<Letter>> {
 }
 
 /// The world of all sequences and stories of one durability.
-pub(crate) fn world(durability: Durability) -> World {
-    let mut world = life::world_of(1);
+pub(crate) fn world(durability: Durability, seed: u64) -> World {
+    let mut world = World::new(seed, life::world_of(1).options, true);
     world.options.durability = durability;
     world.options.complete_durability = None;
     world.options.inline_content_max = 4 << 10;
-    world.background = false;
-    world.faults = false;
     world
 }
 
@@ -170,7 +168,7 @@ const BEGINNING: [Letter; 8] = [
 
 /// Brings a store to the point before the last letter; `None` when one of them cannot be made there.
 fn up_to_last(sequence: &[Letter], durability: Durability) -> Result<Option<(Run, Call)>, Violation> {
-    let mut run = Run::begin(world(durability))?;
+    let mut run = Run::begin(world(durability, 1))?;
     let (last, before) = sequence.split_last().expect("because a sequence has a letter");
     for letter in BEGINNING.iter().chain(before) {
         let Some(call) = letter.call(&run) else { return Ok(None) };

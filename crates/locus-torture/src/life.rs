@@ -229,6 +229,7 @@ impl Run {
     pub(crate) fn end_life_by(&mut self, mut killed: bool) -> Result<u64, Violation> {
         let Self { world, engine, model, .. } = self;
         world.drop_tasks();
+        let honest = !self.faulty && !self.deceived;
         let mut points = 1;
         loop {
             if killed {
@@ -279,6 +280,10 @@ impl Run {
         if world.trace {
             eprintln!("-- {} {:?}", if killed { "killed" } else { "power cut" }, engine.report);
         }
+        let damaged = engine.report.checkpoints_damaged;
+        ensure(!honest || damaged == 0, Kind::Corrupted, || {
+            format!("{damaged} checkpoints were damaged after they were published")
+        })?;
         // Whatever crash point was not reached is taken back.
         world.disk.crash_at(u64::MAX);
         world.disk.heal_all();

@@ -31,13 +31,18 @@ pub enum Step {
     Jump(i8),
 }
 
-/// Plays a story from an empty disk on, and ends it with a power cut.
+/// Plays a story from an empty disk on, and ends it with a power cut; the seed decides what the disk keeps.
 ///
 /// # Errors
 /// The first promise that was broken.
-pub fn play(steps: &[Step], durability: Durability, inline_content_max: u64) -> Result<(), Violation> {
+pub fn play(
+    steps: &[Step],
+    durability: Durability,
+    inline_content_max: u64,
+    seed: u64,
+) -> Result<(), Violation> {
     life::guarded(|| {
-        let mut world = enumerate::world(durability);
+        let mut world = enumerate::world(durability, seed);
         world.options.inline_content_max = inline_content_max;
         world.options.landing_zone_max = Some(16 << 20);
         let mut run = Run::begin(world)?;
@@ -83,18 +88,18 @@ pub fn long_ones() -> Vec<Vec<Step>> {
         let over = [vec![call(Letter::Materialize)], vec![Step::Fill; 9]];
         behind.into_iter().chain(over).flatten().collect()
     };
-    (FILES_OF_A_SEGMENT - 4..FILES_OF_A_SEGMENT).map(left_at_once).collect()
+    (FILES_OF_A_SEGMENT - 4..FILES_OF_A_SEGMENT - 1).map(left_at_once).collect()
 }
 
 /// Plays one story, in one durability.
 #[must_use]
-pub fn run(steps: &[Step], durability: Durability) -> Report {
-    let mut report = Report { seed: 1, runs: 1, ..Report::default() };
+pub fn run(steps: &[Step], durability: Durability, seed: u64) -> Report {
+    let mut report = Report { seed, runs: 1, ..Report::default() };
     let ends = steps.iter().filter(|step| matches!(step, Step::PowerCut | Step::Kill)).count();
     report.crash_points = ends as u64 + 1;
-    if let Err(violation) = play(steps, durability, INLINE_MAX as u64) {
-        let what = format!("{durability:?} {steps:?}: {}", violation.what);
-        report.violated(1, Violation { what, ..violation });
+    if let Err(violation) = play(steps, durability, INLINE_MAX as u64, seed) {
+        let what = format!("{}, {durability:?} {steps:?}", violation.what);
+        report.violated(seed, Violation { what, ..violation });
     }
     report
 }

@@ -490,9 +490,6 @@ impl EmbeddedStore {
         reading.directory.sync(&reading.survey)?;
         let Reading { mut identity, directory, survey, loaded, checkpoints } = reading;
         let journal_dir = journal_dir(&config.dir);
-        // The name of a checkpoint that a killed process had just published may not be durable, and what it makes
-        // superfluous is about to be reused.
-        sync_dir(&*disk, &journal_dir, Site::CheckpointFound).map_err(Error::io("sync", &journal_dir))?;
         let mut kept: Vec<(u64, Lsn)> =
             checkpoints.iter().rev().filter_map(|(number, begin)| Some((*number, (*begin)?))).collect();
         // One more than is needed was kept by a process that died as soon as it had published the newest.
@@ -503,10 +500,9 @@ impl EmbeddedStore {
         for number in &aside {
             checkpoint::put_aside(&*disk, &journal_dir, *number);
         }
-        if !aside.is_empty() {
-            // What is kept for a full disk is there after a power cut, too.
-            sync_dir(&*disk, &journal_dir, Site::SpareName).map_err(Error::io("sync", &journal_dir))?;
-        }
+        // The name of the newest checkpoint may not be durable, when a process was killed as it published that, nor those of
+        // the files just put aside. All older names are: each opening and each publication syncs them.
+        sync_dir(&*disk, &journal_dir, Site::SpareName).map_err(Error::io("sync", &journal_dir))?;
         let numbers: Vec<u64> = kept.iter().map(|(number, _)| *number).collect();
         checkpoint::settle_spares(&*disk, &journal_dir, &numbers)?;
         let next_checkpoint = checkpoints.first().map_or(1, |(number, _)| number + 1);
