@@ -60,6 +60,13 @@ impl LogicalDir {
         &self.0
     }
 
+    /// The directory above; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (above, _) = self.0.rsplit_once('/').filter(|_| !self.is_root())?;
+        Some(if above.is_empty() { Self::root() } else { Self(above.into()) })
+    }
+
     /// Whether this is `/`.
     #[must_use]
     pub fn is_root(&self) -> bool {

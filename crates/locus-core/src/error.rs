@@ -3,7 +3,8 @@
 use std::{borrow::Cow, io, path::PathBuf};
 
 use crate::{
-    Checksum, FileKey, FileStatus, IdWord, LogicalDir, TenantId, TenantStatus, Timestamp, Token, VolumeId,
+    Checksum, FileKey, FileStatus, IdWord, LogicalDir, QuotaUnit, TenantId, TenantStatus, Timestamp, Token,
+    VolumeId,
 };
 
 /// An error of the caller's own, as a worker's handler returns it.
@@ -73,35 +74,41 @@ pub enum Error {
         /// The key that was asked for.
         key: FileKey,
     },
-    /// The logical directory is full.
-    #[error("directory {directory} of tenant {tenant} is full: {used} of {limit} files")]
+    /// The logical directory is full, or the one above it whose subtree is limited.
+    #[error("directory {directory} of tenant {tenant} is full: {used} of {limit} {unit}")]
     DirectoryQuotaExceeded {
         /// Whose directory.
         tenant: TenantId,
         /// Which directory.
         directory: LogicalDir,
-        /// Files in it, writes under way included.
+        /// Files, or bytes, in it, writes under way included.
         used: u64,
         /// The limit in force.
         limit: u64,
+        /// What both count. With bytes, `used` may be below the limit: the new content does not fit.
+        unit: QuotaUnit,
     },
     /// The tenant is full.
-    #[error("tenant {tenant} is full: {used} of {limit} files")]
+    #[error("tenant {tenant} is full: {used} of {limit} {unit}")]
     TenantQuotaExceeded {
         /// The tenant.
         tenant: TenantId,
-        /// Its files, writes under way included.
+        /// Its files, or their bytes, writes under way included.
         used: u64,
         /// The limit in force.
         limit: u64,
+        /// What both count. With bytes, `used` may be below the limit: the new content does not fit.
+        unit: QuotaUnit,
     },
     /// The store as a whole is full.
-    #[error("the store is full: {used} of {limit} files")]
+    #[error("the store is full: {used} of {limit} {unit}")]
     GlobalQuotaExceeded {
-        /// Files of all tenants, writes under way included.
+        /// Files, or bytes, of all tenants, writes under way included.
         used: u64,
         /// The limit in force.
         limit: u64,
+        /// What both count. With bytes, `used` may be below the limit: the new content does not fit.
+        unit: QuotaUnit,
     },
     /// No volume can be used for this call.
     #[error("{}{why}", volume.as_ref().map(|id| format!("volume {id} ")).unwrap_or_default())]

@@ -36,7 +36,7 @@ pub use ids::{FileKey, IdWord, StoreId, TenantId, VolumeId, WatcherId};
 pub use join::join_bounded;
 pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
-pub use quota::{DirectoryQuota, Limit, Scope, Usage};
+pub use quota::{DirectoryQuota, Limit, QuotaUnit, Scope, Usage, UsagePage};
 pub use retry::RetryPolicy;
 pub use site::{SITES_CAN_BREAK, Site};
 pub use status::{FileStatus, Move};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, Properties,
-    Result, Scope, StoragePath, Stored, TenantId, Timestamp, Usage, VolumeId,
+    Result, Scope, StoragePath, Stored, TenantId, Timestamp, Usage, UsagePage, VolumeId,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -302,7 +302,8 @@ pub type StoreCounts = std::collections::BTreeMap<TenantId, TenantCounts>;
 /// made at all, and a lease that nobody received is released.
 #[async_trait]
 pub trait MetadataStore: Debug + Send + Sync {
-    /// Takes room for one file in every quota that applies, or finds the file that `idempotency` names.
+    /// Takes room for one file of `bytes` in every quota that applies, or finds the file that `idempotency` names. Bytes that
+    /// are not known yet take their room at [`accept`](Self::accept).
     ///
     /// # Errors
     /// [`Error::TenantQuotaExceeded`], [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`].
@@ -310,12 +311,22 @@ pub trait MetadataStore: Debug + Send + Sync {
         &self,
         tenant: &TenantId,
         directory: &LogicalDir,
+        bytes: Option<u64>,
         idempotency: Option<&IdempotencyKey>,
     ) -> Result<Reserved>;
+
+    /// What [`reserve`](Self::reserve) would say now of a new file of `bytes`, without taking room.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    fn check_room(&self, tenant: &TenantId, directory: &LogicalDir, bytes: u64) -> Result<()>;
 
     /// Turns reserved rooms and written contents into pending files, all or none. The keys come in the same order;
     /// where a file's idempotency key was accepted meanwhile, the earlier key is returned and the content that came
     /// with this one belongs to nobody.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve), when a content is longer than the room that was taken for it.
     async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>>;
 
     /// What the store takes itself ([`NewContent::Inline`]); none unless a store says otherwise.
@@ -469,6 +480,10 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// Count and limit in force of a scope.
     fn usage(&self, scope: &Scope) -> Usage;
+
+    /// Usage of about `max` of a tenant's logical directories, from where an earlier page said to go on, or from the begin.
+    /// Directories that come or go between two pages may be in them or not; every other one is in one of them.
+    fn directory_usage(&self, tenant: &TenantId, from: Option<u64>, max: usize) -> UsagePage;
 
     /// Counts by tenant and state.
     fn counts(&self) -> StoreCounts;

@@ -23,6 +23,6 @@ pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{
     BackupContents, BackupReport, ContentHold, Counted, EmbeddedStore, EngineThreads, Finding, FreshDir,
     Inspection, LostContent, LostRecords, OpenReport, SalvageReport, StoreConfig, StoreStatistics,
-    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, salvage,
+    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, check_quotas, salvage,
 };
 pub use volumes::VolumeRegistry;

@@ -41,10 +41,16 @@ pub struct EngineOptions {
     pub checkpoint_bytes: u64,
     /// Most files of the store as a whole; `None` (the default) is no limit.
     pub global_quota: Option<u64>,
+    /// Most bytes of the store as a whole; `None` (the default) is no limit.
+    pub global_quota_bytes: Option<u64>,
     /// Most files of a tenant without a limit of its own; `None` (the default) is no limit.
     pub tenant_quota: Option<u64>,
-    /// Limits of exact directories, as `tenant/directory`.
+    /// Most bytes of a tenant without a limit of its own; `None` (the default) is no limit.
+    pub tenant_quota_bytes: Option<u64>,
+    /// Limits of directories, each with a count of its own.
     pub directory_quotas: Vec<DirectoryQuota>,
+    /// Limits of directories together with all beneath them.
+    pub subtree_quotas: Vec<DirectoryQuota>,
 }
 
 impl Default for EngineOptions {
@@ -65,8 +71,11 @@ impl Default for EngineOptions {
             idempotency_max: 10_000_000,
             checkpoint_bytes: 32 << 20,
             global_quota: None,
+            global_quota_bytes: None,
             tenant_quota: None,
+            tenant_quota_bytes: None,
             directory_quotas: Vec::new(),
+            subtree_quotas: Vec::new(),
         }
     }
 }

@@ -129,14 +129,36 @@ impl Builder {
         self.change(move |settings| settings.quotas.global = Some(files))
     }
 
-    /// Most files in one directory, named as `tenant/directory`. Said twice for one directory, the last one holds.
+    /// Most bytes of a tenant without a limit of its own. Default no limit.
+    pub fn tenant_quota_bytes(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.quotas.tenant_size = Some(bytes))
+    }
+
+    /// Most bytes of the store as a whole. Default no limit.
+    pub fn global_quota_bytes(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.quotas.global_size = Some(bytes))
+    }
+
+    /// Most files in each directory that a pattern matches: `tenant/directory`, or a glob over that, as
+    /// [`DirectoryQuota::pattern`] has it. Said twice for one pattern, the last one holds.
     pub fn directory_quota(self, pattern: impl Into<String>, files: u64) -> Self {
-        let pattern = pattern.into();
-        self.change(move |settings| {
-            settings.quotas.directories.retain(|quota| quota.pattern != pattern);
-            let quota = DirectoryQuota { pattern, max_files: files, max_bytes: None, enabled: true };
-            settings.quotas.directories.push(quota);
+        self.limit_directories(DirectoryQuota {
+            pattern: pattern.into(),
+            max_files: files,
+            max_bytes: None,
+            enabled: true,
         })
+    }
+
+    /// As [`directory_quota`](Self::directory_quota), of files and bytes.
+    pub fn limit_directories(self, quota: DirectoryQuota) -> Self {
+        self.change(move |settings| put(&mut settings.quotas.directories, quota))
+    }
+
+    /// A limit on each directory that the pattern matches, together with all beneath it. It holds beside the limits of the
+    /// single directories. Said twice for one pattern, the last one holds.
+    pub fn limit_subtrees(self, quota: DirectoryQuota) -> Self {
+        self.change(move |settings| put(&mut settings.quotas.subtrees, quota))
     }
 
     /// Largest segment of the journal, in bytes: 1 MiB to 1 GiB. Default 64 MiB.
@@ -372,4 +394,10 @@ async fn open_volume(spec: Box<dyn VolumeSpec>, context: VolumeContext) -> Resul
     }
     let why = status.why.unwrap_or("is unhealthy".into());
     Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why })
+}
+
+/// Puts a quota in place of the one for the same pattern.
+fn put(quotas: &mut Vec<DirectoryQuota>, quota: DirectoryQuota) {
+    quotas.retain(|other| other.pattern != quota.pattern);
+    quotas.push(quota);
 }

@@ -71,9 +71,9 @@ pub use inspect::{InspectedVolume, Inspection};
 pub use locus_core::{
     BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
     ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, IdempotencyKey, Lease, LeaseOptions,
-    Limit, LogicalDir, Outcome, Owner, Properties, Remember, Result, RetryPolicy, Scope, StorageVolume,
-    StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId, TenantStatus,
-    Timestamp, Token, Usage, VolumeId, VolumeStatus,
+    Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy, Scope,
+    StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
+    TenantStatus, Timestamp, Token, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
 pub use locus_storage::{

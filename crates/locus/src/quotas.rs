@@ -1,9 +1,9 @@
-//! Limits on how many files may be held, and how much of them is used.
+//! Limits on how many files and bytes may be held, and how much of them is used.
 
 use std::sync::Arc;
 
 use locus_core::{
-    Limit, LogicalDir, MetadataStore, Result, Scope, TenantContext, TenantId, TenantManager, Usage,
+    Limit, LogicalDir, MetadataStore, Result, Scope, TenantContext, TenantId, TenantManager, Usage, UsagePage,
 };
 
 use crate::gate::Gate;
@@ -37,7 +37,7 @@ impl Quotas {
         Self { gate, store }
     }
 
-    /// Sets the limit of a scope.
+    /// Sets the limit of a scope, in place of the one that was set before. It holds for the next write.
     ///
     /// # Errors
     /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound); what the store says. The limit is then as it was.
@@ -45,13 +45,13 @@ impl Quotas {
     /// # Cancel safety
     /// After a dropped future the limit is either set or as it was.
     pub async fn set_limit(&self, scope: Scope, limit: Limit) -> Result<()> {
-        if let Scope::Tenant(tenant) | Scope::Directory(tenant, _) = &scope {
+        if let Scope::Tenant(tenant) | Scope::Directory(tenant, _) | Scope::Subtree(tenant, _) = &scope {
             self.gate.get(tenant).await?;
         }
         self.store.set_limit(scope, limit).await
     }
 
-    /// The limit in force of a scope, if there is one.
+    /// The limit on files in force of a scope, if there is one; that on bytes is in [`usage`](Self::usage).
     #[must_use]
     pub fn limit(&self, scope: &Scope) -> Option<u64> {
         self.usage(scope).limit
@@ -63,22 +63,28 @@ impl Quotas {
         self.usage(scope).files
     }
 
-    /// Count and limit in force of a scope.
+    /// Counts and limits in force of a scope.
     #[must_use]
     pub fn usage(&self, scope: &Scope) -> Usage {
         self.store.usage(scope)
     }
 
-    /// Whether one more file would fit into every limit that applies. Only an answer for now: the write itself decides.
+    /// Whether one more file would fit into every limit that applies, as far as its bytes do not matter. Only an answer for
+    /// now: the write itself decides.
     #[must_use]
     pub fn can_add(&self, tenant: &TenantContext, directory: &LogicalDir) -> bool {
-        let id = tenant.id().clone();
-        [Scope::Directory(id.clone(), directory.clone()), Scope::Tenant(id), Scope::Global].iter().all(
-            |scope| {
-                let usage = self.usage(scope);
-                usage.limit.is_none_or(|limit| usage.files < limit)
-            },
-        )
+        self.check(tenant, directory, 0).is_ok()
+    }
+
+    /// Whether a file of so many bytes would fit into every limit that applies, and else which one it is that refuses. Only
+    /// an answer for now: the write itself decides.
+    ///
+    /// # Errors
+    /// [`Error::TenantQuotaExceeded`](locus_core::Error::TenantQuotaExceeded),
+    /// [`Error::DirectoryQuotaExceeded`](locus_core::Error::DirectoryQuotaExceeded),
+    /// [`Error::GlobalQuotaExceeded`](locus_core::Error::GlobalQuotaExceeded).
+    pub fn check(&self, tenant: &TenantContext, directory: &LogicalDir, bytes: u64) -> Result<()> {
+        self.store.check_room(tenant.id(), directory, bytes)
     }
 
     /// Usage of up to `max` tenants, in order of their names, of those that come after `after`.
@@ -89,5 +95,12 @@ impl Quotas {
         let all = self.gate.list().await?;
         let rest = all.iter().filter(|tenant| after.is_none_or(|after| tenant.id > *after));
         Ok(rest.take(max).map(|tenant| self.usage(&Scope::Tenant(tenant.id.clone()))).collect())
+    }
+
+    /// Usage of about `max` of a tenant's logical directories, from where the page before said to go on, or from the begin.
+    /// Directories that come or go meanwhile may be left out; all others are in one of the pages.
+    #[must_use]
+    pub fn directory_usage(&self, tenant: &TenantContext, from: Option<u64>, max: usize) -> UsagePage {
+        self.store.directory_usage(tenant.id(), from, max)
     }
 }

@@ -44,7 +44,7 @@ impl StoragePool {
     ) -> Result<Fresh<Draft>> {
         let directory = LogicalDir::parse(options.directory.as_deref().unwrap_or_default())?;
         let named = options.idempotency_key.as_ref();
-        let room = match self.inner.store.reserve(&tenant.id, &directory, named).await? {
+        let room = match self.inner.store.reserve(&tenant.id, &directory, content.size_hint(), named).await? {
             Reserved::Known(key) => return Ok(Fresh::Known(key)),
             Reserved::Room(room) => room,
         };

@@ -2,21 +2,20 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, Scope, Site, TenantId, Timestamp, VolumeId,
+    Result, Site, TenantId, Timestamp, VolumeId,
 };
 
 use super::{
-    embedded::{Cell, EmbeddedStore},
+    embedded::EmbeddedStore,
     entry::ACCEPT_MAX,
     event::{Accepted, CHANGE_BYTES, Change, FRAME_BYTES, Record, Resting},
     landing::{attachment_of, short},
-    tenant::TenantState,
 };
 use crate::journal::{Attachment, HELD, Room, Use};
 
@@ -46,6 +45,7 @@ impl EmbeddedStore {
         &self,
         tenant: &TenantId,
         directory: &LogicalDir,
+        bytes: Option<u64>,
         idempotency: Option<&IdempotencyKey>,
     ) -> Result<Reserved> {
         self.tell_background_error()?;
@@ -68,7 +68,7 @@ impl EmbeddedStore {
                     if idempotency.is_some() {
                         self.check_idempotency_room()?;
                     }
-                    return Ok(Reserved::Room(self.take_room(&cell, &mut state, directory)?));
+                    return Ok(Reserved::Room(self.take_room(&cell, &mut state, directory, bytes)?));
                 }
             }
         };
@@ -102,60 +102,6 @@ impl EmbeddedStore {
             });
         }
         Ok(())
-    }
-
-    /// Checks every quota and takes room in all of them, under the tenant's lock.
-    fn take_room(
-        &self,
-        cell: &Arc<Cell>,
-        state: &mut TenantState,
-        directory: &LogicalDir,
-    ) -> Result<Reservation> {
-        let tenant = state.id.clone();
-        {
-            let limits = self.limits.read();
-            let used = state.counts().files() + state.reserved();
-            if let Some(limit) = limits.of(&Scope::Tenant(tenant.clone()))
-                && used >= limit
-                && Site::QuotaHeld.stands()
-            {
-                return Err(Error::TenantQuotaExceeded { tenant, used, limit });
-            }
-            let (files, reserved) = state.directory_use(directory);
-            let used = files + reserved;
-            if let Some(limit) = limits.of(&Scope::Directory(tenant.clone(), directory.clone()))
-                && used >= limit
-            {
-                return Err(Error::DirectoryQuotaExceeded {
-                    tenant,
-                    directory: directory.clone(),
-                    used,
-                    limit,
-                });
-            }
-            // Other tenants reserve at the same time: look and take are one step.
-            let limit = limits.of(&Scope::Global);
-            self.places.take(limit).map_err(|used| Error::GlobalQuotaExceeded {
-                used,
-                limit: limit.expect("because only a limit refuses"),
-            })?;
-        }
-        let key = self.new_key();
-        state.reserve(key, directory);
-        let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
-        Ok(Reservation::new(key, move |key| {
-            // Both under the lock: what is taken is at any moment what the tenants say.
-            let mut state = cell.state.lock();
-            if state.unreserve(&key) {
-                places.give_back();
-            }
-        }))
-    }
-
-    fn new_key(&self) -> FileKey {
-        let mut random = [0; 10];
-        self.config.entropy.fill(&mut random);
-        FileKey::generate(self.config.clock.wall(), &random)
     }
 
     /// Turns rooms into pending files: one record, all or none.
@@ -231,6 +177,11 @@ impl EmbeddedStore {
                 if rooms.iter().any(|room| !state.is_in_flight(&room.key())) {
                     return Err(Error::InvalidArgument { name: "room", why: "was not reserved here" });
                 }
+                let lengths = changes.iter().filter_map(|change| match change {
+                    Change::Accepted(accepted) => Some((accepted.key, accepted.size)),
+                    _ => None,
+                });
+                self.resize_rooms(&mut state, lengths)?;
                 let flags = if unsynced.is_empty() { 0 } else { HELD };
                 self.unsynced_volumes.lock().extend(unsynced);
                 let stamp = self.clock.stamp();
@@ -343,30 +294,5 @@ impl EmbeddedStore {
         drop(room);
         self.confirm(lsn, self.config.options.durability).await?;
         Ok(known)
-    }
-
-    pub(super) async fn store_limit(&self, scope: Scope, limit: locus_core::Limit) -> Result<()> {
-        let record = Record::LimitSet { scope: scope.clone(), limit };
-        let body = record.encode();
-        let mut room = self.journal.reserve(Use::Accept, &[body.len()]).await?;
-        let lsn = {
-            let mut limits = self.limits.write();
-            let lsn = self.journal.append(&mut room, body, 0)?.lsn;
-            limits.apply(lsn, scope, limit);
-            lsn
-        };
-        drop(room);
-        self.confirm(lsn, self.config.options.durability).await
-    }
-
-    pub(super) fn usage_of(&self, scope: &Scope) -> locus_core::Usage {
-        let files = match scope {
-            Scope::Tenant(tenant) => self.cell(tenant).map_or(0, |cell| cell.state.lock().counts().files()),
-            Scope::Directory(tenant, directory) => {
-                self.cell(tenant).map_or(0, |cell| cell.state.lock().directory_use(directory).0)
-            }
-            _ => self.places.files.load(Ordering::Acquire),
-        };
-        locus_core::Usage { scope: scope.clone(), files, limit: self.limits.read().of(scope) }
     }
 }

@@ -7,9 +7,12 @@ use std::sync::{
 };
 
 use locus_core::{Place, VolumeId};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
-use super::entry::{JOURNAL, Rest, VolumeNo};
+use super::{
+    entry::{JOURNAL, Rest, VolumeNo},
+    limits::{Ceiling, Over, Tally},
+};
 
 /// One volume.
 #[derive(Debug)]
@@ -25,9 +28,11 @@ pub(crate) struct Places {
     volumes: RwLock<Vec<Arc<Seen>>>,
     /// Files of all tenants that count. One that changes its state is missing for a moment.
     pub(crate) files: AtomicU64,
+    /// Bytes of these files.
+    pub(crate) bytes: AtomicU64,
     /// Files that count and rooms reserved by writes under way: what the global limit is held against. It stands still
     /// while a room becomes a file or a file changes its state.
-    taken: AtomicU64,
+    taken: Mutex<Tally>,
     /// Files whose content rests in the journal.
     pub(crate) in_journal: AtomicU64,
     /// Most bytes that all files take in a checkpoint.
@@ -80,19 +85,32 @@ impl Places {
         self.seen(self.number(id)).available.swap(available, Ordering::AcqRel) != available
     }
 
-    /// Takes room for one file, unless so many are taken already, which it then says.
-    pub(crate) fn take(&self, limit: Option<u64>) -> Result<(), u64> {
-        let more = |taken: u64| limit.is_none_or(|limit| taken < limit).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map(|_| ())
+    /// Takes room for so much more, unless a limit is in the way.
+    pub(crate) fn take(&self, limit: Ceiling, more: Tally) -> Result<(), Over> {
+        let mut taken = self.taken.lock();
+        limit.admit(*taken, more)?;
+        taken.add(more);
+        Ok(())
     }
 
-    /// Gives back the room of one file, or of one that never came to be.
-    pub(crate) fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
+    /// Whether [`take`](Self::take) would find room now.
+    pub(crate) fn check_room(&self, limit: Ceiling, more: Tally) -> Result<(), Over> {
+        limit.admit(*self.taken.lock(), more)
     }
 
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Acquire)
+    /// Gives back the room of what is gone, or never came to be.
+    pub(crate) fn give_back(&self, room: Tally) {
+        self.taken.lock().subtract(room);
+    }
+
+    /// A file takes so many bytes now, whatever the limit.
+    pub(crate) fn exchange(&self, before: u64, now: u64) {
+        let mut taken = self.taken.lock();
+        taken.bytes = taken.bytes - before + now;
+    }
+
+    pub(crate) fn taken(&self) -> Tally {
+        *self.taken.lock()
     }
 
     /// All volumes that were ever seen.
@@ -118,15 +136,18 @@ impl Places {
         self.seen(volume).files.load(Ordering::Acquire)
     }
 
-    pub(crate) fn count(&self, volume: VolumeNo, more: bool) {
+    /// A file of so many bytes rests there from now on, or no more.
+    pub(crate) fn count(&self, volume: VolumeNo, bytes: u64, more: bool) {
         let seen = (volume != JOURNAL).then(|| self.seen(volume));
         let files = seen.as_ref().map_or(&self.in_journal, |seen| &seen.files);
         if more {
             files.fetch_add(1, Ordering::AcqRel);
             self.files.fetch_add(1, Ordering::AcqRel);
+            self.bytes.fetch_add(bytes, Ordering::AcqRel);
         } else {
             files.fetch_sub(1, Ordering::AcqRel);
             self.files.fetch_sub(1, Ordering::AcqRel);
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
     }
 

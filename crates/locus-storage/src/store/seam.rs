@@ -7,7 +7,7 @@ use bytes::Bytes;
 use locus_core::{
     Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
     LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
-    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, VolumeId,
+    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, UsagePage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -18,9 +18,14 @@ impl MetadataStore for EmbeddedStore {
         &self,
         tenant: &TenantId,
         directory: &LogicalDir,
+        bytes: Option<u64>,
         idempotency: Option<&IdempotencyKey>,
     ) -> Result<Reserved> {
-        self.reserve_room(tenant, directory, idempotency).await
+        self.reserve_room(tenant, directory, bytes, idempotency).await
+    }
+
+    fn check_room(&self, tenant: &TenantId, directory: &LogicalDir, bytes: u64) -> Result<()> {
+        self.look_for_room(tenant, directory, bytes)
     }
 
     async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>> {
@@ -152,6 +157,10 @@ impl MetadataStore for EmbeddedStore {
 
     fn usage(&self, scope: &Scope) -> Usage {
         self.usage_of(scope)
+    }
+
+    fn directory_usage(&self, tenant: &TenantId, from: Option<u64>, max: usize) -> UsagePage {
+        self.directory_usages(tenant, from, max)
     }
 
     fn counts(&self) -> StoreCounts {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod bridge;
+mod dirs;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -10,15 +11,18 @@ use std::{
 };
 
 pub(crate) use audit::{Page, Resting as RestingFile, Sums};
+use dirs::Dirs;
+pub(crate) use dirs::Held;
 use hashbrown::HashTable;
 use locus_core::{
-    Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result,
+    Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
     StoreTime, TenantCounts, TenantId, Token,
 };
 
 use super::{
     entry::{Cold, Delivery, DirNo, Ended, Entry, Order, Rest, VolumeNo, Waits},
     event::{Accepted, Change, Resting},
+    limits::{Ceiling, Limits, Over, Tally},
     places::Places,
     slab::Slab,
 };
@@ -30,14 +34,21 @@ use crate::{
 /// How long an idempotency key is remembered after its record went (ENGINE 9).
 pub(crate) const REMEMBER_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
-/// A logical directory in use.
+/// A write under way.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    /// The directory that it has room in.
+    directory: DirNo,
+    /// The bytes that it has room for.
+    bytes: u64,
+}
+
+/// Why there is no room for a write.
 #[derive(Debug)]
-struct Dir {
-    path: LogicalDir,
-    files: u64,
-    /// Entries and reservations that name it.
-    uses: u64,
-    reserved: u64,
+pub(crate) enum Full {
+    Tenant(Over),
+    Directory(LogicalDir, Over),
+    Store(Over),
 }
 
 /// Files that may be leased, per volume, each in accept order.
@@ -123,16 +134,18 @@ pub(crate) struct TenantState {
     pub(crate) id: TenantId,
     files: Slab<Entry>,
     index: HashTable<u32>,
-    dirs: Slab<Dir>,
-    dir_index: HashMap<LogicalDir, DirNo>,
+    dirs: Dirs,
     ready: Queues,
     suspects: Queues,
     delayed: BTreeMap<(StoreTime, Order), u32>,
     leased: BTreeSet<(StoreTime, u32)>,
     remembered: BTreeMap<u128, Remembered>,
     fading: BTreeSet<(StoreTime, u128)>,
-    /// Writes under way, and the directory that each has room in.
-    in_flight: HashMap<FileKey, DirNo>,
+    in_flight: HashMap<FileKey, InFlight>,
+    /// What the writes under way have room for together.
+    reserved: Tally,
+    /// The limit of the tenant, and the [generation](Limits::generation) of the limits that it was looked up in.
+    ceiling: (u64, Ceiling),
     /// Files whose content somebody moves.
     moving: HashSet<FileKey>,
     counts: TenantCounts,
@@ -157,8 +170,7 @@ impl TenantState {
             id,
             files: Slab::default(),
             index: HashTable::new(),
-            dirs: Slab::default(),
-            dir_index: HashMap::new(),
+            dirs: Dirs::default(),
             ready: Queues::default(),
             suspects: Queues::default(),
             delayed: BTreeMap::new(),
@@ -166,6 +178,8 @@ impl TenantState {
             remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
             in_flight: HashMap::new(),
+            reserved: Tally::default(),
+            ceiling: (0, Ceiling::NONE),
             moving: HashSet::new(),
             counts: TenantCounts::default(),
             live,
@@ -194,7 +208,7 @@ impl TenantState {
     }
 
     pub(crate) fn directory(&self, entry: &Entry) -> LogicalDir {
-        self.dirs[entry.directory].path.clone()
+        self.dirs.path(entry.directory).clone()
     }
 
     pub(crate) fn record(&self, entry: &Entry, places: &Places, clock: &StoreClock) -> FileRecord {
@@ -205,13 +219,25 @@ impl TenantState {
         TenantCounts { delayed: self.delayed.len() as u64, ..self.counts }
     }
 
-    pub(crate) fn reserved(&self) -> u64 {
-        self.in_flight.len() as u64
+    /// Files and their bytes.
+    pub(crate) fn counted(&self) -> Tally {
+        Tally { files: self.counts.files(), bytes: self.counts.bytes }
     }
 
-    /// Files and reservations of a directory.
-    pub(crate) fn directory_use(&self, directory: &LogicalDir) -> (u64, u64) {
-        self.dir_index.get(directory).map_or((0, 0), |no| (self.dirs[*no].files, self.dirs[*no].reserved))
+    /// Writes under way, and the bytes that they have room for.
+    pub(crate) fn reserved(&self) -> Tally {
+        self.reserved
+    }
+
+    /// What a directory holds, and what with all beneath it.
+    pub(crate) fn directory_held(&self, directory: &LogicalDir) -> (Held, Held) {
+        self.dirs.held(directory)
+    }
+
+    /// What directories hold, from place `from` on, and the place behind them.
+    pub(crate) fn directories(&self, from: u32, max: u32) -> (Vec<(LogicalDir, Tally)>, Option<u32>) {
+        let (page, next) = self.dirs.page(from, max);
+        (page.map(|(_, dir)| (dir.path.clone(), dir.own.counted)).collect(), next)
     }
 
     /// Whether a write or a move of it is under way.
@@ -380,61 +406,108 @@ impl TenantState {
 
     fn saved_bytes(&self, at: u32) -> u64 {
         let entry = &self.files[at];
-        entry.saved_bytes() + self.dirs[entry.directory].path.as_str().len() as u64
+        entry.saved_bytes() + self.dirs.path(entry.directory).as_str().len() as u64
+    }
+
+    fn count_place(&self, at: u32, places: &Places, more: bool) {
+        let entry = &self.files[at];
+        places.count(entry.rest.number(), entry.size, more);
     }
 
     fn count(&mut self, at: u32, more: bool) {
         let entry = &self.files[at];
         let counts = &mut self.counts;
         let slot = slot(counts, entry.status);
-        let dir = &mut self.dirs[entry.directory];
         if more {
             *slot += 1;
             counts.bytes += entry.size;
-            dir.files += 1;
         } else {
             *slot -= 1;
             counts.bytes -= entry.size;
-            dir.files -= 1;
         }
+        self.dirs.count(entry.directory, Tally::one(entry.size), more);
     }
 
-    // ---- directories and reservations -------------------------------------------------------------------------
+    // ---- reservations -----------------------------------------------------------------------------------------
 
-    fn use_dir(&mut self, path: &LogicalDir) -> DirNo {
-        let no = match self.dir_index.get(path) {
-            Some(no) => *no,
-            None => {
-                let no = self.dirs.insert(Dir { path: path.clone(), files: 0, uses: 0, reserved: 0 });
-                self.dir_index.insert(path.clone(), no);
-                no
-            }
+    /// Takes room for a file of so many bytes in every limit that applies, for a write that is under way from now on.
+    pub(crate) fn reserve(
+        &mut self,
+        key: FileKey,
+        path: &LogicalDir,
+        bytes: u64,
+        limits: &Limits,
+        places: &Places,
+    ) -> Result<(), Full> {
+        let directory = self.dirs.enter(path);
+        let room = Tally::one(bytes);
+        let admitted = self.admit(directory, room, limits);
+        // Other tenants reserve at the same time: look and take are one step.
+        let taken = admitted.and_then(|()| places.take(limits.of(&Scope::Global), room).map_err(Full::Store));
+        if taken.is_err() {
+            self.dirs.leave(directory);
+            return taken;
+        }
+        self.dirs.reserve(directory, room, true);
+        self.reserved.add(room);
+        self.in_flight.insert(key, InFlight { directory, bytes });
+        Ok(())
+    }
+
+    /// Whether [`reserve`](Self::reserve) would find room now.
+    pub(crate) fn check_room(&mut self, path: &LogicalDir, bytes: u64, limits: &Limits) -> Result<(), Full> {
+        let directory = self.dirs.enter(path);
+        let admitted = self.admit(directory, Tally::one(bytes), limits);
+        self.dirs.leave(directory);
+        admitted
+    }
+
+    /// Brings the room of a write under way to the bytes that it turned out to have.
+    pub(crate) fn resize(
+        &mut self,
+        key: &FileKey,
+        bytes: u64,
+        limits: &Limits,
+        places: &Places,
+    ) -> Result<(), Full> {
+        let Some(InFlight { directory, bytes: before }) = self.in_flight.get(key).copied() else {
+            return Ok(());
         };
-        self.dirs[no].uses += 1;
-        no
-    }
-
-    fn drop_dir(&mut self, no: DirNo) {
-        self.dirs[no].uses -= 1;
-        if self.dirs[no].uses == 0 {
-            let dir = self.dirs.remove(no);
-            self.dir_index.remove(&dir.path);
+        if bytes > before {
+            let more = Tally::bytes(bytes - before);
+            self.admit(directory, more, limits)?;
+            places.take(limits.of(&Scope::Global), more).map_err(Full::Store)?;
+            self.dirs.reserve(directory, more, true);
+            self.reserved.add(more);
+        } else {
+            let less = Tally::bytes(before - bytes);
+            places.give_back(less);
+            self.dirs.reserve(directory, less, false);
+            self.reserved.subtract(less);
         }
+        self.in_flight.insert(*key, InFlight { directory, bytes });
+        Ok(())
     }
 
-    /// Notes a write under way that takes room in `directory`.
-    pub(crate) fn reserve(&mut self, key: FileKey, directory: &LogicalDir) {
-        let no = self.use_dir(directory);
-        self.dirs[no].reserved += 1;
-        self.in_flight.insert(key, no);
+    /// Whether so much more fits into the limits of the tenant, of the directory and of those above it.
+    fn admit(&mut self, directory: DirNo, more: Tally, limits: &Limits) -> Result<(), Full> {
+        if self.ceiling.0 != limits.generation() {
+            self.ceiling = (limits.generation(), limits.of(&Scope::Tenant(self.id.clone())));
+        }
+        let used = self.counted().and(self.reserved);
+        self.ceiling.1.admit(used, more).map_err(Full::Tenant)?;
+        let admitted = self.dirs.admit(directory, &self.id, more, limits);
+        admitted.map_err(|(directory, over)| Full::Directory(directory, over))
     }
 
-    /// The write is over, one way or the other. `false` when it was before.
-    pub(crate) fn unreserve(&mut self, key: &FileKey) -> bool {
-        let Some(no) = self.in_flight.remove(key) else { return false };
-        self.dirs[no].reserved -= 1;
-        self.drop_dir(no);
-        true
+    /// The write is over, one way or the other: what it had room for, unless it was over before.
+    pub(crate) fn unreserve(&mut self, key: &FileKey) -> Option<Tally> {
+        let InFlight { directory, bytes } = self.in_flight.remove(key)?;
+        let room = Tally::one(bytes);
+        self.dirs.reserve(directory, room, false);
+        self.dirs.leave(directory);
+        self.reserved.subtract(room);
+        Some(room)
     }
 
     // ---- idempotency ------------------------------------------------------------------------------------------
@@ -485,7 +558,7 @@ impl TenantState {
 
     /// Puts back an entry that a checkpoint holds.
     pub(crate) fn restore(&mut self, directory: &LogicalDir, mut entry: Entry) {
-        entry.directory = self.use_dir(directory);
+        entry.directory = self.dirs.enter(directory);
         let key = entry.key;
         let at = self.files.insert(entry);
         let files = &self.files;
@@ -503,8 +576,8 @@ impl TenantState {
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
                 self.file(at, places);
-                places.count(self.files[at].rest.number(), true);
-                let _ = places.take(None);
+                self.count_place(at, places, true);
+                let _ = places.take(Ceiling::NONE, Tally::one(self.files[at].size));
             }
         }
     }
@@ -656,7 +729,7 @@ impl TenantState {
             created_at: scene.stamp.wall,
             modified_at: scene.stamp.wall,
             available_at: StoreTime::ZERO,
-            directory: self.use_dir(&accepted.directory),
+            directory: self.dirs.enter(&accepted.directory),
             retry_count: 0,
             attempts: 0,
             rest: scene.rest(&accepted.place),
@@ -670,7 +743,7 @@ impl TenantState {
         self.index.insert_unique(hash(&accepted.key), at, |at| hash(&files[*at].key));
         if self.live {
             self.file(at, scene.places);
-            scene.places.count(self.files[at].rest.number(), true);
+            self.count_place(at, scene.places, true);
         }
         Ok(())
     }
@@ -698,15 +771,15 @@ impl TenantState {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         if self.live {
             self.unfile(at, scene.places);
-            scene.places.count(self.files[at].rest.number(), false);
-            scene.places.give_back();
+            self.count_place(at, scene.places, false);
+            scene.places.give_back(Tally::one(self.files[at].size));
             self.release(scene, at);
         }
         if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
             slot.remove();
         }
         let entry = self.files.remove(at);
-        self.drop_dir(entry.directory);
+        self.dirs.leave(entry.directory);
         if let Some(hash) = entry.cold.and_then(|cold| cold.idempotency)
             && let Some(remembered) = self.remembered.get(&hash)
             && remembered.key == *key
@@ -730,14 +803,17 @@ impl TenantState {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         if self.live {
             self.unfile(at, scene.places);
-            scene.places.count(self.files[at].rest.number(), false);
+            self.count_place(at, scene.places, false);
             self.release(scene, at);
         }
         let entry = &mut self.files[at];
+        if self.live {
+            scene.places.exchange(entry.size, size);
+        }
         (entry.rest, entry.size, entry.checksum, entry.last) = (rest, size, checksum, scene.lsn);
         if self.live {
             self.file(at, scene.places);
-            scene.places.count(self.files[at].rest.number(), true);
+            self.count_place(at, scene.places, true);
         }
         Ok(())
     }

@@ -223,9 +223,9 @@ impl Life {
         let name = self.below(NAMES);
         let Some((key, gone)) = self.names.get(&name).copied() else { return };
         let value = IdempotencyKey::new(format!("name-{name}").as_str());
-        let found = self
-            .records()
-            .call(|store| async move { store.reserve(&tenant(0), &LogicalDir::root(), Some(&value)).await });
+        let found = self.records().call(|store| async move {
+            store.reserve(&tenant(0), &LogicalDir::root(), None, Some(&value)).await
+        });
         match found.unwrap() {
             Reserved::Known(known) => assert_eq!(known, key),
             Reserved::Room(_) => {

@@ -1615,7 +1615,7 @@ fn b67_a_name_accepted_while_the_content_was_on_its_way_leaks_no_bytes() {
                 let landing = store.land(2_000).await.unwrap();
                 let named = name.map(locus_core::IdempotencyKey::new);
                 let locus_core::Reserved::Room(room) =
-                    store.reserve(&tenant(0), &dir, named.as_ref()).await.unwrap()
+                    store.reserve(&tenant(0), &dir, None, named.as_ref()).await.unwrap()
                 else {
                     panic!("known too early")
                 };

@@ -23,7 +23,7 @@ use locus_core::{
     Checksum, Content, Durability, Entropy, Error, FailOutcome, FileInfo, FileKey, FileRecord, FileStatus,
     IdempotencyKey, InlineLimits, Landing, Lease, LeaseOptions, Leased, Limit, LogicalDir, MetadataStore,
     Moving, NewContent, NewFile, Outcome, Place, Reservation, Reserved, Result, Scope, StoreCounts, StoreId,
-    Stored, TenantContext, TenantId, Timestamp, Usage, VolumeId,
+    Stored, TenantContext, TenantId, Timestamp, Usage, UsagePage, VolumeId,
 };
 use locus_fs::{LocalVolume, VolumeContext};
 use locus_storage::{EngineOptions, SpillReport, StoragePool, VolumeRegistry, WriteOptions};
@@ -126,6 +126,7 @@ impl MetadataStore for Shelf {
         &self,
         _: &TenantId,
         _: &LogicalDir,
+        _: Option<u64>,
         named: Option<&IdempotencyKey>,
     ) -> Result<Reserved> {
         let mut random = [0; 10];
@@ -337,6 +338,14 @@ impl MetadataStore for Shelf {
     }
 
     fn usage(&self, _: &Scope) -> Usage {
+        unreachable!()
+    }
+
+    fn check_room(&self, _: &TenantId, _: &LogicalDir, _: u64) -> Result<()> {
+        unreachable!()
+    }
+
+    fn directory_usage(&self, _: &TenantId, _: Option<u64>, _: usize) -> UsagePage {
         unreachable!()
     }
 

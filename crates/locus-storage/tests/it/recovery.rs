@@ -53,7 +53,7 @@ impl Records {
     fn known(&mut self, name: &str) -> Option<FileKey> {
         let name = IdempotencyKey::new(name);
         let found =
-            self.call(|s| async move { s.reserve(&tenant(0), &LogicalDir::root(), Some(&name)).await });
+            self.call(|s| async move { s.reserve(&tenant(0), &LogicalDir::root(), None, Some(&name)).await });
         match found.unwrap() {
             Reserved::Known(key) => Some(key),
             Reserved::Room(_) => None,
@@ -1404,8 +1404,8 @@ fn a_name_that_was_accepted_meanwhile_gives_back_the_room_of_the_second() {
     let mut rooms = Vec::new();
     for _ in 0..2 {
         let name = name.clone();
-        let room =
-            records.call(|s| async move { s.reserve(&tenant(0), &LogicalDir::root(), Some(&name)).await });
+        let room = records
+            .call(|s| async move { s.reserve(&tenant(0), &LogicalDir::root(), None, Some(&name)).await });
         let Reserved::Room(room) = room.unwrap() else { panic!("nothing was written yet") };
         rooms.push(room);
     }
@@ -1421,6 +1421,6 @@ fn a_name_that_was_accepted_meanwhile_gives_back_the_room_of_the_second() {
     records.write();
     assert!(matches!(
         records.try_put(vec![new_file()]),
-        Err(Error::GlobalQuotaExceeded { used: 2, limit: 2 })
+        Err(Error::GlobalQuotaExceeded { used: 2, limit: 2, .. })
     ));
 }

@@ -268,7 +268,8 @@ pub(crate) async fn put(store: &EmbeddedStore, files: Vec<NewFile>) -> Result<Ve
     let mut known = Vec::new();
     let mut rooms = Vec::new();
     for file in files {
-        match store.reserve(&file.tenant, &file.directory, file.idempotency.as_ref()).await? {
+        match store.reserve(&file.tenant, &file.directory, Some(file.size), file.idempotency.as_ref()).await?
+        {
             Reserved::Room(room) => rooms.push((file, room)),
             Reserved::Known(key) => known.push(key),
         }

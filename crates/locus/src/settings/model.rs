@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{
-    DirectoryQuota, Durability, Error, LogicalDir, Properties, Result, RetryPolicy, TenantId, VolumeId,
-};
-use locus_storage::EngineOptions;
+use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId, VolumeId};
+use locus_storage::{EngineOptions, check_quotas};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::unit;
@@ -202,8 +200,16 @@ pub struct QuotaSettings {
     pub global: Option<u64>,
     /// Most files of a tenant without a limit of its own; `None`, the default, is no limit.
     pub tenant: Option<u64>,
-    /// Limits of single directories, as `tenant/directory`.
+    /// Most bytes of the store as a whole; `None`, the default, is no limit.
+    #[serde(with = "unit::option")]
+    pub global_size: Option<u64>,
+    /// Most bytes of a tenant without a limit of its own; `None`, the default, is no limit.
+    #[serde(with = "unit::option")]
+    pub tenant_size: Option<u64>,
+    /// Limits of directories, each with a count of its own.
     pub directories: Vec<DirectoryQuota>,
+    /// Limits of directories together with all beneath them.
+    pub subtrees: Vec<DirectoryQuota>,
 }
 
 /// How workers run unless told otherwise.
@@ -272,10 +278,7 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         self.check_store()?;
         self.check_leases()?;
-        for quota in &self.quotas.directories {
-            check_directory_quota(quota)?;
-        }
-        unique("quotas.directories", self.quotas.directories.iter().map(|quota| &quota.pattern))?;
+        check_quotas(&self.quotas.directories, &self.quotas.subtrees)?;
         unique("tenants", self.tenants.iter().map(|tenant| &tenant.id))?;
         unique("volumes", self.volumes.iter().map(|volume| &volume.id))?;
         unique(
@@ -366,8 +369,11 @@ impl Settings {
             idempotency_max: self.store.idempotency_max,
             checkpoint_bytes: self.journal.checkpoint_size,
             global_quota: self.quotas.global,
+            global_quota_bytes: self.quotas.global_size,
             tenant_quota: self.quotas.tenant,
+            tenant_quota_bytes: self.quotas.tenant_size,
             directory_quotas: self.quotas.directories.clone(),
+            subtree_quotas: self.quotas.subtrees.clone(),
         }
     }
 
@@ -377,27 +383,6 @@ impl Settings {
         for volume in &mut self.volumes {
             volume.path = base.join(&volume.path);
         }
-    }
-}
-
-fn check_directory_quota(quota: &DirectoryQuota) -> Result<()> {
-    let name = || format!("quotas.directories[{}]", quota.pattern);
-    if quota.pattern.contains(['*', '?', '[', ']', '{', '}']) {
-        return invalid(
-            name(),
-            "holds glob characters: name one tenant and one directory, as in acme/invoices",
-        );
-    }
-    if quota.max_bytes.is_some() {
-        return invalid(
-            name() + ".max_bytes",
-            "is not enforced yet: limit the number of files with max_files",
-        );
-    }
-    let (tenant, directory) = quota.pattern.split_once('/').unwrap_or((&quota.pattern, ""));
-    match TenantId::parse(tenant).and_then(|_| LogicalDir::parse(directory)) {
-        Ok(_) => Ok(()),
-        Err(error) => invalid(name(), format!("is no tenant/directory: {error}")),
     }
 }
 
@@ -449,7 +434,8 @@ mod tests {
     #[case::data_dir("store.data_dir", |s: &mut Settings| s.store.data_dir = PathBuf::new())]
     #[case::timeout("leases.visibility_timeout", |s: &mut Settings| s.leases.visibility_timeout = Duration::ZERO)]
     #[case::concurrency("workers.concurrency", |s: &mut Settings| s.workers.concurrency = 0)]
-    #[case::glob("quotas.directories[*/invoices/*]", |s: &mut Settings| s.quotas.directories = vec![quota("*/invoices/*")])]
+    #[case::glob("quotas.directories[*/[z-a]]", |s: &mut Settings| s.quotas.directories = vec![quota("*/[z-a]")])]
+    #[case::subtree("quotas.subtrees[A/b]", |s: &mut Settings| s.quotas.subtrees = vec![quota("A/b")])]
     #[case::no_tenant("quotas.directories[A/b]", |s: &mut Settings| s.quotas.directories = vec![quota("A/b")])]
     #[case::twice("quotas.directories[a/b]", |s: &mut Settings| s.quotas.directories = vec![quota("a/b"), quota("a/b")])]
     fn b86_a_contradiction_is_refused_by_the_name_of_its_setting(

@@ -28,7 +28,7 @@ async fn b49_of_more_writes_than_the_limit_exactly_as_many_succeed(#[case] limit
             Err(
                 Error::TenantQuotaExceeded { used, limit, .. }
                 | Error::DirectoryQuotaExceeded { used, limit, .. }
-                | Error::GlobalQuotaExceeded { used, limit },
+                | Error::GlobalQuotaExceeded { used, limit, .. },
             ) => assert_eq!((used, limit), (5, 5)),
             Err(other) => panic!("{other}"),
         }
@@ -88,5 +88,55 @@ async fn a_limit_for_an_unknown_tenant_is_refused() {
     let nobody = Scope::Tenant(TenantId::parse("nobody").unwrap());
     let error = locus.quotas().set_limit(nobody, Limit::Files(1)).await.unwrap_err();
     assert!(matches!(error, Error::TenantNotFound { .. }), "{error}");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b54_quotas_by_glob_subtree_and_bytes_hold_from_the_builder_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let quota = |pattern: &str, max_files, max_bytes| DirectoryQuota {
+        pattern: pattern.into(),
+        max_files,
+        max_bytes,
+        enabled: true,
+    };
+    let locus = Locus::builder()
+        .data_dir(temp.path())
+        .add_tenant("acme")
+        .tenant_quota_bytes(100)
+        .directory_quota("*/invoices/*", 1)
+        .limit_directories(quota("acme/tiny", u64::MAX, Some(5)))
+        .limit_subtrees(quota("*/invoices", 2, None))
+        .build()
+        .await
+        .unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    let write = async |directory: &str, bytes: usize| {
+        let options = WriteOptions::new().directory(directory);
+        locus.pool().write(&acme, vec![7; bytes], options).await.map_err(|why| why.to_string())
+    };
+    write("/invoices/2026", 10).await.unwrap();
+    let full = "directory /invoices/2026 of tenant acme is full: 1 of 1 files";
+    assert_eq!(write("/invoices/2026", 10).await.unwrap_err(), full);
+    write("/invoices/2027", 10).await.unwrap();
+    let full = "directory /invoices of tenant acme is full: 2 of 2 files";
+    assert_eq!(write("/invoices/2028", 10).await.unwrap_err(), full);
+    assert_eq!(write("/tiny", 6).await.unwrap_err(), "directory /tiny of tenant acme is full: 0 of 5 bytes");
+    // A stream tells its length when it ends.
+    let stream = Content::reader(std::io::Cursor::new(vec![7_u8; 81]));
+    let full = locus.pool().write(&acme, stream, WriteOptions::new()).await.unwrap_err();
+    assert_eq!(full.to_string(), "tenant acme is full: 20 of 100 bytes");
+    let tiny = LogicalDir::parse("/tiny").unwrap();
+    assert!(locus.quotas().can_add(&acme, &tiny));
+    assert!(locus.quotas().check(&acme, &tiny, 5).is_ok() && locus.quotas().check(&acme, &tiny, 6).is_err());
+    locus
+        .quotas()
+        .set_limit(Scope::Directory(acme.id().clone(), tiny.clone()), Limit::Bytes(6))
+        .await
+        .unwrap();
+    write("/tiny", 6).await.unwrap();
+    let page = locus.quotas().directory_usage(&acme, None, 100);
+    let used = page.usages.iter().find(|usage| usage.scope.to_string() == "acme/tiny").unwrap();
+    assert_eq!((used.files, used.bytes, used.bytes_limit, page.next), (1, 6, Some(6), None));
     locus.shutdown().await.unwrap();
 }

@@ -25,7 +25,7 @@ async fn b86_the_same_builder_run_twice_on_one_directory_is_no_contradiction() {
 #[case::segment("journal.segment_size", |b: locus::Builder| b.segment_size(5))]
 #[case::inline("journal.inline_content_max", |b: locus::Builder| b.inline_content_max(5 << 20))]
 #[case::landing_zone("journal.landing_zone_max", |b: locus::Builder| b.landing_zone_max(5))]
-#[case::glob("quotas.directories[*/invoices/*]", |b: locus::Builder| b.directory_quota("*/invoices/*", 10))]
+#[case::glob("quotas.directories[*/{invoices]", |b: locus::Builder| b.directory_quota("*/{invoices", 10))]
 #[case::volume("volumes[vol-001]", |b: locus::Builder| b.add_volume(LocalVolume::new("vol-001", "elsewhere")))]
 #[case::unsynced("store.max_unsynced", |b: locus::Builder| b.max_unsynced(Duration::ZERO))]
 #[tokio::test]

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use locus_core::{BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts};
 
-use super::{DirNo, Entry, Queues, Rest, TenantState, VolumeNo, Waits};
+use super::{DirNo, Dirs, Entry, InFlight, Queues, Rest, TenantState, VolumeNo, Waits};
 use crate::{
     journal::LogPlace,
-    store::{entry::Order, verify::Counted},
+    store::{entry::Order, limits::Tally, verify::Counted},
 };
 
 /// What somebody counts anew.
@@ -19,7 +19,8 @@ pub(super) struct Audit {
     /// Entries before it are counted.
     mark: u32,
     sums: Sums,
-    directories: HashMap<DirNo, u64>,
+    /// Files of each directory, and of each with all beneath it.
+    directories: HashMap<DirNo, [Tally; 2]>,
 }
 
 /// What the entries of a tenant add up to.
@@ -42,6 +43,10 @@ pub(crate) struct Sums {
 impl Sums {
     pub(crate) fn files(&self) -> u64 {
         self.counts.files()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.counts.bytes
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -128,8 +133,8 @@ impl TenantState {
     pub(super) fn tell_audit(&mut self, at: u32, more: bool) {
         let Some(audit) = self.audit.as_deref_mut().filter(|audit| at < audit.mark) else { return };
         let entry = &self.files[at];
-        let saved = entry.saved_bytes() + self.dirs[entry.directory].path.as_str().len() as u64;
-        audit.tell(entry, saved, more);
+        let saved = entry.saved_bytes() + self.dirs.path(entry.directory).as_str().len() as u64;
+        audit.tell(entry, saved, &self.dirs, more);
     }
 
     /// Counts the next `max` entries. `holds` says whether bytes lie within the journal.
@@ -143,7 +148,7 @@ impl TenantState {
         for at in slice {
             let Some(entry) = self.files.get(at) else { continue };
             page.files += 1;
-            audit.tell(entry, self.saved_bytes(at), true);
+            audit.tell(entry, self.saved_bytes(at), &self.dirs, true);
             if self.find(&entry.key) != Some(at) || !self.is_filed(at) {
                 page.misfiled.push(entry.key);
             }
@@ -184,6 +189,7 @@ impl TenantState {
             (Counted::Bytes, held.bytes, counts.bytes),
             (Counted::Waiting, queued, *waiting),
             (Counted::Leased, self.leased.len() as u64, *leased),
+            (Counted::ReservedBytes, self.reserved.bytes, self.in_flight.values().map(|f| f.bytes).sum()),
         ];
         all.into_iter().filter(|(_, held, actual)| held != actual).collect()
     }
@@ -197,25 +203,31 @@ impl TenantState {
     ) -> (Vec<(LogicalDir, Counted, u64, u64)>, Option<u32>) {
         let mut wrong = Vec::new();
         let Some(audit) = &self.audit else { return (wrong, None) };
-        let mut reserved: HashMap<DirNo, u64> = HashMap::new();
-        self.in_flight.values().for_each(|no| *reserved.entry(*no).or_default() += 1);
-        let end = self.dirs.end();
-        let to = end.min(from.saturating_add(max));
-        for no in from..to {
-            let Some(dir) = self.dirs.get(no) else { continue };
-            let files = audit.directories.get(&no).copied().unwrap_or(0);
-            let in_flight = reserved.get(&no).copied().unwrap_or(0);
+        let mut reserved: HashMap<DirNo, [Tally; 2]> = HashMap::new();
+        for InFlight { directory, bytes } in self.in_flight.values() {
+            tell(&mut reserved, &self.dirs, *directory, Tally::one(*bytes), true);
+        }
+        let (page, next) = self.dirs.page(from, max);
+        for (no, dir) in page {
+            let [own, tree] = audit.directories.get(&no).copied().unwrap_or_default();
+            let [own_reserved, tree_reserved] = reserved.get(&no).copied().unwrap_or_default();
             let mut compare = |what, held, actual| {
                 if held != actual {
                     wrong.push((dir.path.clone(), what, held, actual));
                 }
             };
-            compare(Counted::DirectoryFiles, dir.files, files);
-            compare(Counted::DirectoryReserved, dir.reserved, in_flight);
-            compare(Counted::DirectoryUses, dir.uses, files + in_flight);
-            compare(Counted::DirectoryNames, u64::from(self.dir_index.get(&dir.path) == Some(&no)), 1);
+            compare(Counted::DirectoryFiles, dir.own.counted.files, own.files);
+            compare(Counted::DirectoryBytes, dir.own.counted.bytes, own.bytes);
+            compare(Counted::DirectoryReserved, dir.own.reserved.files, own_reserved.files);
+            compare(Counted::DirectoryReservedBytes, dir.own.reserved.bytes, own_reserved.bytes);
+            compare(Counted::SubtreeFiles, dir.tree.counted.files, tree.files);
+            compare(Counted::SubtreeBytes, dir.tree.counted.bytes, tree.bytes);
+            compare(Counted::SubtreeReserved, dir.tree.reserved.files, tree_reserved.files);
+            compare(Counted::SubtreeReservedBytes, dir.tree.reserved.bytes, tree_reserved.bytes);
+            compare(Counted::DirectoryUses, dir.uses, own.files + own_reserved.files + dir.beneath);
+            compare(Counted::DirectoryNames, u64::from(self.dirs.is_indexed(no)), 1);
         }
-        (wrong, (to < end).then_some(to))
+        (wrong, next)
     }
 
     /// What all entries add up to, once all were counted.
@@ -252,12 +264,23 @@ impl TenantState {
 }
 
 impl Audit {
-    fn tell(&mut self, entry: &Entry, saved_bytes: u64, more: bool) {
+    fn tell(&mut self, entry: &Entry, saved_bytes: u64, dirs: &Dirs, more: bool) {
         self.sums.tell(entry, saved_bytes, more);
-        let files = self.directories.entry(entry.directory).or_default();
-        *files = if more { *files + 1 } else { files.wrapping_sub(1) };
-        if *files == 0 {
-            self.directories.remove(&entry.directory);
+        tell(&mut self.directories, dirs, entry.directory, Tally::one(entry.size), more);
+    }
+}
+
+/// Counts what lies in a directory for it, and for it and all above it.
+fn tell(tallies: &mut HashMap<DirNo, [Tally; 2]>, dirs: &Dirs, no: DirNo, what: Tally, more: bool) {
+    for above in dirs.upwards(no) {
+        let [own, tree] = tallies.entry(above).or_default();
+        let change = |tally: &mut Tally| if more { tally.add(what) } else { tally.subtract(what) };
+        change(tree);
+        if above == no {
+            change(own);
+        }
+        if tree.files == 0 {
+            tallies.remove(&above); // the number may be given to another directory
         }
     }
 }
@@ -270,6 +293,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::store::limits::{Ceiling, Limits};
     use crate::{
         store::{
             event::{Accepted, Change, Resting as Rests},
@@ -311,6 +335,7 @@ mod tests {
             place,
             idempotency: None,
         };
+        places.take(Ceiling::NONE, Tally::one(u64::from(number))).unwrap();
         apply(state, places, u64::from(number), Change::Accepted(accepted));
     }
 
@@ -333,7 +358,7 @@ mod tests {
         };
         apply(&mut state, places, 22, failed);
         apply(&mut state, places, 23, Change::Deleted { key: key(4) });
-        state.reserve(key(77), &LogicalDir::root());
+        state.reserve(key(77), &LogicalDir::root(), 7, &Limits::default(), places).unwrap();
         state
     }
 
@@ -407,10 +432,17 @@ mod tests {
     #[case(Counted::Bytes, |s: &mut TenantState| s.counts.bytes += 1)]
     #[case(Counted::Waiting, |s: &mut TenantState| { s.delayed.insert((StoreTime::ZERO, Order::from_raw(1)), 0); })]
     #[case(Counted::Leased, |s: &mut TenantState| { s.leased.insert((StoreTime::ZERO, 0)); })]
-    #[case(Counted::DirectoryReserved, |s: &mut TenantState| s.dirs[0].reserved += 1)]
-    #[case(Counted::DirectoryFiles, |s: &mut TenantState| s.dirs[0].files -= 1)]
-    #[case(Counted::DirectoryUses, |s: &mut TenantState| s.dirs[1].uses += 1)]
-    #[case(Counted::DirectoryNames, |s: &mut TenantState| { s.dir_index.remove(&LogicalDir::root()); })]
+    #[case(Counted::ReservedBytes, |s: &mut TenantState| s.reserved.bytes += 1)]
+    #[case(Counted::DirectoryReserved, |s: &mut TenantState| s.dirs.spoil(0).own.reserved.files += 1)]
+    #[case(Counted::DirectoryReservedBytes, |s: &mut TenantState| s.dirs.spoil(0).own.reserved.bytes += 1)]
+    #[case(Counted::DirectoryFiles, |s: &mut TenantState| s.dirs.spoil(0).own.counted.files -= 1)]
+    #[case(Counted::DirectoryBytes, |s: &mut TenantState| s.dirs.spoil(0).own.counted.bytes += 1)]
+    #[case(Counted::SubtreeReserved, |s: &mut TenantState| s.dirs.spoil(0).tree.reserved.files += 1)]
+    #[case(Counted::SubtreeReservedBytes, |s: &mut TenantState| s.dirs.spoil(0).tree.reserved.bytes += 1)]
+    #[case(Counted::SubtreeFiles, |s: &mut TenantState| s.dirs.spoil(0).tree.counted.files -= 1)]
+    #[case(Counted::SubtreeBytes, |s: &mut TenantState| s.dirs.spoil(0).tree.counted.bytes += 1)]
+    #[case(Counted::DirectoryUses, |s: &mut TenantState| s.dirs.spoil(1).uses += 1)]
+    #[case(Counted::DirectoryNames, |s: &mut TenantState| s.dirs.unname(&LogicalDir::root()))]
     fn b51_each_number_that_drifted_is_found(#[case] what: Counted, #[case] spoil: Spoil) {
         let places = Places::default();
         let mut state = full(&places);

@@ -11,6 +11,7 @@ use super::{Counted, Finding, VerifyLevel, Verifying};
 use crate::store::{
     embedded::{Cell, EmbeddedStore},
     entry::JOURNAL,
+    limits::Tally,
     tenant::{Page, Sums, TenantState},
 };
 
@@ -88,7 +89,7 @@ impl Verifying<'_> {
 /// What one tenant has of the whole.
 struct Share {
     sums: Sums,
-    in_flight: u64,
+    in_flight: Tally,
     remembered: u64,
 }
 
@@ -106,7 +107,7 @@ impl Share {
 #[derive(Debug, Default)]
 struct Totals {
     sums: Sums,
-    in_flight: u64,
+    in_flight: Tally,
     remembered: u64,
 }
 
@@ -114,7 +115,7 @@ impl Totals {
     fn of(shares: impl Iterator<Item = Share>) -> Self {
         let mut totals = Self::default();
         for share in shares {
-            totals.in_flight += share.in_flight;
+            totals.in_flight.add(share.in_flight);
             totals.remembered += share.remembered;
             totals.sums.add(&share.sums);
         }
@@ -147,7 +148,9 @@ impl EmbeddedStore {
         };
         let places = &self.places;
         compare(Counted::Files, places.files.load(Ordering::Acquire), sums.files());
-        compare(Counted::Taken, places.taken(), sums.files() + in_flight);
+        compare(Counted::AllBytes, places.bytes.load(Ordering::Acquire), sums.bytes());
+        compare(Counted::Taken, places.taken().files, sums.files() + in_flight.files);
+        compare(Counted::TakenBytes, places.taken().bytes, sums.bytes() + in_flight.bytes);
         compare(Counted::CheckpointBytes, places.saved_bytes(), sums.saved_bytes);
         compare(Counted::IdempotencyKeys, places.remembered.load(Ordering::Acquire), remembered);
         let in_journal = sums.volumes.get(&JOURNAL).copied().unwrap_or(0);
@@ -242,7 +245,7 @@ mod tests {
             content,
             idempotency: None,
         };
-        let Ok(Reserved::Room(room)) = store.reserve(&file.tenant, &file.directory, None).await else {
+        let Ok(Reserved::Room(room)) = store.reserve(&file.tenant, &file.directory, None, None).await else {
             panic!("no room")
         };
         store.accept(vec![(file, room)]).await.unwrap();
@@ -257,11 +260,11 @@ mod tests {
     #[rstest]
     #[case(&[], |_: &EmbeddedStore| ())]
     #[case(&[Counted::Files], |s: &EmbeddedStore| { s.places.files.fetch_add(1, Ordering::AcqRel); })]
-    #[case(&[Counted::Taken], |s: &EmbeddedStore| s.places.give_back())]
+    #[case(&[Counted::Taken], |s: &EmbeddedStore| s.places.give_back(Tally::one(0)))]
     #[case(&[Counted::CheckpointBytes], |s: &EmbeddedStore| s.places.count_saved(1, true))]
     #[case(&[Counted::IdempotencyKeys], |s: &EmbeddedStore| { s.places.remembered.fetch_add(1, Ordering::AcqRel); })]
-    #[case(&[Counted::Files, Counted::InJournal], |s: &EmbeddedStore| s.places.count(JOURNAL, true))]
-    #[case(&[Counted::Files, Counted::OnVolume], |s: &EmbeddedStore| s.places.count(0, true))]
+    #[case(&[Counted::Files, Counted::InJournal], |s: &EmbeddedStore| s.places.count(JOURNAL, 0, true))]
+    #[case(&[Counted::Files, Counted::OnVolume], |s: &EmbeddedStore| s.places.count(0, 0, true))]
     #[case(&[Counted::LiveBytes], |s: &EmbeddedStore| {
         let segment = *s.journal.live_by_segment().iter().find(|(_, live)| **live > 0).unwrap().0;
         s.journal.release(crate::journal::LogPlace::new(segment, 4_096), 1, locus_core::Lsn(1));

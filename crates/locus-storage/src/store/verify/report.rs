@@ -117,16 +117,34 @@ pub enum Counted {
     Leased,
     /// Files of a logical directory.
     DirectoryFiles,
+    /// Bytes of the files of a logical directory.
+    DirectoryBytes,
     /// Writes under way into a logical directory.
     DirectoryReserved,
-    /// Files and writes that keep a logical directory known.
+    /// Bytes that these writes have room for.
+    DirectoryReservedBytes,
+    /// Files of a logical directory and of all beneath it,
+    SubtreeFiles,
+    /// their bytes,
+    SubtreeBytes,
+    /// writes under way there,
+    SubtreeReserved,
+    /// and the bytes that these have room for.
+    SubtreeReservedBytes,
+    /// Files, writes and directories that keep a logical directory known.
     DirectoryUses,
     /// How often a logical directory is found by its name.
     DirectoryNames,
+    /// Bytes that a tenant's writes under way have room for.
+    ReservedBytes,
     /// Files of the whole store.
     Files,
+    /// Bytes of all files of the whole store.
+    AllBytes,
     /// Files and writes under way of the whole store, which its limit is held against.
     Taken,
+    /// Bytes of these.
+    TakenBytes,
     /// Files whose content rests in the journal.
     InJournal,
     /// Files that rest on a volume.
