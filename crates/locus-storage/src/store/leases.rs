@@ -9,7 +9,6 @@ use locus_core::{
     Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Owner, Result, Site, StoreTime, TenantId,
     Token, VolumeId,
 };
-use parking_lot::MutexGuard;
 
 use super::{
     decide,
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     journal::{Room, Use},
+    sync::MutexGuard,
     time::Stamp,
 };
 
