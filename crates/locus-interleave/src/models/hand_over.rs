@@ -42,6 +42,24 @@ impl Asks {
     }
 }
 
+/// One worker looks for a file while the only one there will ever be becomes visible: nobody wakes him twice.
+pub fn the_only_file(durability: Durability, asks: Asks) {
+    let mut world = World::new(EngineOptions { durability, ..EngineOptions::default() }).with_threads();
+    let store = Arc::clone(&world.store);
+    let worker = future::spawn(async move {
+        loop {
+            asks.wait(&store).await;
+            if asks.take(&store).await.is_some() {
+                return;
+            }
+        }
+    });
+    let content = Bytes::copy_from_slice(Mark::new(0, 0).bytes());
+    future::block_on(write(&world.store, &tenant(0), &[content])).expect("because nothing fails");
+    future::block_on(worker).expect("because nobody aborts it");
+    world.stop();
+}
+
 /// One worker to three, all but one of whom may vanish, while one file to three are written, some of which are given back
 /// once before they are completed.
 pub fn files_to_workers(durability: Durability, asks: Asks) {

@@ -39,6 +39,14 @@ fn a_file_goes_to_one_worker_at_a_time_and_wakes_whoever_waits(
     check(move || hand_over::files_to_workers(durability, asks));
 }
 
+#[rstest]
+fn a_file_that_becomes_visible_while_a_worker_looks_wakes_him(
+    #[values(Durability::Durable, Durability::Buffered)] durability: Durability,
+    #[values(Asks::One, Asks::Any)] asks: Asks,
+) {
+    check(move || hand_over::the_only_file(durability, asks));
+}
+
 #[test]
 fn whoever_comes_first_writes_for_all_in_order() {
     check(writer::callers_write_for_each_other);
