@@ -80,7 +80,7 @@ impl Engine {
         let checksum = content.map_or(Checksum::from_bytes([7; 32]), |bytes| Checksum::of(bytes));
         let mut files = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            let Reserved::Room(room) = self.store.reserve(&self.tenant, &root, None).await? else {
+            let Reserved::Room(room) = self.store.reserve(&self.tenant, &root, None, None).await? else {
                 return Err("a write without a name was known".into());
             };
             let mut name = room.key().to_string(); // 36 bytes

@@ -11,6 +11,7 @@ mod race;
 mod scheduler;
 mod signal;
 mod store;
+mod sync;
 mod time;
 mod volumes;
 

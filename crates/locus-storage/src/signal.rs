@@ -1,6 +1,6 @@
 //! A wake-up for a thread that drives a step function.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 #[derive(Debug, Default)]
 struct State {

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeSet};
-use parking_lot::RwLock;
+
+use crate::sync::RwLock;
 
 /// A table of mounted volumes. Made once, before the store is opened, and shared.
 #[derive(Debug, Default)]

@@ -194,6 +194,13 @@ impl Journal {
 
     // ---- making and freeing files -----------------------------------------------------------------------------
 
+    /// The keeper: takes its steps whenever it is asked to, until [stopped](crate::signal::Signal::stop).
+    pub(crate) fn keep_until_stopped(&self) {
+        while self.keep_signal.wait() {
+            while self.keep_step() {}
+        }
+    }
+
     /// One step of the keeper: frees segments, and makes a file ready when there are too few. Says whether it did anything
     /// and should look again.
     pub(crate) fn keep_step(&self) -> bool {

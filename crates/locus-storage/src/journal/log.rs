@@ -3,17 +3,12 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use locus_core::{Entropy, Error, Lsn, Outcome, Result, StoreId};
 use locus_fs::{Disk, DiskFile};
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::{
@@ -24,7 +19,11 @@ use super::{
     segment::{SEGMENT_BYTES_MIN, Segment, SegmentFile, Shared, make_segment_file},
     waiters::{Reached, Waiters, wake},
 };
-use crate::{signal::Signal, time::StoreClock};
+use crate::{
+    signal::Signal,
+    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock},
+    time::StoreClock,
+};
 
 /// So many looks at whether a checkpoint is due are waited for by what must not be refused: two checkpoints free a
 /// segment, and one may have been under way.

@@ -2,16 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use locus_core::{Error, Lsn, Result, Site};
 use locus_fs::{Disk, DiskFile, sync_data, sync_dir};
 
 use super::format::{HEADER_BYTES, SegmentKey};
+use crate::sync::AtomicU64;
 
 /// Smallest segment.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 1 << 20;

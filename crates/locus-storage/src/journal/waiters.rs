@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use locus_core::Lsn;
-use tokio::sync::oneshot;
+
+use crate::sync::oneshot;
 
 /// What a waiter is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use super::{
     segment::SegmentFile,
     waiters::{Reached, wake},
 };
+use crate::sync::thread;
 
 /// A caller that holds the write role passes it to the committer after this many rounds,
 const ROUNDS_MAX: usize = 4;
@@ -60,7 +61,7 @@ impl Journal {
                 Role::Busy => {
                     // The holder sees what is pending before it gives the role up; wait for it here.
                     drop(self.writer.lock());
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 Role::Nothing | Role::TooMuch => return false,
             }
@@ -182,6 +183,13 @@ impl Journal {
     }
 
     // ---- sync -------------------------------------------------------------------------------------------------
+
+    /// The committer: takes its steps whenever it is asked to, until [stopped](crate::signal::Signal::stop).
+    pub(crate) fn commit_until_stopped(&self) {
+        while self.commit_signal.wait() {
+            while self.commit_step() {}
+        }
+    }
 
     /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did
     /// anything.

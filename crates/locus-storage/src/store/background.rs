@@ -1,12 +1,15 @@
 //! What runs beside the callers: threads and loops that merely drive step functions.
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use locus_core::Result;
 use tracing::{debug, warn};
 
 use super::embedded::EmbeddedStore;
-use crate::journal::Journal;
+use crate::{
+    journal::Journal,
+    sync::thread::{Builder, JoinHandle},
+};
 
 /// While nothing happens, store time is told to the disk so often (ENGINE 9): a restart makes up for no more than
 /// `downtime_max`, counted from the last stamp.
@@ -68,19 +71,11 @@ impl EmbeddedStore {
     pub fn spawn_threads(&self) -> std::io::Result<EngineThreads> {
         let mut threads = EngineThreads { journal: Arc::clone(&self.journal), threads: Vec::new() };
         let journal = Arc::clone(&self.journal);
-        let committer = move || {
-            while journal.commit_signal.wait() {
-                while journal.commit_step() {}
-            }
-        };
-        threads.threads.push(std::thread::Builder::new().name("locus-committer".into()).spawn(committer)?);
+        let committer = move || journal.commit_until_stopped();
+        threads.threads.push(Builder::new().name("locus-committer".into()).spawn(committer)?);
         let journal = Arc::clone(&self.journal);
-        let keeper = move || {
-            while journal.keep_signal.wait() {
-                while journal.keep_step() {}
-            }
-        };
-        threads.threads.push(std::thread::Builder::new().name("locus-keeper".into()).spawn(keeper)?);
+        let keeper = move || journal.keep_until_stopped();
+        threads.threads.push(Builder::new().name("locus-keeper".into()).spawn(keeper)?);
         Ok(threads)
     }
 

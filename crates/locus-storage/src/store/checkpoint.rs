@@ -5,10 +5,7 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use locus_core::{
@@ -16,7 +13,6 @@ use locus_core::{
     Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
 };
 use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
@@ -30,6 +26,7 @@ use super::{
 };
 use crate::{
     journal::{LogPlace, Relief},
+    sync::{AtomicU64, Mutex},
     time::Stamp,
 };
 

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use locus_core::{
@@ -14,8 +11,6 @@ use locus_core::{
     StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::Disk;
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::Notify;
 use tracing::error;
 
 use super::{
@@ -32,6 +27,7 @@ use super::{
 use crate::{
     EngineOptions,
     journal::{Appended, Attachment, Journal, Room},
+    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock},
     time::{Stamp, StoreClock},
 };
 

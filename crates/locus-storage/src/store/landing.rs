@@ -11,7 +11,6 @@ use bytes::Bytes;
 use locus_core::{
     Checksum, Error, FileKey, FileRecord, Landing, Lsn, Moving, Place, Result, Stored, TenantId,
 };
-use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use super::{
@@ -19,7 +18,10 @@ use super::{
     entry::{Entry, Rest},
     event::{Change, FRAME_BYTES, MOVED_BYTES, Record, Resting},
 };
-use crate::journal::{Attachment, BARRIER, LogPlace, Pin, Relief, Room, Use, plain_checksum};
+use crate::{
+    journal::{Attachment, BARRIER, LogPlace, Pin, Relief, Room, Use, plain_checksum},
+    sync::Mutex,
+};
 
 /// Contents up to this length are read on the spot when they are cached.
 const ON_THE_SPOT_MAX: u64 = 256 << 10;

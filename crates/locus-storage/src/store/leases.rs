@@ -9,7 +9,6 @@ use locus_core::{
     Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Owner, Result, Site, StoreTime, TenantId,
     Token, VolumeId,
 };
-use parking_lot::MutexGuard;
 
 use super::{
     decide,
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     journal::{Room, Use},
+    sync::MutexGuard,
     time::Stamp,
 };
 
@@ -449,10 +449,12 @@ impl EmbeddedStore {
                 state.wake_due(now, MOVE_MAX);
                 let suspect = self.suspect_may_go(cell.no, &state);
                 let overdue = state.next_deadline().is_some_and(|deadline| deadline <= now);
-                if suspect || overdue || state.front(&self.places, self.watermark()).is_some() {
+                // Read once: a file that becomes visible between two looks would be neither ready nor hidden.
+                let watermark = self.watermark();
+                if suspect || overdue || state.front(&self.places, watermark).is_some() {
                     return Ok(());
                 }
-                (state.next_due(), state.hidden(&self.places, self.watermark()))
+                (state.next_due(), state.hidden(&self.places, watermark))
             };
             self.wait_chance(notified, due, hidden).await?;
         }

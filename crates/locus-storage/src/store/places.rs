@@ -1,18 +1,15 @@
 //! The volumes as the store sees them (a number each, available or not, how many files rest there), and the totals over
 //! all tenants.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use locus_core::{Place, VolumeId};
-use parking_lot::{Mutex, RwLock};
 
 use super::{
     entry::{JOURNAL, Rest, VolumeNo},
     limits::{Ceiling, Over, Tally},
 };
+use crate::sync::{AtomicBool, AtomicU64, Mutex, RwLock};
 
 /// One volume.
 #[derive(Debug)]

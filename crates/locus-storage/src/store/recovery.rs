@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,8 +13,6 @@ use locus_core::{
     Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
 };
 use locus_fs::{Disk, create_dirs, off_thread, sync_dir};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::{
@@ -33,6 +31,7 @@ use super::{
 use crate::{
     EngineOptions,
     journal::{Journal, JournalConfig, LogPlace, SEGMENT_BYTES_MIN, scan},
+    sync::{AtomicBool, Mutex, Notify, RwLock},
     time::{Stamp, StoreClock},
 };
 

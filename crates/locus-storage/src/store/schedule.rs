@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use locus_core::{Lsn, StoreTime};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+
+use crate::sync::{Mutex, Notify};
 
 /// Number of a tenant in the table of cells.
 pub(crate) type TenantNo = u32;

@@ -16,7 +16,9 @@ fn sources() -> BTreeMap<PathBuf, String> {
     let mut ahead: Vec<PathBuf> = fs::read_dir(crates)
         .expect("because the sources lie here")
         .map(|entry| entry.expect("because the sources lie here").path())
-        .filter(|path| !path.ends_with("locus-testkit") && !path.ends_with("locus-torture"))
+        .filter(|path| {
+            !["locus-testkit", "locus-torture", "locus-interleave"].iter().any(|tool| path.ends_with(tool))
+        })
         .map(|path| path.join("src"))
         .collect();
     while let Some(dir) = ahead.pop() {
