@@ -1638,6 +1638,53 @@ fn b67_a_name_accepted_while_the_content_was_on_its_way_leaks_no_bytes() {
     bench.check(&live, &[], "after a restart");
 }
 
+#[test]
+fn b89_long_contents_are_copied_forward_no_more_than_a_quarter_mebibyte_at_once() {
+    let options = EngineOptions {
+        segment_size: 8 * MIB,
+        inline_content_max: MIB / 2,
+        landing_zone_max: Some(32 * MIB),
+        ..small()
+    };
+    let mut bench = open(world(89, options, 1).with_inline(MIB / 2));
+    // In each segment a file that is longer than all that moves at once, and some that are shorter.
+    let lengths = [300_000, 100_000, 100_000, 100_000, 20_000];
+    let (mut live, mut over, mut number) = (BTreeMap::new(), Vec::new(), 0);
+    loop {
+        number += 1;
+        let stays = number % 16 < lengths.len() as u64;
+        let content = content(number, if stays { lengths[number as usize % 16] } else { 500_000 });
+        let key = bench.write(content.clone());
+        bench.commit();
+        if !bench.rests_in_journal(key) {
+            bench.finish(&[key]);
+            over.push(key);
+            break;
+        }
+        if stays {
+            live.insert(key, content);
+        } else {
+            over.push(key);
+        }
+    }
+    let ended: Vec<_> = over[..over.len() - 1].to_vec();
+    bench.finish(&ended);
+    bench.reap();
+    let mut steps = Vec::new();
+    loop {
+        let before = bench.statistics();
+        if move_once(&mut bench, Way::Forward).unwrap() == 0 {
+            break;
+        }
+        let after = bench.statistics();
+        assert_eq!(after.bytes_in_journal, before.bytes_in_journal, "a copy makes the old place needless");
+        steps.push(after.copied_forward - before.copied_forward);
+        bench.commit();
+    }
+    assert!(steps.contains(&1) && steps.iter().all(|moved| *moved <= 3), "{steps:?}");
+    bench.check(&live, &over, "moved forward");
+}
+
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
 #[rstest]

@@ -645,6 +645,24 @@ fn b25_tokens_never_match_again_whatever_is_lost() {
     }
 }
 
+#[test]
+fn b26_a_delayed_file_on_an_absent_volume_hides_none_that_is_due_after_it() {
+    let mut records = Records::new(1, delay(5 * SECOND));
+    records.put(NewFile { content: NewContent::Stored { volume: volume(1), synced: true }, ..new_file() });
+    let absent = records.lease().unwrap().lease;
+    let later = records.write();
+    let lease = records.lease().unwrap().lease;
+    records.fail(&absent).unwrap();
+    records.world.advance(SECOND);
+    records.fail(&lease).unwrap();
+    records.store.volume_available(&volume(1), false);
+    assert!(records.lease_any().unwrap().is_none());
+    records.world.advance(4 * SECOND);
+    assert!(records.lease_any().unwrap().is_none(), "what is due is not there");
+    records.world.advance(SECOND);
+    assert_eq!(records.lease_any().unwrap().map(|leased| leased.lease.key), Some(later));
+}
+
 // ---- fairness -------------------------------------------------------------------------------------------------------
 
 #[test]
