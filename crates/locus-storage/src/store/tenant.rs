@@ -3,6 +3,8 @@
 
 mod audit;
 mod bridge;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
