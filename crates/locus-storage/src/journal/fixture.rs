@@ -32,7 +32,7 @@ pub(super) fn journal(zone_bytes_max: u64) -> (Arc<SimDisk>, Arc<Journal>) {
         segment_size_min: MIB,
         segment_size: MIB,
         zone_bytes_max,
-        pending_bytes_max: 64 * MIB,
+        pending_bytes_max: MIB,
         max_unsynced_bytes: 64 * MIB,
     };
     let clock = Arc::new(StoreClock::resume(ManualClock::new(), None, Duration::ZERO));

@@ -786,6 +786,24 @@ mod tests {
     }
 
     #[test]
+    fn a_log_goes_on_with_small_segments_where_the_disk_has_no_room_for_large_ones() {
+        let (disk, journal) = journal(64 * MIB);
+        let config = JournalConfig { segment_size: 8 * MIB, ..journal.config.clone() };
+        let clock = Arc::clone(&journal.clock);
+        let next_index = journal.files.lock().next_index;
+        drop(journal);
+        // What an earlier life left free: one that is large.
+        let large = make_segment_file(&*disk, &config.dir, next_index, 4 * MIB).unwrap();
+        let used = disk.space(&config.dir).unwrap();
+        disk.set_capacity(used.total - used.available + 2 * MIB + MIB / 2);
+        let resume =
+            Resume { free: vec![large], next_index: next_index + 1, first: Lsn(1), ..Resume::default() };
+        let journal = Journal::start(config, clock, resume).unwrap();
+        assert_eq!(journal.kept_bytes(), 4 * MIB);
+        assert_eq!(journal.disk_bytes(), 6 * MIB, "two small ones are ready");
+    }
+
+    #[test]
     fn landing_is_refused_at_once_where_waiting_for_room_is_vain() {
         type Ending = fn(&Journal);
         let endings: [Ending; 3] = [

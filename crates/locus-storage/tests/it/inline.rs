@@ -1639,6 +1639,36 @@ fn b67_a_name_accepted_while_the_content_was_on_its_way_leaks_no_bytes() {
 }
 
 #[test]
+fn b88_what_is_on_its_way_forward_is_read_before_that_is_written() {
+    let (mut bench, live, _) = pressed(Way::Forward);
+    let store = bench.engine.store.clone();
+    let before = bench.statistics();
+    let mut moving = Box::pin(async move { store.forward_step().await });
+    while bench.statistics().copied_forward == before.copied_forward {
+        assert!(poll_once(moving.as_mut()).is_pending());
+    }
+    assert_eq!(bench.statistics().written, before.written, "nobody has written it yet");
+    for (key, content) in &live {
+        assert!(bench.read(*key).unwrap() == *content, "{key}");
+    }
+}
+
+#[test]
+fn b89_no_more_is_taken_to_be_spilled_than_was_asked_for() {
+    let (mut bench, ..) = pressed(Way::Spill);
+    let mut take = |files: usize, bytes: u64| {
+        let store = bench.engine.store.clone();
+        bench.run(async move { store.spillable(files, bytes).await }).unwrap().len()
+    };
+    assert_eq!(take(3, u64::MAX), 3);
+    assert_eq!(take(0, u64::MAX), 0);
+    // At least one, and then so many that their bytes suffice.
+    assert_eq!(take(100, 0), 1);
+    assert_eq!(take(100, 2 * LIMIT), 2);
+    assert_eq!(take(100, 2 * LIMIT + 1), 3);
+}
+
+#[test]
 fn b89_long_contents_are_copied_forward_no_more_than_a_quarter_mebibyte_at_once() {
     let options = EngineOptions {
         segment_size: 8 * MIB,
