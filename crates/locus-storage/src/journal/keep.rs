@@ -390,8 +390,13 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::{
-        super::fixture::{MIB, journal, keep, land},
+        super::{
+            fixture::{MIB, journal, keep, land, poll},
+            room::Use,
+        },
         *,
     };
 
@@ -481,6 +486,21 @@ mod tests {
         disk.set_capacity(u64::MAX);
         keep(&journal);
         assert!(!journal.is_short());
+    }
+
+    #[test]
+    fn more_files_than_are_kept_ready_are_made_only_for_those_who_wait() {
+        let (_, journal) = journal(64 * MIB);
+        let ready = || journal.append.lock().layout.ready_files().len();
+        let room = journal.reserve_bytes(Use::Essential, 4 * MIB);
+        let Poll::Ready(Ok(_room)) = poll(room) else { panic!("there is room") };
+        keep(&journal);
+        assert_eq!(ready(), READY_FILES);
+        let mut waits = Box::pin(journal.reserve_bytes(Use::Accept, 4 * MIB));
+        assert!(poll(waits.as_mut()).is_pending());
+        keep(&journal);
+        assert!(ready() > READY_FILES);
+        assert!(matches!(poll(waits.as_mut()), Poll::Ready(Ok(_))));
     }
 
     #[test]
