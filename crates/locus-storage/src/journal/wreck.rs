@@ -238,6 +238,17 @@ mod tests {
     };
 
     #[test]
+    fn a_log_that_goes_on_behind_a_wreck_knows_its_last_number_and_all_that_it_could_hold() {
+        let (disk, journal) = journal(64 * MIB);
+        while journal.kept_numbers().len() < 4 {
+            land(&journal, 200 << 10);
+        }
+        let wreck = Wreck::read(&*disk, &journal.config.dir, &journal.config.store).unwrap();
+        assert_eq!((wreck.last_number(), wreck.bytes()), (4, journal.kept_bytes()));
+        assert_eq!(wreck.bytes(), 4 * MIB, "files that are ready hold nothing of it");
+    }
+
+    #[test]
     fn a_directory_belongs_to_the_store_that_most_of_its_segments_name() {
         let (disk, journal) = journal(64 * MIB);
         let dir = journal.config.dir.clone();
