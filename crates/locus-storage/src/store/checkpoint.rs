@@ -28,10 +28,7 @@ use super::{
     places::Places,
     tenant::{Remembered, TenantState},
 };
-use crate::{
-    journal::{LogPlace, Relief},
-    time::Stamp,
-};
+use crate::{journal::LogPlace, time::Stamp};
 
 /// Most entries that are taken under a tenant's lock at once.
 const SLICE: u32 = 4_096;
@@ -321,8 +318,7 @@ impl EmbeddedStore {
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
         let waiting = self.journal.waiting_for_checkpoint();
-        let relief =
-            waiting > 0 && (self.journal.is_short() || self.journal.relief() == Some(Relief::Checkpoint));
+        let relief = waiting > 0 && self.journal.is_short();
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
