@@ -142,3 +142,24 @@ impl LeaseOptions {
         check_size("worker name", self.name.as_ref().map_or(0, |name| name.len()), WORKER_NAME_BYTES_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_for_some_time_and_under_a_name_of_at_most_128_bytes() {
+        let moment = Duration::from_nanos(1);
+        for good in [
+            LeaseOptions::new(),
+            LeaseOptions::new().ttl(moment),
+            LeaseOptions::new().name("w".repeat(WORKER_NAME_BYTES_MAX)),
+        ] {
+            assert!(good.check().is_ok(), "{good:?}");
+        }
+        let zero = LeaseOptions::new().ttl(Duration::ZERO);
+        assert!(matches!(zero.check(), Err(Error::InvalidArgument { name: "ttl", .. })));
+        let long = LeaseOptions::new().name("w".repeat(WORKER_NAME_BYTES_MAX + 1));
+        assert!(matches!(long.check(), Err(Error::TooLarge { size: 129, limit: 128, .. })));
+    }
+}

@@ -315,8 +315,7 @@ impl Journal {
         for segment in freed {
             bytes += segment.file.size;
             let next_size = self.files.lock().next_size;
-            let too_small = segment.file.size.saturating_mul(4) < next_size
-                || segment.file.size < self.config.segment_size_min;
+            let too_small = segment.file.size.saturating_mul(4) < next_size;
             let mut append = self.append.lock();
             let ready = append.layout.ready_files().len();
             let kept = ready < KEPT_FILES || ready as u64 * next_size < self.config.zone_bytes_max / 4;
@@ -393,5 +392,132 @@ impl Journal {
     /// Bytes of attachments that live in each segment.
     pub(crate) fn live_by_segment(&self) -> BTreeMap<u64, u64> {
         self.segments.read().iter().map(|(number, shared)| (*number, shared.live())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::{
+        super::{
+            fixture::{MIB, journal, keep, land, poll},
+            room::Use,
+        },
+        *,
+    };
+
+    /// Five of these fill a segment.
+    const PART: usize = 200 << 10;
+
+    /// What lives in each of so many closed segments.
+    fn fill(journal: &Arc<Journal>, segments: u64) -> BTreeMap<u64, Vec<(LogPlace, Lsn)>> {
+        let mut living: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        while (journal.kept_numbers().len() as u64) <= segments {
+            let landed = land(journal, PART);
+            living.entry(landed.place.segment()).or_default().push((landed.place, landed.lsn));
+        }
+        living
+    }
+
+    fn kill(journal: &Journal, living: &[(LogPlace, Lsn)]) {
+        for (place, lsn) in living {
+            journal.release(*place, PART as u64, *lsn);
+        }
+        keep(journal);
+    }
+
+    #[test]
+    fn b89_contents_are_moved_one_segment_before_the_zone_is_full_and_spilled_only_then() {
+        let (_, journal) = journal(6 * MIB + MIB / 2);
+        let mut living = fill(&journal, 4);
+        assert_eq!(journal.relief(), None);
+        // Mostly dead, and yet nobody needs the room.
+        kill(&journal, &living[&2][..3]);
+        assert_eq!(journal.relief(), None);
+        living.extend(fill(&journal, 5));
+        assert_eq!(journal.relief(), Some(Relief::Forward(2)));
+        kill(&journal, &living[&2][3..]);
+        assert_eq!(journal.relief(), None);
+        fill(&journal, 6);
+        assert_eq!(journal.relief(), None, "all are mostly alive, and there is room");
+        fill(&journal, 7);
+        assert!(matches!(journal.relief(), Some(Relief::Spill(_))));
+    }
+
+    #[test]
+    fn b89_a_zone_that_is_filled_to_its_last_byte_is_not_spilled() {
+        let (_, journal) = journal(5 * MIB);
+        fill(&journal, 4);
+        assert!(!journal.zone_is_full());
+        assert_eq!(journal.relief(), None);
+        fill(&journal, 5);
+        assert!(journal.zone_is_full());
+        assert_eq!(journal.relief(), Some(Relief::Spill(1)));
+    }
+
+    #[test]
+    fn freed_files_are_kept_for_reuse_up_to_eight_or_a_quarter_of_the_zone() {
+        for (zone, kept) in [(4 * MIB, KEPT_FILES), (60 * MIB, 15)] {
+            let (_, journal) = journal(zone);
+            let living = fill(&journal, 20);
+            living.values().for_each(|living| kill(&journal, living));
+            assert_eq!(journal.kept_numbers().len(), 21, "no checkpoint is behind them");
+            assert_eq!(journal.retire(Lsn::MAX), 20 * MIB);
+            assert_eq!(journal.append.lock().layout.ready_files().len(), kept);
+            assert_eq!(journal.disk_bytes(), (kept as u64 + 1) * MIB);
+        }
+    }
+
+    #[test]
+    fn what_only_waits_for_a_checkpoint_is_counted_until_there_is_one() {
+        let (_, journal) = journal(64 * MIB);
+        let living = fill(&journal, 3);
+        assert_eq!(journal.waiting_for_checkpoint(), 0);
+        kill(&journal, &living[&1]);
+        kill(&journal, &living[&2][1..]);
+        assert_eq!(journal.waiting_for_checkpoint(), MIB);
+        assert_eq!(journal.retire(Lsn::MAX), MIB);
+        assert_eq!(journal.waiting_for_checkpoint(), 0);
+    }
+
+    #[test]
+    fn files_are_short_only_while_the_disk_has_no_room_for_one_that_is_wanted() {
+        let (disk, journal) = journal(64 * MIB);
+        assert!(!journal.is_short());
+        disk.set_capacity(journal.disk_bytes());
+        while !journal.is_short() {
+            land(&journal, PART);
+        }
+        assert!(journal.append.lock().layout.ready_files().len() < READY_FILES);
+        disk.set_capacity(u64::MAX);
+        keep(&journal);
+        assert!(!journal.is_short());
+    }
+
+    #[test]
+    fn more_files_than_are_kept_ready_are_made_only_for_those_who_wait() {
+        let (_, journal) = journal(64 * MIB);
+        let ready = || journal.append.lock().layout.ready_files().len();
+        let room = journal.reserve_bytes(Use::Essential, 4 * MIB);
+        let Poll::Ready(Ok(_room)) = poll(room) else { panic!("there is room") };
+        keep(&journal);
+        assert_eq!(ready(), READY_FILES);
+        let mut waits = Box::pin(journal.reserve_bytes(Use::Accept, 4 * MIB));
+        assert!(poll(waits.as_mut()).is_pending());
+        keep(&journal);
+        assert!(ready() > READY_FILES);
+        assert!(matches!(poll(waits.as_mut()), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn a_place_is_held_only_inside_a_segment_that_is_there() {
+        let (_, journal) = journal(64 * MIB);
+        let place = land(&journal, PART).place;
+        assert!(journal.holds(place, PART as u64));
+        assert!(journal.holds(place, MIB - place.offset()));
+        assert!(!journal.holds(place, MIB - place.offset() + 1));
+        assert!(journal.holds(LogPlace::new(1, HEADER_BYTES), 1) && !journal.holds(LogPlace::new(1, 0), 1));
+        assert!(!journal.holds(LogPlace::new(2, place.offset()), 1));
     }
 }

@@ -191,3 +191,120 @@ impl Layout {
         Some(Some(file))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use locus_fs::Disk;
+    use locus_testkit::SimDisk;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::journal::format::ALIGN;
+
+    const SIZE: u64 = 4 << 20;
+
+    fn layout(ready: usize) -> Layout {
+        let disk = SimDisk::new(1);
+        let file = |n| {
+            let path = Path::new("/").join(format!("{n}"));
+            SegmentFile { file: Arc::clone(&disk).create_new(&path).unwrap(), path, size: SIZE }
+        };
+        Layout::new(7, SIZE, (0..ready).map(file).collect())
+    }
+
+    fn record(lsn: u64, body: usize, attachment: usize) -> Pending {
+        let parts = if attachment == 0 { Vec::new() } else { vec![Bytes::from(vec![0; attachment])] };
+        Pending {
+            lsn: Lsn(lsn),
+            body: vec![0; body],
+            attachment: Attachment { parts, checksum: 0 },
+            flags: 0,
+        }
+    }
+
+    #[test]
+    fn records_that_wait_for_the_same_write_share_a_batch() {
+        let mut layout = layout(0);
+        let first = layout.push(record(1, 100, 0)).unwrap();
+        let second = layout.push(record(2, 10, 5)).unwrap();
+        let behind = first.attachment_at + (RECORD_HEAD_BYTES + 10) as u64;
+        assert_eq!(second, Laid { number: 7, attachment_at: behind, begins: false });
+        assert_eq!(layout.take_pending().len(), 1);
+        // What was taken is on its way: the next one begins a batch of its own.
+        layout.push(record(3, 10, 0)).unwrap();
+        assert_eq!(layout.take_pending()[0].position, HEADER_BYTES + ALIGN);
+    }
+
+    #[test]
+    fn a_batch_holds_a_mebibyte_of_records_and_more_only_for_one_that_is_longer() {
+        let mut layout = layout(0);
+        let half = BATCH_BYTES_MAX as usize / 2 - RECORD_HEAD_BYTES;
+        for lsn in 1..=2 {
+            layout.push(record(lsn, 0, half)).unwrap();
+        }
+        layout.push(record(3, 0, 0)).unwrap();
+        layout.push(record(4, 0, BATCH_BYTES_MAX as usize + 1)).unwrap();
+        let batches = layout.take_pending();
+        let lsns: Vec<Vec<u64>> =
+            batches.iter().map(|batch| batch.records.iter().map(|record| record.lsn.0).collect()).collect();
+        assert_eq!(lsns, [vec![1, 2], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn nothing_is_free_for_those_who_must_leave_more_files_than_are_ready() {
+        let layout = layout(2);
+        let file = SIZE - HEADER_BYTES;
+        assert_eq!([0, 1, 2, 3].map(|keep| layout.free_but(keep)), [3 * file, 2 * file, file, 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn batches_lie_one_behind_the_other_inside_their_segments_and_the_rest_is_free(
+            steps in prop::collection::vec((0..3_000_usize, 0..900_000_usize, 0..6_u8), 1..50),
+        ) {
+            let mut layout = layout(6);
+            let (mut number, mut end) = (7, HEADER_BYTES);
+            for (lsn, (body, attachment, then)) in (1..).zip(steps) {
+                let wanted = batch_bytes((RECORD_HEAD_BYTES + body + attachment) as u64);
+                let before = (layout.free_but(0), layout.pending_bytes(), layout.ready_files().len());
+                let Some(laid) = layout.push(record(lsn, body, attachment)) else {
+                    prop_assert_eq!(before.2, 0, "refused although a file is ready");
+                    prop_assert!(wanted > SIZE - layout.end);
+                    prop_assert_eq!((layout.free_but(0), layout.pending_bytes()), (before.0, before.1));
+                    continue;
+                };
+                // With a batch of its own and the padding of a segment's end: no more than room was reserved for.
+                prop_assert!(before.0 - layout.free_but(0) <= 2 * wanted);
+                prop_assert_eq!(layout.pending_bytes(), before.1 + (RECORD_HEAD_BYTES + body + attachment) as u64);
+                prop_assert_eq!(laid.number, layout.number);
+                prop_assert_eq!(laid.begins, layout.newest_file().is_some() && layout.pending.last().is_some_and(
+                    |batch| batch.records.len() == 1,
+                ));
+                let batch = layout.pending.last().unwrap();
+                let records: u64 = batch.records.iter().map(Pending::len).sum();
+                prop_assert_eq!(batch.len(), batch_bytes(records));
+                prop_assert_eq!(
+                    laid.attachment_at + attachment as u64,
+                    batch.position + BATCH_HEAD_BYTES as u64 + records
+                );
+                if then == 0 && layout.has_pending() {
+                    for batch in layout.take_pending() {
+                        if batch.begins.is_some() {
+                            (number, end) = (number + 1, HEADER_BYTES);
+                        }
+                        prop_assert_eq!(batch.position, end);
+                        end += batch.len();
+                        prop_assert!(end <= SIZE);
+                    }
+                    prop_assert_eq!((layout.number, layout.end, layout.pending_bytes()), (number, end, 0));
+                }
+                let ready = layout.ready_files().len() as u64 * (SIZE - HEADER_BYTES);
+                prop_assert_eq!(layout.free_but(0), SIZE - layout.end + ready);
+            }
+        }
+    }
+}

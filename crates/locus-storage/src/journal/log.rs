@@ -381,7 +381,7 @@ impl Journal {
     /// # Errors
     /// As [`reserve`](Self::reserve).
     pub(crate) async fn reserve_bytes(self: &Arc<Self>, what: Use, bytes: u64) -> Result<Room> {
-        let mut seen = match self.try_reserve(what, bytes, false)? {
+        let mut seen = match self.try_reserve(what, bytes)? {
             Ok(room) => return Ok(room),
             Err(refused) => refused.refusals,
         };
@@ -392,7 +392,7 @@ impl Journal {
             let changed = self.room_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.try_reserve(what, bytes, true)? {
+            match self.try_reserve(what, bytes)? {
                 Ok(room) => return Ok(room),
                 // Who only waits for a write or a sync has room when that is done.
                 Err(refused) if refused.is_full && refused.refusals != seen => {
@@ -465,21 +465,13 @@ impl Journal {
     }
 
     /// The room, or why there is none now.
-    fn try_reserve(
-        self: &Arc<Self>,
-        what: Use,
-        bytes: u64,
-        waiting: bool,
-    ) -> Result<std::result::Result<Room, Refused>> {
+    fn try_reserve(self: &Arc<Self>, what: Use, bytes: u64) -> Result<std::result::Result<Room, Refused>> {
         let mut append = self.append.lock();
         if self.is_poisoned() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
         }
-        let crowded = self.is_crowded(&append);
-        // Those who wait already go first, unless they wait for more than this needs.
-        let queue = !waiting && append.room_waiters > 0 && what != Use::Essential;
         let is_full = append.reserved + bytes > append.layout.free_but(what.keeps());
-        if crowded || queue || is_full {
+        if is_full || self.is_crowded(&append) {
             return Ok(Err(Refused { is_full, refusals: append.refusals }));
         }
         append.reserved += bytes;
@@ -717,4 +709,114 @@ pub(super) fn begin_segment(
         SegmentHeader { store: config.store, number, salt, predecessor, predecessor_end, first, durable };
     file.file.write_at(&header.encode_area(), 0).map_err(Error::io("write", &file.path))?;
     Ok(Segment { file, number, key: header.key(), first, last: Lsn(first.0 - 1), is_last_known: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::{
+        super::{
+            fixture::{MIB, attachment, journal, poll},
+            format::{FLAG_HELD, batch_bytes},
+        },
+        *,
+    };
+
+    #[test]
+    fn what_a_record_did_not_need_of_its_room_is_free_at_once() {
+        let (_, journal) = journal(8 * MIB);
+        let before = journal.free_bytes(Use::Essential);
+        for (body, riding) in [(10, 0), (10, 5_000), (3_000, 5_000)] {
+            let free = journal.free_bytes(Use::Essential);
+            let mut room = journal.reserve_with(body, riding).unwrap();
+            assert_eq!(journal.free_bytes(Use::Essential), free - Room::cost(body) - Room::share(riding));
+            journal.append_with(&mut room, vec![0; body], attachment(riding as usize), 0).unwrap();
+            // The room is still there: what the record left of it was given back by the append.
+            journal.flush_here().unwrap();
+            let taken = batch_bytes((RECORD_HEAD_BYTES + body) as u64 + riding);
+            assert_eq!(journal.free_bytes(Use::Essential), free - taken);
+        }
+        assert!(journal.free_bytes(Use::Essential) < before);
+    }
+
+    #[test]
+    fn the_last_byte_of_the_log_can_be_reserved_and_not_one_more() {
+        let (_, journal) = journal(8 * MIB);
+        for what in [Use::Accept, Use::Move, Use::Essential] {
+            let free = journal.free_bytes(what);
+            let Poll::Ready(Ok(all)) = poll(journal.reserve_bytes(what, free)) else { panic!("{what:?}") };
+            assert!(poll(journal.reserve_bytes(what, 1)).is_pending(), "{what:?}");
+            assert!(journal.reserve_at_once(what, 1).is_none(), "{what:?}");
+            drop(all);
+            assert!(journal.reserve_at_once(what, free).is_some(), "{what:?}");
+        }
+    }
+
+    #[test]
+    fn who_confirms_a_write_brings_it_into_the_kernel_without_a_committer() {
+        let (_, journal) = journal(8 * MIB);
+        let mut room = journal.reserve_now(0).unwrap();
+        let lsn = journal.append(&mut room, Vec::new(), 0).unwrap().lsn;
+        assert!(journal.written() < lsn);
+        assert!(matches!(poll(journal.confirm_written(lsn)), Poll::Ready(Ok(()))));
+        assert_eq!((journal.written(), journal.durable()), (lsn, Lsn(lsn.0 - 1)));
+    }
+
+    #[test]
+    fn b66_the_durable_lsn_goes_as_far_as_nothing_is_held() {
+        let (_, journal) = journal(8 * MIB);
+        for (lsn, flags) in (1..).zip([FLAG_HELD, 0, FLAG_HELD, 0]) {
+            let mut room = journal.reserve_now(0).unwrap();
+            assert_eq!(journal.append(&mut room, Vec::new(), flags).unwrap().lsn, Lsn(lsn));
+        }
+        let durable = || {
+            journal.flush_here().unwrap();
+            (journal.durable(), journal.is_held())
+        };
+        assert_eq!(durable(), (Lsn(0), true));
+        // Whoever lifts a hold knows about all that is held up to there, and about nothing behind it.
+        journal.lift_hold(Lsn(1));
+        assert_eq!(durable(), (Lsn(1), true));
+        journal.lift_hold(Lsn(2));
+        assert_eq!(durable(), (Lsn(2), true));
+        journal.lift_hold(Lsn(3));
+        assert_eq!(durable(), (Lsn(4), false));
+    }
+
+    #[test]
+    fn a_log_goes_on_with_small_segments_where_the_disk_has_no_room_for_large_ones() {
+        let (disk, journal) = journal(64 * MIB);
+        let config = JournalConfig { segment_size: 8 * MIB, ..journal.config.clone() };
+        let clock = Arc::clone(&journal.clock);
+        let next_index = journal.files.lock().next_index;
+        drop(journal);
+        // What an earlier life left free: one that is large.
+        let large = make_segment_file(&*disk, &config.dir, next_index, 4 * MIB).unwrap();
+        let used = disk.space(&config.dir).unwrap();
+        disk.set_capacity(used.total - used.available + 2 * MIB + MIB / 2);
+        let resume =
+            Resume { free: vec![large], next_index: next_index + 1, first: Lsn(1), ..Resume::default() };
+        let journal = Journal::start(config, clock, resume).unwrap();
+        assert_eq!(journal.kept_bytes(), 4 * MIB);
+        assert_eq!(journal.disk_bytes(), 6 * MIB, "two small ones are ready");
+    }
+
+    #[test]
+    fn landing_is_refused_at_once_where_waiting_for_room_is_vain() {
+        type Ending = fn(&Journal);
+        let endings: [Ending; 3] = [
+            |journal| journal.close(),
+            |journal| journal.poison("test", &Error::ShuttingDown),
+            |journal| journal.append.lock().refused = true,
+        ];
+        for (which, ending) in endings.into_iter().enumerate() {
+            let (_, journal) = journal(64 * MIB);
+            let all = journal.reserve_at_once(Use::Accept, journal.free_bytes(Use::Accept)).unwrap();
+            assert!(poll(journal.reserve_landing(100)).is_pending(), "{which}");
+            ending(&journal);
+            assert!(matches!(poll(journal.reserve_landing(100)), Poll::Ready(None)), "{which}");
+            drop(all);
+        }
+    }
 }

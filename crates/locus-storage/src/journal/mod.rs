@@ -4,6 +4,8 @@
 //! it, segment by segment as [`walk`] goes through one. [`layout`] decides where a record comes to lie, [`log`] appends it and makes room for it, [`write`] writes and
 //! syncs, [`keep`] knows what lives in which segment and which is free.
 
+#[cfg(test)]
+mod fixture;
 pub(crate) mod format;
 mod keep;
 mod layout;

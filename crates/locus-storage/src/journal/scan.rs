@@ -352,9 +352,7 @@ impl Directory {
             first = Some(self.header(*at));
         }
         let oldest = first.map_or(needed, |header| header.first.max(needed));
-        while let Some(header) =
-            first.filter(|header| header.first > needed && header.predecessor_end >= needed)
-        {
+        while let Some(header) = first.filter(|header| header.predecessor_end >= needed) {
             let before = by_number.get(&header.predecessor);
             before.map(|at| lasts.insert(*at, header.predecessor_end));
             first = before.map(|at| self.header(*at));

@@ -226,3 +226,51 @@ pub(crate) fn store_of(disk: &dyn Disk, dir: &Path) -> Result<Option<StoreId>> {
     }
     Ok(seen.into_iter().max_by_key(|(_, count)| *count).map(|(store, _)| store))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            fixture::{MIB, journal, land},
+            segment::make_segment_file,
+        },
+        *,
+    };
+
+    #[test]
+    fn a_log_that_goes_on_behind_a_wreck_knows_its_last_number_and_all_that_it_could_hold() {
+        let (disk, journal) = journal(64 * MIB);
+        while journal.kept_numbers().len() < 4 {
+            land(&journal, 200 << 10);
+        }
+        let wreck = Wreck::read(&*disk, &journal.config.dir, &journal.config.store).unwrap();
+        assert_eq!((wreck.last_number(), wreck.bytes()), (4, journal.kept_bytes()));
+        assert_eq!(wreck.bytes(), 4 * MIB, "files that are ready hold nothing of it");
+    }
+
+    #[test]
+    fn a_directory_belongs_to_the_store_that_most_of_its_segments_name() {
+        let (disk, journal) = journal(64 * MIB);
+        let dir = journal.config.dir.clone();
+        let ours = journal.config.store;
+        while journal.kept_numbers().len() < 4 {
+            land(&journal, 200 << 10);
+        }
+        assert_eq!(store_of(&*disk, &dir).unwrap(), Some(ours));
+        // Somebody copied segments of another store here.
+        for index in 100..103 {
+            let header = SegmentHeader {
+                store: StoreId::from_bytes([9; 16]),
+                number: index,
+                salt: [9; 16],
+                predecessor: 0,
+                predecessor_end: Lsn(0),
+                first: Lsn(1),
+                durable: Lsn(0),
+            };
+            let file = make_segment_file(&*disk, &dir, index, MIB).unwrap().file;
+            file.write_at(&header.encode_area(), 0).unwrap();
+        }
+        assert_eq!(store_of(&*disk, &dir).unwrap(), Some(ours));
+    }
+}

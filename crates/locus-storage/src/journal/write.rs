@@ -297,3 +297,82 @@ impl Journal {
         self.write_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::AtomicUsize,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    use super::{
+        super::{
+            fixture::{MIB, attachment, journal, poll},
+            room::Use,
+        },
+        *,
+    };
+
+    fn append(journal: &Arc<Journal>, bytes: u64) -> Lsn {
+        let mut room = journal.reserve_with(0, bytes).unwrap();
+        journal.append_with(&mut room, Vec::new(), attachment(bytes as usize), 0).unwrap().lsn
+    }
+
+    #[test]
+    fn a_caller_writes_up_to_256_kib_for_all_and_leaves_more_to_the_committer() {
+        let (_, journal) = journal(64 * MIB);
+        let small = append(&journal, 200 << 10);
+        assert!(matches!(poll(journal.confirm_written(small)), Poll::Ready(Ok(()))));
+        append(&journal, 200 << 10);
+        let much = append(&journal, 200 << 10);
+        assert!(poll(journal.confirm_written(much)).is_pending());
+        assert!(journal.commit_step());
+        assert!(matches!(poll(journal.confirm_written(much)), Poll::Ready(Ok(()))));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_because_too_much_is_pending_is_woken_when_that_is_written() {
+        let (_, journal) = journal(256 * MIB);
+        while !journal.is_crowded(&journal.append.lock()) {
+            if let Some(mut room) = journal.reserve_with(0, MIB / 2) {
+                journal.append_with(&mut room, Vec::new(), attachment(MIB as usize / 2), 0).unwrap();
+            }
+            journal.keep_step();
+        }
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut waits = pin!(journal.reserve_bytes(Use::Essential, 512));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let before = woken.0.load(Ordering::Relaxed);
+        assert!(journal.commit_step());
+        assert!(woken.0.load(Ordering::Relaxed) > before);
+        assert!(matches!(waits.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn b66_what_is_unsynced_is_counted_from_its_first_write_to_its_sync() {
+        let (_, journal) = journal(64 * MIB);
+        assert_eq!(journal.unsynced(), (None, 0));
+        append(&journal, 1_000);
+        assert_eq!(journal.unsynced(), (None, 0), "what is pending is not in the kernel");
+        journal.write_inline();
+        let since = journal.clock.clock().monotonic();
+        assert_eq!(journal.unsynced(), (Some(since), 1_536));
+        assert!(!journal.note_due());
+        journal.flush_here().unwrap();
+        assert_eq!(journal.unsynced(), (None, 0));
+        assert!(journal.note_due(), "the disk does not know that it is durable");
+        journal.note_durable(journal.reserve_now(0).unwrap());
+        assert!(!journal.note_due());
+    }
+}

@@ -8,13 +8,13 @@ use std::{
 use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, Site, TenantId, Timestamp, VolumeId,
+    Result, Site, TenantId, VolumeId,
 };
 
 use super::{
     embedded::EmbeddedStore,
     entry::ACCEPT_MAX,
-    event::{Accepted, CHANGE_BYTES, Change, FRAME_BYTES, Record, Resting},
+    event::{Accepted, Change, FRAME_BYTES, Record, Resting, keys_bound},
     landing::{attachment_of, short},
 };
 use crate::journal::{Attachment, HELD, Room, Use};
@@ -255,11 +255,7 @@ impl EmbeddedStore {
 
     /// The exact size of the body but for its stamp, whose share is in the frame.
     fn body_bound(&self, tenant: &TenantId, changes: &[Change]) -> usize {
-        let record = Record::files(
-            crate::time::Stamp { wall: Timestamp::from_micros(0), ..Default::default() },
-            tenant,
-            changes.to_vec(),
-        );
+        let record = Record::files(crate::time::Stamp::default(), tenant, changes.to_vec());
         record.encode().len() + FRAME_BYTES
     }
 
@@ -277,7 +273,7 @@ impl EmbeddedStore {
     pub(super) async fn forget_key(&self, tenant: &TenantId, value: &str) -> Result<bool> {
         let Some(cell) = self.cell(tenant) else { return Ok(false) };
         let hash = self.idempotency_hash(tenant, value);
-        let mut room = self.journal.reserve(Use::Accept, &[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Accept, &[keys_bound(1)]).await?;
         let (lsn, known) = {
             let mut state = cell.state.lock();
             match state.remembered(hash) {

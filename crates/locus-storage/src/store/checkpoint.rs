@@ -25,7 +25,7 @@ use super::{
     tenant::{Remembered, TenantState},
 };
 use crate::{
-    journal::{LogPlace, Relief},
+    journal::LogPlace,
     sync::{AtomicU64, Mutex},
     time::Stamp,
 };
@@ -318,8 +318,7 @@ impl EmbeddedStore {
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
         let waiting = self.journal.waiting_for_checkpoint();
-        let relief =
-            waiting > 0 && (self.journal.is_short() || self.journal.relief() == Some(Relief::Checkpoint));
+        let relief = waiting > 0 && self.journal.is_short();
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
@@ -837,6 +836,91 @@ pub(crate) fn read_file(
             }
             (Frame::Remembered { .. } | Frame::Limits { .. }, Some(_)) => visit(frame),
             _ => return Err(corrupt(offset, "its parts are out of order")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(bytes: Option<usize>) -> Option<Box<str>> {
+        Some("x".repeat(bytes?).into())
+    }
+
+    /// As long as it comes, but for its texts.
+    fn entry(places: &Places, cold: Option<Cold>, delivery: Option<[Option<Box<str>>; 2]>) -> Entry {
+        let (time, wall) = (StoreTime::from_micros(u64::MAX), Timestamp::from_micros(i64::MIN));
+        let token = Token { epoch: Epoch { count: u64::MAX, random: u64::MAX }, lsn: Lsn::MAX };
+        Entry {
+            key: FileKey::from_bytes([0xff; 16]),
+            order: Order::from_raw(u64::MAX),
+            last: Lsn::MAX,
+            size: u64::MAX,
+            checksum: Checksum::of(b""),
+            created_at: wall,
+            modified_at: wall,
+            available_at: time,
+            directory: 0,
+            retry_count: u32::MAX,
+            attempts: u32::MAX,
+            rest: Rest::Volume(places.number(&VolumeId::parse(&"v".repeat(63)).unwrap())),
+            status: FileStatus::Deleted,
+            interrupted: u8::MAX,
+            cold: cold.map(Box::new),
+            delivery: delivery.map(|[by, error]| {
+                Box::new(Delivery {
+                    token: Some(token),
+                    ended: Ended::ByTime,
+                    owner: Owner::Outside,
+                    deadline: time,
+                    ttl_micros: u64::MAX,
+                    by,
+                    started_at: wall,
+                    heartbeat_at: wall,
+                    failed_at: Some(wall),
+                    error,
+                })
+            }),
+        }
+    }
+
+    proptest! {
+        /// The file of the next checkpoint is made for it; what is too long is refused while there is room.
+        #[test]
+        fn an_entry_takes_no_more_of_a_checkpoint_than_is_foreseen_and_not_much_less(
+            name in prop::option::of(0..1_024_usize),
+            properties in prop::collection::vec((1..200_usize, 0..200_usize), 0..4),
+            idempotent in any::<bool>(),
+            delivery in prop::option::of((prop::option::of(0..128_usize), prop::option::of(0..1_024_usize))),
+        ) {
+            let places = Places::default();
+            let properties: Properties = (0..)
+                .zip(properties)
+                .map(|(n, (name, value))| (format!("{n:>name$}"), "x".repeat(value)))
+                .collect();
+            let cold = (name.is_some() || !properties.is_empty() || idempotent).then(|| Cold {
+                original_name: text(name),
+                properties,
+                owner: Some(StoragePath::from(&TenantId::parse(&"t".repeat(63)).unwrap())),
+                idempotency: idempotent.then_some(u128::MAX),
+            });
+            let entry = entry(&places, cold, delivery.map(|(by, error)| [text(by), text(error)]));
+            let saved = SavedEntry::of(&entry, LogicalDir::root(), &places);
+            let taken = postcard::to_stdvec(&saved).unwrap().len() as u64;
+            let foreseen = entry.saved_bytes() + LogicalDir::root().as_str().len() as u64;
+            prop_assert!((taken..taken + 256).contains(&foreseen), "{foreseen} foreseen, {taken} taken");
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_next_checkpoint_has_half_as_much_to_spare() {
+        for (needed, bytes) in
+            [(0, 0), (1, 1), (SPARE_BYTES_MIN / 3 * 2, 1), (SPARE_BYTES_MIN, 2), (SPARE_BYTES_MIN * 4, 6)]
+        {
+            assert_eq!(spare_bytes(needed), bytes * SPARE_BYTES_MIN, "{needed}");
         }
     }
 }

@@ -153,26 +153,70 @@ pub(crate) const CHANGE_BYTES: usize = 64;
 /// Most bytes that a move takes, the name of a volume included.
 pub(crate) const MOVED_BYTES: usize = 160;
 
+/// Most bytes of a body with a change to so many files of a tenant, or with a release of each of them.
+#[expect(clippy::arithmetic_side_effects, reason = "batches are bounded")]
+pub(crate) const fn keys_bound(keys: usize) -> usize {
+    FRAME_BYTES + CHANGE_BYTES + keys * KEY_BYTES
+}
+
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn a_record_survives_its_encoding_within_its_bound() {
-        let key = FileKey::from_bytes([0xff; 16]);
+    /// As long as they come.
+    fn body(changes: Vec<Change>) -> Vec<u8> {
         let tenant = TenantId::parse(&"a".repeat(63)).unwrap();
         let stamp = Stamp { wall: Timestamp::from_micros(i64::MIN), time: StoreTime::from_micros(u64::MAX) };
-        let changes = vec![Change::Leased {
-            keys: vec![key; 4_096],
+        let record = Record::files(stamp, &tenant, changes);
+        let bytes = record.encode();
+        assert_eq!(Record::decode(&bytes, Lsn(1)).unwrap(), record);
+        bytes
+    }
+
+    /// Room is reserved by the bound: too little of it is never there, and too much of it refuses what would fit.
+    #[track_caller]
+    fn bounds(bound: usize, body: &[u8]) {
+        assert!(
+            (body.len()..=body.len() + body.len() * 3 / 4 + 512).contains(&bound),
+            "{bound} for {}",
+            body.len()
+        );
+    }
+
+    #[rstest]
+    fn a_record_survives_its_encoding_within_its_bound(#[values(1, 64, 4_096)] files: usize) {
+        let keys = vec![FileKey::from_bytes([0xff; 16]); files];
+        let leased = body(vec![Change::Leased {
+            keys: keys.clone(),
             deadline: StoreTime::from_micros(u64::MAX),
             ttl_micros: u64::MAX,
             owner: Owner::Outside,
             by: Some("w".repeat(128)),
-        }];
-        let record = Record::files(stamp, &tenant, changes);
-        let bytes = record.encode();
-        assert!(bytes.len() <= FRAME_BYTES + CHANGE_BYTES + 128 + 4_096 * KEY_BYTES, "{}", bytes.len());
-        assert_eq!(Record::decode(&bytes, Lsn(1)).unwrap(), record);
+        }]);
+        bounds(keys_bound(files) + 128, &leased);
+        for (keys, given_up) in [(keys.clone(), vec![]), (vec![], keys.clone())] {
+            bounds(keys_bound(files), &body(vec![Change::TimedOut { keys, given_up }]));
+        }
+        bounds(keys_bound(files), &body(vec![Change::Completed { keys: keys.clone() }]));
+        bounds(keys_bound(files), &body(keys.iter().map(|key| Change::Released { key: *key }).collect()));
+    }
+
+    #[test]
+    fn what_is_said_of_one_file_fits_the_bound_for_one() {
+        let (key, ends) = (FileKey::from_bytes([0xff; 16]), StoreTime::from_micros(u64::MAX));
+        let checksum = Checksum::of(b"");
+        for change in [
+            Change::Renewed { key, deadline: ends, ttl_micros: u64::MAX },
+            Change::Failed { key, error: String::new(), available_at: Some(ends) },
+            Change::Resumed { leases: vec![(key, ends)] },
+            Change::Moved { key, place: Resting::Inline { at: u32::MAX }, size: u64::MAX, checksum },
+            Change::Forgotten { hash: u128::MAX },
+        ] {
+            bounds(keys_bound(1), &body(vec![change]));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     decide::{self, Verdict},
     embedded::EmbeddedStore,
     entry::{JOURNAL, Rest},
-    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record},
+    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, keys_bound},
     leases::LEASE_MAX,
     reap::Over,
 };
@@ -99,8 +99,7 @@ impl EmbeddedStore {
             self.confirm(self.journal.last_appended(), self.config.options.durability).await?;
             return Ok(FailOutcome::NoEffect);
         };
-        let mut room =
-            self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES + error.len()]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1) + error.len()]).await?;
         let (lsn, outcome) = {
             let mut state = cell.state.lock();
             let entry = state.get(&lease.key);
@@ -133,7 +132,7 @@ impl EmbeddedStore {
     pub(super) async fn reset_file(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
         let unknown = || Error::FileNotFound { key: *key };
         let cell = self.cell(tenant).ok_or_else(unknown)?;
-        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
@@ -152,7 +151,7 @@ impl EmbeddedStore {
     pub(super) async fn delete_file(&self, tenant: &TenantId, key: &FileKey, force: bool) -> Result<()> {
         let unknown = || Error::FileNotFound { key: *key };
         let cell = self.cell(tenant).ok_or_else(unknown)?;
-        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
@@ -211,10 +210,7 @@ impl EmbeddedStore {
         for (tenant, keys) in by_tenant {
             let Some(cell) = self.cell(tenant) else { continue };
             for keys in keys.chunks(LEASE_MAX) {
-                let mut room = self
-                    .journal
-                    .reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES + keys.len() * KEY_BYTES])
-                    .await?;
+                let mut room = self.journal.reserve(Use::Essential, &[keys_bound(keys.len())]).await?;
                 let mut state = cell.state.lock();
                 let change = Change::Reaped { keys: keys.to_vec() };
                 self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;

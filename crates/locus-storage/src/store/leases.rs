@@ -14,7 +14,7 @@ use super::{
     decide,
     embedded::{Cell, EmbeddedStore},
     entry::{Entry, Rest, Waits},
-    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES},
+    event::{Change, keys_bound},
     schedule::TenantNo,
     tenant::TenantState,
 };
@@ -338,7 +338,7 @@ impl EmbeddedStore {
             return Err(Error::InvalidArgument { name: "ttl", why: "must be longer than zero" });
         }
         let cell = self.lease_cell(lease)?;
-        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
         let stamp = self.clock.stamp();
         let (lsn, renewed) = {
             let mut state = cell.state.lock();
@@ -362,7 +362,7 @@ impl EmbeddedStore {
 
     pub(super) async fn release_lease(&self, lease: &Lease) -> Result<()> {
         let cell = self.lease_cell(lease)?;
-        let mut room = self.journal.reserve(Use::Essential, &[FRAME_BYTES + CHANGE_BYTES]).await?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
         let lsn = {
             let mut state = cell.state.lock();
             decide::hold(state.get(&lease.key), lease.key, lease.token)?;
@@ -383,8 +383,7 @@ impl EmbeddedStore {
             let held: Vec<FileKey> =
                 cell.state.lock().entries().filter(|entry| is_held(entry)).map(|entry| entry.key).collect();
             for keys in held.chunks(MOVE_MAX) {
-                let mut room =
-                    self.journal.reserve(Use::Essential, &[FRAME_BYTES + keys.len() * CHANGE_BYTES]).await?;
+                let mut room = self.journal.reserve(Use::Essential, &[keys_bound(keys.len())]).await?;
                 let mut state = cell.state.lock();
                 let still = keys.iter().filter(|key| state.get(key).is_some_and(is_held));
                 let changes: Vec<_> = still.map(|key| Change::Released { key: *key }).collect();
@@ -413,10 +412,7 @@ impl EmbeddedStore {
     pub(super) async fn expire_some(&self, max: usize) -> Result<usize> {
         let mut expired = 0;
         while expired < max && self.schedule.next_deadline().is_some_and(|at| at <= self.clock.now()) {
-            let mut room = self
-                .journal
-                .reserve(Use::Essential, &[FRAME_BYTES + 2 * CHANGE_BYTES + MOVE_MAX * KEY_BYTES])
-                .await?;
+            let mut room = self.journal.reserve(Use::Essential, &[keys_bound(MOVE_MAX)]).await?;
             // From here on nothing waits: a tenant taken out of the schedule stands in it again.
             let Some(no) = self.schedule.take_overdue(self.clock.now()) else { break };
             let cell = self.cell_at(no);
@@ -541,8 +537,7 @@ fn is_held(entry: &Entry) -> bool {
 
 /// Bounds of the records that a lease of `max` files may need: time-outs, the lease, its release.
 fn lease_bodies(max: usize, by: usize) -> [usize; 3] {
-    let body = |keys: usize| FRAME_BYTES + CHANGE_BYTES + keys * KEY_BYTES;
-    [body(MOVE_MAX), body(max) + by, body(max)]
+    [keys_bound(MOVE_MAX), keys_bound(max) + by, keys_bound(max)]
 }
 
 /// A tenant's turn; dropped before it was taken, the tenant keeps it.

@@ -104,3 +104,53 @@ impl ReapQueue {
         self.out == 0 && !self.waiting.iter().any(waits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use locus_core::Timestamp;
+
+    use super::*;
+
+    fn over(lsn: u64) -> Over {
+        Over { lsn: Lsn(lsn), tenant: 0, key: FileKey::generate(Timestamp::from_micros(0), &[lsn as u8; 10]) }
+    }
+
+    fn lsns(taken: &[(VolumeNo, Over)]) -> Vec<(VolumeNo, u64)> {
+        taken.iter().map(|(volume, over)| (*volume, over.lsn.0)).collect()
+    }
+
+    fn queue(waiting: &[(VolumeNo, u64)]) -> ReapQueue {
+        let mut queue = ReapQueue::default();
+        for (volume, lsn) in waiting {
+            queue.push(*volume, over(*lsn));
+        }
+        queue
+    }
+
+    #[test]
+    fn b38_what_was_handed_out_counts_until_it_comes_back() {
+        let mut queue = queue(&[(0, 1), (0, 2), (1, 3)]);
+        assert_eq!(queue.take(2, Lsn::MAX, |_| true).len(), 2);
+        assert_eq!(queue.total(), 3);
+        queue.came_back(1);
+        assert_eq!(queue.total(), 2);
+        assert!(!queue.is_settled(|_| true));
+    }
+
+    #[test]
+    fn volumes_take_turns_also_when_one_of_them_fills_a_call() {
+        let mut queue = queue(&[(0, 1), (0, 2), (0, 3), (1, 4), (1, 5), (2, 6)]);
+        assert_eq!(lsns(&queue.take(2, Lsn::MAX, |_| true)), [(0, 1), (0, 2)]);
+        assert_eq!(lsns(&queue.take(1, Lsn::MAX, |_| true)), [(1, 4)]);
+        assert_eq!(lsns(&queue.take(2, Lsn::MAX, |volume| volume != 2)), [(0, 3), (1, 5)]);
+        assert_eq!(lsns(&queue.take(9, Lsn::MAX, |_| true)), [(2, 6)]);
+    }
+
+    #[test]
+    fn what_is_not_durably_over_is_not_handed_out() {
+        let mut queue = queue(&[(0, 5), (0, 6), (1, 7)]);
+        assert_eq!(lsns(&queue.take(9, Lsn(5), |_| true)), [(0, 5)]);
+        assert!(queue.take(9, Lsn(5), |_| true).is_empty());
+        assert_eq!((queue.next(|_| true), queue.next(|volume| volume == 1)), (Some(Lsn(6)), Some(Lsn(7))));
+    }
+}

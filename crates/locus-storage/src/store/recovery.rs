@@ -737,3 +737,84 @@ fn check_options(options: &EngineOptions) -> Result<u32> {
     }
     Ok(max_deliveries)
 }
+
+#[cfg(test)]
+mod tests {
+    use locus_core::RetryPolicy;
+    use rstest::rstest;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// The smallest of everything that goes together.
+    fn least() -> EngineOptions {
+        EngineOptions {
+            segment_size: SEGMENT_BYTES_MIN,
+            inline_content_max: SEGMENT_BYTES_MIN / 16,
+            landing_zone_max: Some(4 * SEGMENT_BYTES_MIN),
+            visibility_timeout: Duration::from_nanos(1),
+            max_unsynced: Duration::from_nanos(1),
+            max_unsynced_bytes: 1,
+            pending_bytes_max: 1,
+            max_deliveries: Some(1),
+            retry_policy: RetryPolicy { max_retries: 1, ..RetryPolicy::default() },
+            ..EngineOptions::default()
+        }
+    }
+
+    #[rstest]
+    #[case::the_least_of_all(least())]
+    #[case::the_largest_segment(EngineOptions {
+        segment_size: 1 << 30,
+        landing_zone_max: Some(4 << 30),
+        ..least()
+    })]
+    #[case::the_most_pending(EngineOptions { pending_bytes_max: 256 * MIB, ..least() })]
+    #[case::no_content_in_the_journal(EngineOptions {
+        inline_content_max: 0,
+        landing_zone_max: Some(0),
+        ..least()
+    })]
+    #[case::the_zone_is_left_to_the_disk(EngineOptions { landing_zone_max: None, ..least() })]
+    fn settings_at_their_limits_are_taken(#[case] options: EngineOptions) {
+        assert!(matches!(check_options(&options), Ok(1)), "{:?}", check_options(&options));
+    }
+
+    #[rstest]
+    #[case(EngineOptions { segment_size: MIB - 1, inline_content_max: 0, ..least() }, "journal.segment_size")]
+    #[case(
+        EngineOptions { segment_size: (1 << 30) + 1, landing_zone_max: None, ..least() }, "journal.segment_size"
+    )]
+    #[case(EngineOptions { inline_content_max: MIB / 16 + 1, ..least() }, "journal.inline_content_max")]
+    #[case(EngineOptions { inline_content_max: MIB, ..least() }, "journal.inline_content_max")]
+    #[case(EngineOptions { landing_zone_max: Some(4 * MIB - 1), ..least() }, "journal.landing_zone_max")]
+    #[case(EngineOptions { visibility_timeout: Duration::ZERO, ..least() }, "leases.visibility_timeout")]
+    #[case(EngineOptions { max_unsynced: Duration::ZERO, ..least() }, "engine.max_unsynced")]
+    #[case(EngineOptions { max_unsynced_bytes: 0, ..least() }, "engine.max_unsynced")]
+    #[case(EngineOptions { pending_bytes_max: 0, ..least() }, "engine.max_unsynced")]
+    #[case(EngineOptions { pending_bytes_max: 256 * MIB + 1, ..least() }, "journal.pending_max")]
+    #[case(EngineOptions { max_deliveries: Some(0), ..least() }, "leases.max_deliveries")]
+    #[case(
+        EngineOptions { max_deliveries: Some(2), retry_policy: RetryPolicy::default(), ..least() },
+        "leases.max_deliveries"
+    )]
+    fn a_setting_beyond_its_limit_is_refused_by_name(#[case] options: EngineOptions, #[case] setting: &str) {
+        let Err(Error::InvalidSetting { name, .. }) = check_options(&options) else { panic!("it was taken") };
+        assert_eq!(name, setting);
+    }
+
+    #[rstest]
+    #[case(0, 10)]
+    #[case(5, 10)]
+    #[case(6, 12)]
+    #[case(u32::MAX, u32::MAX)]
+    fn deliveries_end_at_ten_or_at_twice_the_retries_unless_it_is_said(
+        #[case] retries: u32,
+        #[case] most: u32,
+    ) {
+        let retry_policy = RetryPolicy { max_retries: retries, ..RetryPolicy::default() };
+        let options = EngineOptions { retry_policy, max_deliveries: None, ..least() };
+        assert!(matches!(check_options(&options), Ok(found) if found == most));
+    }
+}

@@ -4,6 +4,8 @@
 mod audit;
 mod bridge;
 mod dirs;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -1638,6 +1638,83 @@ fn b67_a_name_accepted_while_the_content_was_on_its_way_leaks_no_bytes() {
     bench.check(&live, &[], "after a restart");
 }
 
+#[test]
+fn b88_what_is_on_its_way_forward_is_read_before_that_is_written() {
+    let (mut bench, live, _) = pressed(Way::Forward);
+    let store = bench.engine.store.clone();
+    let before = bench.statistics();
+    let mut moving = Box::pin(async move { store.forward_step().await });
+    while bench.statistics().copied_forward == before.copied_forward {
+        assert!(poll_once(moving.as_mut()).is_pending());
+    }
+    assert_eq!(bench.statistics().written, before.written, "nobody has written it yet");
+    for (key, content) in &live {
+        assert!(bench.read(*key).unwrap() == *content, "{key}");
+    }
+}
+
+#[test]
+fn b89_no_more_is_taken_to_be_spilled_than_was_asked_for() {
+    let (mut bench, ..) = pressed(Way::Spill);
+    let mut take = |files: usize, bytes: u64| {
+        let store = bench.engine.store.clone();
+        bench.run(async move { store.spillable(files, bytes).await }).unwrap().len()
+    };
+    assert_eq!(take(3, u64::MAX), 3);
+    assert_eq!(take(0, u64::MAX), 0);
+    // At least one, and then so many that their bytes suffice.
+    assert_eq!(take(100, 0), 1);
+    assert_eq!(take(100, 2 * LIMIT), 2);
+    assert_eq!(take(100, 2 * LIMIT + 1), 3);
+}
+
+#[test]
+fn b89_long_contents_are_copied_forward_no_more_than_a_quarter_mebibyte_at_once() {
+    let options = EngineOptions {
+        segment_size: 8 * MIB,
+        inline_content_max: MIB / 2,
+        landing_zone_max: Some(32 * MIB),
+        ..small()
+    };
+    let mut bench = open(world(89, options, 1).with_inline(MIB / 2));
+    // In each segment a file that is longer than all that moves at once, and some that are shorter.
+    let lengths = [300_000, 100_000, 100_000, 100_000, 20_000];
+    let (mut live, mut over, mut number) = (BTreeMap::new(), Vec::new(), 0);
+    loop {
+        number += 1;
+        let stays = number % 16 < lengths.len() as u64;
+        let content = content(number, if stays { lengths[number as usize % 16] } else { 500_000 });
+        let key = bench.write(content.clone());
+        bench.commit();
+        if !bench.rests_in_journal(key) {
+            bench.finish(&[key]);
+            over.push(key);
+            break;
+        }
+        if stays {
+            live.insert(key, content);
+        } else {
+            over.push(key);
+        }
+    }
+    let ended: Vec<_> = over[..over.len() - 1].to_vec();
+    bench.finish(&ended);
+    bench.reap();
+    let mut steps = Vec::new();
+    loop {
+        let before = bench.statistics();
+        if move_once(&mut bench, Way::Forward).unwrap() == 0 {
+            break;
+        }
+        let after = bench.statistics();
+        assert_eq!(after.bytes_in_journal, before.bytes_in_journal, "a copy makes the old place needless");
+        steps.push(after.copied_forward - before.copied_forward);
+        bench.commit();
+    }
+    assert!(steps.contains(&1) && steps.iter().all(|moved| *moved <= 3), "{steps:?}");
+    bench.check(&live, &over, "moved forward");
+}
+
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
 #[rstest]

@@ -382,6 +382,19 @@ fn b21_a_lease_behind_many_delayed_files_is_bounded_work() {
     assert!(written == 1 && ops <= 3 && moved <= 128, "{written} records, {ops} operations, {moved} moved");
 }
 
+#[test]
+fn b67_a_batch_takes_4096_files_and_not_one_more() {
+    let mut records = Records::new(1, durable());
+    let files = |count: usize| {
+        let short = || NewContent::Stored { volume: locus_core::VolumeId::parse("v").unwrap(), synced: true };
+        (0..count).map(|_| NewFile { content: short(), ..new_file() }).collect::<Vec<_>>()
+    };
+    let refused = records.try_put(files(4_097));
+    assert!(matches!(refused, Err(Error::TooLarge { size: 4_097, limit: 4_096, .. })), "{refused:?}");
+    assert_eq!(records.counts().files(), 0);
+    assert_eq!(records.try_put(files(4_096)).unwrap().len(), 4_096);
+}
+
 // ---- no room --------------------------------------------------------------------------------------------------------
 
 /// Fills the journal until not even one file is taken in. No further segment can be made.
@@ -643,6 +656,24 @@ fn b25_tokens_never_match_again_whatever_is_lost() {
             records = Records::open(world).map_err(|failed| failed.1).unwrap();
         }
     }
+}
+
+#[test]
+fn b26_a_delayed_file_on_an_absent_volume_hides_none_that_is_due_after_it() {
+    let mut records = Records::new(1, delay(5 * SECOND));
+    records.put(NewFile { content: NewContent::Stored { volume: volume(1), synced: true }, ..new_file() });
+    let absent = records.lease().unwrap().lease;
+    let later = records.write();
+    let lease = records.lease().unwrap().lease;
+    records.fail(&absent).unwrap();
+    records.world.advance(SECOND);
+    records.fail(&lease).unwrap();
+    records.store.volume_available(&volume(1), false);
+    assert!(records.lease_any().unwrap().is_none());
+    records.world.advance(4 * SECOND);
+    assert!(records.lease_any().unwrap().is_none(), "what is due is not there");
+    records.world.advance(SECOND);
+    assert_eq!(records.lease_any().unwrap().map(|leased| leased.lease.key), Some(later));
 }
 
 // ---- fairness -------------------------------------------------------------------------------------------------------

@@ -954,6 +954,36 @@ fn b64_many_openings_leave_no_trail_of_segments() {
     assert!(most[1] <= most[0], "the journal grew with every opening: {most:?} bytes");
 }
 
+#[test]
+fn b64_tenants_without_files_leave_no_trace_in_a_checkpoint() {
+    let mut records = Records::new(64, small());
+    records.checkpoint().unwrap();
+    let empty = records.store.statistics().checkpoint_bytes;
+    let keys: Vec<_> = (0..20).map(|number| records.put(file_of(number))).collect();
+    records.checkpoint().unwrap();
+    assert!(records.store.statistics().checkpoint_bytes > empty + 20 * 50);
+    for (number, key) in keys.into_iter().enumerate() {
+        records.call(|store| async move { store.delete(&tenant(number), &key, false).await }).unwrap();
+    }
+    assert_eq!(records.reap(), 20);
+    records.checkpoint().unwrap();
+    let left = records.store.statistics().checkpoint_bytes;
+    assert!(left < empty + 20, "{left} bytes for nothing, {empty} before there was anything");
+}
+
+#[test]
+fn b48_an_idle_store_tells_the_disk_the_time_once_an_hour() {
+    let mut records = Records::new(48, small());
+    records.run_background();
+    records.write();
+    records.pass(MINUTE, SECOND);
+    let quiet = records.world.disk.ops();
+    records.pass(55 * MINUTE, MINUTE);
+    assert_eq!(records.world.disk.ops(), quiet);
+    records.pass(10 * MINUTE, MINUTE);
+    assert!(records.world.disk.ops() > quiet);
+}
+
 // ---- full and failing disks -----------------------------------------------------------------------------------------
 
 fn disk_used(world: &World) -> u64 {
@@ -997,6 +1027,45 @@ fn b65_a_full_disk_refuses_cleanly_and_recovers_by_itself(
     assert_eq!(records.counts().files(), written.len() as u64);
     let order: Vec<FileKey> = records.batch(4_096).iter().map(|leased| leased.lease.key).collect();
     assert_eq!(order, written[..order.len()]);
+}
+
+#[test]
+fn b65_the_first_checkpoints_of_a_store_find_room_on_a_full_disk() {
+    let mut records = Records::new(65, small());
+    records.settle();
+    records.world.disk.set_capacity(disk_used(&records.world));
+    let key = records.write();
+    for number in 1..=4 {
+        records.checkpoint().unwrap();
+        assert_eq!(records.store.statistics().checkpoints, number);
+    }
+    let mut records = records.restart(End::PowerCut);
+    assert_eq!(records.status(key), Some(FileStatus::Pending));
+}
+
+#[test]
+fn b65_why_a_checkpoint_could_not_be_written_is_told() {
+    let mut records = Records::new(65, small());
+    let spare = |path: &Path| path.ends_with("checkpoint.new");
+    records.world.disk.fail(Fault::kind(std::io::ErrorKind::PermissionDenied).on(OpKind::Open).at(spare));
+    let failed = records.checkpoint();
+    assert!(
+        matches!(&failed, Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied),
+        "{failed:?}"
+    );
+    records.checkpoint().unwrap();
+}
+
+#[test]
+fn no_checkpoint_is_due_because_the_disk_is_full_when_it_would_free_nothing() {
+    let mut records = Records::new(65, small());
+    records.settle();
+    records.world.disk.set_capacity(disk_used(&records.world));
+    while records.try_put((0..100).map(|_| new_file()).collect()).is_ok() {}
+    records.checkpoint().unwrap();
+    records.checkpoint().unwrap();
+    records.settle();
+    assert!(!records.store.checkpoint_due());
 }
 
 /// At 0 bytes free: what is there can be leased, failed, leased again, completed and reaped, however much log that

@@ -363,6 +363,25 @@ fn b46_a_suspect_that_an_outsider_holds_is_still_out_after_a_restart() {
     assert_eq!(records.lease().unwrap().lease.key, suspects[1]);
 }
 
+#[test]
+fn b46_a_suspect_is_leased_by_its_key_unless_another_is_out() {
+    let mut records = Records::new(3, minute());
+    let suspects = records.write_many(2);
+    for _ in 0..2 {
+        assert_eq!(records.batch(10).len(), 2);
+        records = records.restart(End::Kill);
+    }
+    let take = |records: &mut Records, key: FileKey| {
+        records.call(|store| async move { store.lease_key(&tenant(0), &key, &LeaseOptions::new()).await })
+    };
+    let out = take(&mut records, suspects[1]).unwrap().lease;
+    let refused = take(&mut records, suspects[0]);
+    assert!(matches!(refused, Err(Error::AlreadyProcessing { key }) if key == suspects[0]), "{refused:?}");
+    assert_eq!(records.status(suspects[0]), Some(FileStatus::Pending));
+    records.complete(&out).unwrap();
+    assert_eq!(take(&mut records, suspects[0]).unwrap().lease.key, suspects[0]);
+}
+
 // ---- renew and release ----------------------------------------------------------------------------------------------
 
 #[test]
