@@ -49,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) id: VolumeId,
     pub(crate) layout: Layout,
     pub(crate) store: StoreId,
+    /// The disk beneath the mount.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -167,6 +168,7 @@ impl Core {
     }
 
     fn read_marker(&self) -> Result<()> {
+        self.disk.let_go(); // what was there may be gone
         let path = self.layout.marker();
         let file = match self.disk.open(&path, false) {
             Err(error) if is_absent(&error) => {

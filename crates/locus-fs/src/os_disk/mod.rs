@@ -1,5 +1,11 @@
 //! The real disk: [`Disk`] over the operating system's files.
 
+#[cfg(unix)]
+mod beneath;
+#[cfg(unix)]
+mod kept;
+#[cfg(unix)]
+mod root;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(not(unix), path = "other.rs")]
 mod sys;
@@ -24,18 +30,24 @@ impl Disk for OsDisk {
         true
     }
 
+    #[cfg(unix)]
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(Some(Arc::new(beneath::Beneath::new(root::Root::find(root)?))))
+    }
+
+    /// Here the whole path is trusted.
+    #[cfg(not(unix))]
+    fn beneath(&self, _: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(None)
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = sys::options().read(true).write(true).create_new(true).open(path)?;
-        sys::set_file_mode(&file)?;
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(OsFile(opened(Opening::New, |how| sys::open(path, how))?)))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = sys::options().read(true).write(writable).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Arc::new(OsFile(file)))
+        let how = if writable { Opening::Write } else { Opening::Read };
+        Ok(Arc::new(OsFile(opened(how, |how| sys::open(path, how))?)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -86,35 +98,48 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        let file = match sys::options().read(true).write(true).create_new(true).open(path) {
-            Ok(file) => {
-                sys::set_file_mode(&file)?;
-                file
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_to_lock(path)?,
-            // A file system that is mounted read-only may refuse before it looks.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => open_to_lock(path)?,
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(OsLock(OsFile(file)))),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        lock(|how| sys::open(path, how))
     }
 }
 
-fn open_to_lock(path: &Path) -> io::Result<File> {
-    let file = match sys::options().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            sys::options().read(true).open(path)?
-        }
-        other => other?,
-    };
-    if !file.metadata()?.is_file() {
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// To be made, read and written.
+    New,
+    /// To be read and written.
+    Write,
+    /// To be read.
+    Read,
+}
+
+/// A file as it should be: nobody else's when it is new, and else a regular one.
+fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Result<File> {
+    let file = open(how)?;
+    if how == Opening::New {
+        sys::set_file_mode(&file)?;
+    } else if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok(file)
+}
+
+fn lock(open: impl Fn(Opening) -> io::Result<File>) -> io::Result<Box<dyn DiskLock>> {
+    let refused = |done: &io::Result<File>, kind| done.as_ref().is_err_and(|error| error.kind() == kind);
+    let mut file = opened(Opening::New, &open);
+    // A file system that is mounted read-only may refuse before it looks.
+    if refused(&file, io::ErrorKind::AlreadyExists) || refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
+        file = opened(Opening::Write, &open);
+    }
+    if refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
+        file = opened(Opening::Read, &open);
+    }
+    let file = file?;
+    match file.try_lock() {
+        Ok(()) => Ok(Box::new(OsLock(OsFile(file)))),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// What [`Disk::rename_new`] comes down to where the file system has no call for it: a hard link never replaces.

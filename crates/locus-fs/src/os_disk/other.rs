@@ -6,14 +6,15 @@ use std::{
     path::Path,
 };
 
-use crate::disk::Space;
+use crate::{disk::Space, os_disk::Opening};
 
 pub(super) fn id(_: &fs::Metadata) -> Option<u64> {
     None
 }
 
-pub(super) fn options() -> OpenOptions {
-    OpenOptions::new()
+pub(super) fn open(path: &Path, how: Opening) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(how != Opening::Read).create_new(how == Opening::New).open(path)
 }
 
 pub(super) fn set_file_mode(_: &File) -> io::Result<()> {

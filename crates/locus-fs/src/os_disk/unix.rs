@@ -1,35 +1,72 @@
 //! The calls of Unix systems.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    os::{fd::BorrowedFd, unix::fs::FileExt},
     path::Path,
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkdirat, openat, unlinkat},
+    io::{Errno, retry_on_intr},
+};
 
-use crate::disk::Space;
+use crate::{disk::Space, os_disk::Opening};
 
-const FILE_MODE: u32 = 0o600;
-const DIR_MODE: u32 = 0o700;
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIR_MODE: Mode = Mode::RWXU;
 
-/// Options that follow no link and wait for no FIFO (std adds `O_CLOEXEC`).
-pub(super) fn options() -> OpenOptions {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut options = OpenOptions::new();
-    options.mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
-    options
+/// What opens a file so that no link is followed and no FIFO waited for.
+pub(super) fn flags(how: Opening) -> (OFlags, Mode) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match how {
+        Opening::New => (flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, FILE_MODE),
+        Opening::Write => (flags | OFlags::RDWR, Mode::empty()),
+        Opening::Read => (flags | OFlags::RDONLY, Mode::empty()),
+    }
+}
+
+pub(super) fn open(path: &Path, how: Opening) -> io::Result<File> {
+    let (flags, mode) = flags(how);
+    Ok(retry_on_intr(|| openat(CWD, path, flags, mode))?.into())
 }
 
 /// The umask may have taken bits away.
 pub(super) fn set_file_mode(file: &File) -> io::Result<()> {
-    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))
+    Ok(fchmod(file, FILE_MODE)?)
 }
 
 pub(super) fn create_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(DIR_MODE).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(DIR_MODE))
+    create_dir_at(CWD, path)
+}
+
+pub(super) fn create_dir_at(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    mkdirat(at, name, DIR_MODE)?;
+    set_dir_mode(at, name).inspect_err(|_| {
+        let _ = unlinkat(at, name, AtFlags::REMOVEDIR);
+    })
+}
+
+/// The umask may have taken bits away, also the right to open it. Somebody may have put a link in its place.
+fn set_dir_mode(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match retry_on_intr(|| openat(at, name, flags | OFlags::RDONLY, Mode::empty())) {
+        Err(Errno::ACCESS) => set_mode_of_closed_dir(at, name, flags),
+        dir => Ok(fchmod(dir?, DIR_MODE)?),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_mode_of_closed_dir(at: BorrowedFd<'_>, name: &Path, flags: OFlags) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let dir = retry_on_intr(|| openat(at, name, flags | OFlags::PATH, Mode::empty()))?;
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), DIR_MODE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_mode_of_closed_dir(at: BorrowedFd<'_>, name: &Path, _: OFlags) -> io::Result<()> {
+    Ok(rustix::fs::chmodat(at, name, DIR_MODE, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 pub(super) fn id(found: &fs::Metadata) -> Option<u64> {
@@ -46,18 +83,26 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+pub(super) fn rename_new_at(
+    from: BorrowedFd<'_>,
+    name: &Path,
+    to: BorrowedFd<'_>,
+    new_name: &Path,
+) -> io::Result<()> {
+    use rustix::fs::{RenameFlags, renameat_with};
+    Ok(renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE)?)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-pub(super) fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
-    Err(rustix::io::Errno::NOSYS.into())
+pub(super) fn rename_new_at(_: BorrowedFd<'_>, _: &Path, _: BorrowedFd<'_>, _: &Path) -> io::Result<()> {
+    Err(Errno::NOSYS.into())
+}
+
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    rename_new_at(CWD, from, CWD, to)
 }
 
 pub(super) fn is_unknown_call(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let unknown = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
     Errno::from_io_error(error).is_some_and(|errno| unknown.contains(&errno))
 }
@@ -75,8 +120,12 @@ pub(super) fn sync_data(file: &File) -> io::Result<()> {
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
-    let flags = OFlags::DIRECTORY.bits().cast_signed();
-    let dir = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    sync_opened_dir(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?.into())
+}
+
+/// Takes the directory, because nothing may be synced twice.
+pub(super) fn sync_opened_dir(dir: File) -> io::Result<()> {
     #[cfg(not(target_vendor = "apple"))]
     return Ok(rustix::fs::fsync(dir)?);
     #[cfg(target_vendor = "apple")]
@@ -94,9 +143,16 @@ pub(super) fn sync_all(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn space(path: &Path) -> io::Result<Space> {
-    let found = rustix::fs::statvfs(path)?;
+    Ok(space_in(&rustix::fs::statvfs(path)?))
+}
+
+pub(super) fn space_of(opened: BorrowedFd<'_>) -> io::Result<Space> {
+    Ok(space_in(&rustix::fs::fstatvfs(opened)?))
+}
+
+fn space_in(found: &rustix::fs::StatVfs) -> Space {
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Space { total: bytes(found.f_blocks), available: bytes(found.f_bavail) })
+    Space { total: bytes(found.f_blocks), available: bytes(found.f_bavail) }
 }
 
 pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -105,7 +161,7 @@ pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<us
 
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<bool> {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    use rustix::io::{ReadWriteFlags, preadv2};
     let len = buf.len();
     match preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) {
         Ok(read) => Ok(read == len),
