@@ -168,7 +168,6 @@ impl Core {
     }
 
     fn read_marker(&self) -> Result<()> {
-        self.disk.let_go(); // what was there may be gone
         let path = self.layout.marker();
         let file = match self.disk.open(&path, false) {
             Err(error) if is_absent(&error) => {
@@ -266,6 +265,7 @@ impl Core {
 impl Core {
     pub(crate) fn probe(&self) -> Result<VolumeStatus> {
         self.may_be_used()?;
+        self.disk.let_go(); // what is mounted here may be another disk by now
         self.check_identity()?;
         let mount = &self.layout.mount;
         self.measure().map_err(|error| {
