@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
 };
 
@@ -92,7 +92,7 @@ mod whole {
 
     use rustix::fs::{ResolveFlags, openat2};
 
-    use super::{AsFd, CWD, Mode, OFlags, OwnedFd, Path, io, retry_on_intr};
+    use super::{CWD, Mode, OFlags, OwnedFd, Path, io, retry_on_intr};
 
     /// Older kernels than 5.6 do not know the call, and some sandboxes forbid it.
     pub(super) fn is_known() -> bool {
@@ -102,7 +102,7 @@ mod whole {
     }
 
     pub(super) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        Ok(retry_on_intr(|| openat2(CWD.as_fd(), path, flags, mode, ResolveFlags::NO_SYMLINKS))?)
+        Ok(retry_on_intr(|| openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS))?)
     }
 }
 
