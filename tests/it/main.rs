@@ -5,6 +5,7 @@ mod corpora;
 mod documents;
 mod drawing;
 mod full_disk;
+mod hostile_names;
 mod kernel;
 mod loop_disk;
 mod old_data;

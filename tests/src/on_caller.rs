@@ -6,63 +6,77 @@ use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, OsDisk, Space};
 
 /// [`OsDisk`], but said not to block: what a call does to the disk then happens on its own thread, in order, so that the
 /// `k`-th system call is the same one each time.
-#[derive(Debug, Clone, Copy)]
-pub struct OnCaller;
+#[derive(Debug, Clone)]
+pub struct OnCaller(Arc<dyn Disk>);
+
+impl Default for OnCaller {
+    fn default() -> Self {
+        Self(Arc::new(OsDisk))
+    }
+}
 
 impl Disk for OnCaller {
     fn blocks(&self) -> bool {
         false
     }
 
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(self.0.beneath(root)?.map(|beneath| Arc::new(Self(beneath)) as _))
+    }
+
+    fn let_go(&self) {
+        self.0.let_go();
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        OsDisk.create_new(path)
+        self.0.create_new(path)
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
-        OsDisk.open(path, writable)
+        self.0.open(path, writable)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
+        self.0.create_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
+        self.0.rename(from, to)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename_new(from, to)
+        self.0.rename_new(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove_file(path)
+        self.0.remove_file(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove_dir(path)
+        self.0.remove_dir(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>> {
-        OsDisk.read_dir(path)
+        self.0.read_dir(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
-        OsDisk.metadata(path)
+        self.0.metadata(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(path)
+        self.0.sync_dir(path)
     }
 
     fn sync_all(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.sync_all(dir)
+        self.0.sync_all(dir)
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        OsDisk.space(path)
+        self.0.space(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        OsDisk.lock(path)
+        self.0.lock(path)
     }
 }

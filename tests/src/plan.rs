@@ -56,8 +56,11 @@ impl Plan {
             .segment_size(1 << 20)
             .landing_zone_max(4 << 20)
             .inline_content_max(INLINE_MAX);
-        let builder =
-            if self.on_caller { builder.disk(Arc::new(OnCaller)) } else { builder.disk(Arc::new(OsDisk)) };
+        let builder = if self.on_caller {
+            builder.disk(Arc::new(OnCaller::default()))
+        } else {
+            builder.disk(Arc::new(OsDisk))
+        };
         let builder = TENANTS.into_iter().fold(builder, Builder::add_tenant);
         self.volumes().into_iter().enumerate().fold(builder, |builder, (at, dir)| {
             builder.add_volume(LocalVolume::new(format!("vol-{at}"), dir))

@@ -21,6 +21,16 @@ pub trait Disk: Debug + Send + Sync {
     /// memory says `false`, and everything then happens on the caller's thread, in order.
     fn blocks(&self) -> bool;
 
+    /// This disk beneath `root`, a directory that is there, for whoever does not trust all who can change it: paths are
+    /// written as before, all begin with `root`, and in none of them a link is followed below it. `root` itself may be
+    /// written with links; where it leads is found now, once. `None` when this disk has no links, and is itself what
+    /// was asked for.
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>>;
+
+    /// Closes directories that are kept open from call to call for the sake of speed, so that nobody finds their file
+    /// system in use.
+    fn let_go(&self) {}
+
     /// Creates a file that must not exist, readable and writable, mode 0600 (`O_CREAT | O_EXCL | O_RDWR`).
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 

@@ -19,8 +19,9 @@ use super::{
 use crate::support::{number, seed};
 
 /// Calls that change what is on a disk or make it durable, and the notes in between.
-const CHANGES: [&str; 18] = [
+const CHANGES: [&str; 20] = [
     "openat",
+    "openat2",
     "pwrite64",
     "write",
     "fdatasync",
@@ -32,6 +33,7 @@ const CHANGES: [&str; 18] = [
     "unlink",
     "unlinkat",
     "mkdir",
+    "mkdirat",
     "rmdir",
     "ftruncate",
     "fallocate",
@@ -41,8 +43,9 @@ const CHANGES: [&str; 18] = [
 ];
 
 /// Those, and calls that only look; and the errors that each may give. The notes are never failed.
-const FAULTS: [(&str, &[&str]); 23] = [
+const FAULTS: [(&str, &[&str]); 27] = [
     ("openat", &["EIO", "ENOSPC", "EMFILE", "EINTR"]),
+    ("openat2", &["EIO", "ENOSPC", "EMFILE", "EINTR", "ENOSYS"]),
     ("pwrite64", &["EIO", "ENOSPC", "EINTR"]),
     ("fdatasync", &["EIO", "ENOSPC", "EINTR"]),
     ("fsync", &["EIO", "ENOSPC", "EINTR"]),
@@ -53,6 +56,7 @@ const FAULTS: [(&str, &[&str]); 23] = [
     ("unlink", &["EIO", "ENOSPC"]),
     ("unlinkat", &["EIO", "ENOSPC"]),
     ("mkdir", &["EIO", "ENOSPC"]),
+    ("mkdirat", &["EIO", "ENOSPC"]),
     ("rmdir", &["EIO", "ENOSPC"]),
     ("ftruncate", &["EIO", "ENOSPC", "EINTR"]),
     ("fallocate", &["EIO", "ENOSPC", "EINTR"]),
@@ -63,7 +67,9 @@ const FAULTS: [(&str, &[&str]); 23] = [
     ("preadv2", &["EIO", "EINTR"]),
     ("getdents64", &["EIO"]),
     ("statx", &["EIO"]),
+    ("newfstatat", &["EIO"]),
     ("statfs", &["EIO", "EINTR"]),
+    ("fstatfs", &["EIO", "EINTR"]),
     ("fadvise64", &["EIO"]),
 ];
 

@@ -20,6 +20,7 @@ mod files;
 mod inodes;
 mod kills;
 mod limits;
+mod modes;
 mod need;
 mod read_only;
 mod shutdown;

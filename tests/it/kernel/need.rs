@@ -26,7 +26,7 @@ impl Need {
     /// What a file system on a loop device needs.
     pub(crate) const DISK: [Self; 3] = [Self::Root, Self::LoopDevices, Self::Command("mkfs.ext4")];
 
-    fn is_met(&self) -> bool {
+    pub(super) fn is_met(&self) -> bool {
         match self {
             Need::Root => Path::new("/proc/self").metadata().is_ok_and(|own| {
                 use std::os::unix::fs::MetadataExt;

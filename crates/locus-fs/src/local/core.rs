@@ -49,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) id: VolumeId,
     pub(crate) layout: Layout,
     pub(crate) store: StoreId,
+    /// The disk beneath the mount.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -264,6 +265,7 @@ impl Core {
 impl Core {
     pub(crate) fn probe(&self) -> Result<VolumeStatus> {
         self.may_be_used()?;
+        self.disk.let_go(); // what is mounted here may be another disk by now
         self.check_identity()?;
         let mount = &self.layout.mount;
         self.measure().map_err(|error| {

@@ -52,6 +52,11 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
         leftovers: parking_lot::Mutex::default(),
     };
     find_directory(&core, must_exist)?;
+    let beneath = core.disk.beneath(&core.layout.mount);
+    if let Some(beneath) = beneath.map_err(Error::io("find", &core.layout.mount))? {
+        core.disk = beneath;
+    }
+    expect_marker(&core, must_exist)?;
     let lock = dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64)?;
     let (marker, is_new) = find_marker(&core, &*lock, must_exist)?;
     core.check_marker(&marker)?;
@@ -72,18 +77,23 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
     Ok(core)
 }
 
-/// Sees to it that there is a directory with a marker, or an empty one that may get one.
+/// Sees to it that there is a directory.
 fn find_directory(core: &Core, must_exist: bool) -> Result<()> {
     let path = &core.layout.mount;
     match core.disk.metadata(path) {
         Ok(found) if found.kind == EntryKind::File => {
-            return Err(core.unavailable(format!("cannot be mounted: {} is a file", path.display())));
+            Err(core.unavailable(format!("cannot be mounted: {} is a file", path.display())))
         }
         Err(error) if is_absent(&error) && must_exist => {
-            return Err(core.unavailable(format!("is not mounted: there is no {}", path.display())));
+            Err(core.unavailable(format!("is not mounted: there is no {}", path.display())))
         }
-        _ => create_dirs(&*core.disk, path)?,
+        _ => create_dirs(&*core.disk, path),
     }
+}
+
+/// Whether there is a marker, or an empty directory that may get one.
+fn expect_marker(core: &Core, must_exist: bool) -> Result<()> {
+    let path = &core.layout.mount;
     match core.disk.metadata(&core.layout.marker()) {
         Ok(_) => Ok(()),
         Err(error) if !is_absent(&error) => Err(Error::io("look at", core.layout.marker())(error)),

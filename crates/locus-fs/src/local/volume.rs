@@ -170,6 +170,7 @@ impl StorageVolume for OpenLocalVolume {
         self.core.gauge.close();
         self.core.quiet().await;
         drop(self.core.lock.lock().take());
+        self.core.disk.let_go();
         Ok(())
     }
 }

@@ -12,9 +12,10 @@ use std::{
 
 use locus_fs::{DirEntry, Disk, DiskFile, DiskLock, Meta, OsDisk, Space};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FaultyDisk {
     shared: Arc<Shared>,
+    inner: Arc<dyn Disk>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub(crate) struct Asked {
 
 impl FaultyDisk {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self { shared: Arc::default(), inner: Arc::new(OsDisk) })
     }
 
     /// Lets calls of `op` on paths that hold `part` fail, after `spared` of them.
@@ -112,70 +113,79 @@ impl Disk for FaultyDisk {
         true
     }
 
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let beneath = self.inner.beneath(root)?;
+        Ok(beneath.map(|inner| Arc::new(Self { shared: Arc::clone(&self.shared), inner }) as _))
+    }
+
+    fn let_go(&self) {
+        self.inner.let_go();
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.shared.ask("create_new", path, 0)?;
-        Ok(self.shared.file(path, OsDisk.create_new(path)?))
+        Ok(self.shared.file(path, self.inner.create_new(path)?))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
         self.shared.ask("open", path, 0)?;
-        Ok(self.shared.file(path, OsDisk.open(path, writable)?))
+        Ok(self.shared.file(path, self.inner.open(path, writable)?))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.shared.ask("create_dir", path, 0)?;
-        OsDisk.create_dir(path)
+        self.inner.create_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.shared.ask("rename", to, 0)?;
-        OsDisk.rename(from, to)
+        self.inner.rename(from, to)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.shared.ask("rename_new", to, 0)?;
-        OsDisk.rename_new(from, to)
+        self.inner.rename_new(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.shared.ask("remove_file", path, 0)?;
-        OsDisk.remove_file(path)
+        self.inner.remove_file(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.shared.ask("remove_dir", path, 0)?;
-        OsDisk.remove_dir(path)
+        self.inner.remove_dir(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>> {
         self.shared.ask("read_dir", path, 0)?;
-        OsDisk.read_dir(path)
+        self.inner.read_dir(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Meta> {
         self.shared.ask("metadata", path, 0)?;
-        OsDisk.metadata(path)
+        self.inner.metadata(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.shared.ask("sync_dir", path, 0)?;
-        OsDisk.sync_dir(path)
+        self.inner.sync_dir(path)
     }
 
     fn sync_all(&self, dir: &Path) -> io::Result<()> {
         self.shared.ask("sync_all", dir, 0)?;
-        OsDisk.sync_all(dir)
+        self.inner.sync_all(dir)
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.shared.ask("space", path, 0)?;
         let set = *self.shared.space.lock().unwrap();
-        set.map_or_else(|| OsDisk.space(path), Ok)
+        set.map_or_else(|| self.inner.space(path), Ok)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.shared.ask("lock", path, 0)?;
-        OsDisk.lock(path)
+        self.inner.lock(path)
     }
 }
 

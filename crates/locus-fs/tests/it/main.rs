@@ -3,9 +3,19 @@
 
 mod dir_lock;
 mod faulty;
+mod hostile_names;
+mod links;
 mod local_volume;
 mod local_volume_crash;
 mod local_volume_faults;
 mod local_volume_mount;
 mod os_disk;
 mod replace;
+
+/// A number from the environment.
+fn number(name: &str, default: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name} is {text}: {error}")),
+        Err(_) => default,
+    }
+}

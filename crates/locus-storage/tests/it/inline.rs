@@ -523,6 +523,10 @@ impl Disk for GateDisk {
         self.0.disk.blocks()
     }
 
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        self.0.disk.beneath(root)
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(GateFile(self.0.disk.create_new(path)?, self.0.clone())))
     }

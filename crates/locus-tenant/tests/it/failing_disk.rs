@@ -43,6 +43,9 @@ impl Disk for FailingDisk {
     fn blocks(&self) -> bool {
         true
     }
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        OsDisk.beneath(root)
+    }
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         count(&self.left)?;
         Ok(Arc::new(FailingFile { file: OsDisk.create_new(path)?, left: self.left.clone() }))

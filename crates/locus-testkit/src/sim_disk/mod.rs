@@ -186,6 +186,11 @@ impl Disk for SimDisk {
         false
     }
 
+    /// There are no links.
+    fn beneath(&self, _: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(None)
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let path = normal(path);
         let mut state = self.state.0.lock();
