@@ -3,12 +3,14 @@
 
 pub mod disk_suite;
 mod entropy;
+mod faulty_volume;
 mod manual_clock;
 mod sim_disk;
 mod stepper;
 pub mod volume_suite;
 
 pub use entropy::SeededEntropy;
+pub use faulty_volume::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 pub use manual_clock::ManualClock;
 pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
