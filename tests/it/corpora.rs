@@ -14,6 +14,8 @@ const DOORS: [(&str, Door); 11] = [
     ("holder", locus_fs::fuzzing::holder),
     ("identity", locus_storage::fuzzing::identity),
     ("marker", locus_fs::fuzzing::marker),
+    ("mirror_notes", locus_fs::fuzzing::notes),
+    ("mirror_seal", locus_fs::fuzzing::seal),
     ("mounts", locus::fuzzing::mounts),
     ("record", locus_storage::fuzzing::record),
     ("segment", locus_storage::fuzzing::segment),

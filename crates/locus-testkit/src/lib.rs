@@ -3,6 +3,7 @@
 
 pub mod disk_suite;
 mod entropy;
+mod faulty_volume;
 mod hostile_names;
 mod manual_clock;
 mod sim_disk;
@@ -10,7 +11,14 @@ mod stepper;
 pub mod volume_suite;
 
 pub use entropy::SeededEntropy;
+pub use faulty_volume::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 pub use hostile_names::HostileNames;
 pub use manual_clock::ManualClock;
 pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
+
+/// The page `docs/write-your-own-volume.md`, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/write-your-own-volume.md")]
+#[derive(Debug)]
+pub struct WriteYourOwnVolume;

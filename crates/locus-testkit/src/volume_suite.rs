@@ -21,15 +21,15 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Content, Durability, Entropy, Error, Extension, FileKey, ListedBlob, StoragePath,
-    StorageVolume, Tidy, Timestamp,
+    BlobPath, Checksum, Content, Cursor, Durability, Entropy, Error, Extension, FileKey, ListedBlob,
+    StoragePath, StorageVolume, Tidy, Timestamp,
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::oneshot,
 };
 
-use crate::SeededEntropy;
+use crate::{Failing, SeededEntropy, VolumeFaults, VolumeOp};
 
 type Volume = Arc<dyn StorageVolume>;
 
@@ -48,7 +48,78 @@ pub async fn run(make: impl AsyncFn() -> Volume) {
     a_running_write_is_invisible_and_spared_by_tidy(make().await).await;
     writes_run_beside_each_other(make().await).await;
     syncs_and_probes_change_nothing(make().await).await;
+    a_listing_refuses_what_is_no_page(make().await).await;
+    a_path_lies_in_the_mount_and_leads_to_the_content(make().await).await;
     a_closed_volume_refuses(make().await).await;
+}
+
+/// Runs the checks of a volume that fails, each on a new, empty volume that `make` opens, with the switches that let it
+/// fail. The volume is a [`FaultyVolume`](crate::FaultyVolume), or something over one that passes its failures on.
+pub async fn run_failing(make: impl AsyncFn() -> (Volume, VolumeFaults)) {
+    for how in [Failing::Refused, Failing::AnswerLost] {
+        let (volume, faults) = make().await;
+        every_failure_is_told_and_nothing_is_lost_by_it(volume, faults, how).await;
+    }
+    let (volume, faults) = make().await;
+    what_is_away_comes_back_with_all_it_held(volume, faults).await;
+}
+
+/// Each call fails while it is told to, is good again afterwards, and what rested on the volume rests there still.
+pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
+    volume: Volume,
+    faults: VolumeFaults,
+    how: Failing,
+) {
+    let mut names = Names::new(16);
+    let kept = names.next("acme", "x.txt");
+    write(&volume, &kept, "kept".into()).await;
+    let other = names.next("acme", "x.txt");
+    for op in VolumeOp::ALL {
+        faults.fail(op, 0, how);
+        let error = match op {
+            VolumeOp::Probe => volume.probe().await.err(),
+            VolumeOp::Write => volume.write(&other, &mut "new".into(), Durability::Durable).await.err(),
+            VolumeOp::Open => volume.open(&kept, 0..4).await.err(),
+            VolumeOp::Read => match volume.open(&kept, 0..0).await {
+                Ok(opened) => opened.blob.read_at(0, 4).await.err(),
+                Err(error) => Some(error), // it reads when it opens
+            },
+            VolumeOp::Delete => volume.delete(&other).await.err(),
+            VolumeOp::Sync => volume.sync().await.err(),
+            VolumeOp::SyncBlob => volume.sync_blob(&kept).await.err(),
+            VolumeOp::SyncNames => volume.sync_names().await.err(),
+            VolumeOp::List => volume.list(None, None, 1).await.err(),
+            VolumeOp::Tidy => volume.tidy(Tidy::StaleStaging).await.err(),
+        };
+        faults.heal();
+        let error = error.unwrap_or_else(|| panic!("{op:?} succeeded although it failed ({how:?})"));
+        let says_absent =
+            matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        assert!(!says_absent, "{op:?} failed ({how:?}) and said that the blob is absent");
+        assert_eq!(read(&volume, &kept).await, "kept", "after {op:?} failed ({how:?})");
+        volume.delete(&other).await.expect("a deletion succeeds");
+        assert_eq!(list(&volume, None, 10).await, [(kept.clone(), 4)], "after {op:?} failed ({how:?})");
+    }
+}
+
+/// While a volume is away no call succeeds and nothing is said to be absent; it comes back as it was.
+pub async fn what_is_away_comes_back_with_all_it_held(volume: Volume, faults: VolumeFaults) {
+    let at = Names::new(17).next("acme", "x.txt");
+    write(&volume, &at, "here".into()).await;
+    faults.set_away(true);
+    assert!(!volume.status().is_healthy);
+    for failed in [
+        volume.open(&at, 0..1).await.err(),
+        volume.delete(&at).await.err(),
+        volume.list(None, None, 1).await.err(),
+        volume.sync_blob(&at).await.err(),
+    ] {
+        assert!(matches!(failed, Some(Error::VolumeUnavailable { .. })), "{failed:?}");
+    }
+    faults.heal();
+    volume.probe().await.expect("a probe succeeds");
+    assert!(volume.status().takes_writes());
+    assert_eq!(read(&volume, &at).await, "here");
 }
 
 /// Content of every kind and around every size that matters comes back as it was, with its length and checksum.
@@ -211,7 +282,7 @@ pub async fn a_failing_source_leaves_nothing(volume: Volume) {
     let mut names = Names::new(9);
     for given in [0, 1, 1 << 20, (1 << 20) + 1] {
         let at = names.next("acme", "x.txt");
-        let mut content = Content::reader(Failing { left: pattern(given) });
+        let mut content = Content::reader(Spent { left: pattern(given) });
         let failed = volume.write(&at, &mut content, Durability::Durable).await;
         assert!(matches!(failed, Err(Error::Source { .. })), "after {given} bytes: {failed:?}");
         assert_absent(&volume, &at).await;
@@ -289,6 +360,30 @@ pub async fn writes_run_beside_each_other(volume: Volume) {
         other => panic!("one of two writes of one name wins: {other:?}"),
     };
     assert_eq!(read(&volume, &same).await, expected);
+}
+
+/// A page of nothing, and a cursor that the volume never gave, are refused.
+pub async fn a_listing_refuses_what_is_no_page(volume: Volume) {
+    write(&volume, &Names::new(15).next("acme", "x.txt"), "here".into()).await;
+    let refused = volume.list(None, None, 0).await;
+    assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "a page of nothing: {refused:?}");
+    for text in ["", "..", "0", "acme/../x", "\u{0}", "99999999999999999999 x"] {
+        let refused = volume.list(None, Some(&Cursor(text.into())), 1).await;
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "cursor {text:?}: {refused:?}");
+    }
+}
+
+/// A blob that has a path has it beneath the mount path, every blob its own, and its content lies there.
+pub async fn a_path_lies_in_the_mount_and_leads_to_the_content(volume: Volume) {
+    let mut names = Names::new(18);
+    let (one, two) = (names.next("acme", "x.txt"), names.next("acme", "x.txt"));
+    write(&volume, &one, "here".into()).await;
+    let (Some(path), Some(other)) = (volume.local_path(&one), volume.local_path(&two)) else { return };
+    let mount = volume.mount_path().expect("what has paths lies beneath one");
+    assert!(path.starts_with(mount) && other.starts_with(mount) && path != other);
+    if mount.exists() {
+        assert_eq!(std::fs::read(&path).expect("the path can be read"), b"here"); // else the disk is simulated
+    }
 }
 
 /// Syncing and probing leave every blob, and nothing else, behind.
@@ -436,11 +531,11 @@ fn entry(blob: ListedBlob) -> (BlobPath, u64) {
 }
 
 /// Gives what it has, then fails.
-struct Failing {
+struct Spent {
     left: Bytes,
 }
 
-impl AsyncRead for Failing {
+impl AsyncRead for Spent {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,

@@ -1,9 +1,14 @@
-//! Every disk passes the suite.
+//! Every disk, and the volume that fails when it is told to, pass their suites.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
-use locus_fs::{Disk, OsDisk};
-use locus_testkit::{SimDisk, disk_suite};
+use locus_core::{Entropy, StorageVolume, StoreId, SystemEntropy};
+use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
+use locus_testkit::{Failing, FaultyVolume, SimDisk, VolumeFaults, VolumeOp, disk_suite, volume_suite};
 
 #[test]
 fn the_simulated_disk_keeps_the_contract_of_a_disk() {
@@ -19,4 +24,38 @@ fn the_simulated_disk_keeps_the_contract_of_a_disk() {
 fn the_disk_of_the_system_keeps_the_contract_of_a_disk() {
     let dir = tempfile::tempdir().unwrap();
     disk_suite::run(&OsDisk, dir.path());
+}
+
+async fn faulty(root: &Path) -> (Arc<dyn StorageVolume>, VolumeFaults) {
+    let faults = VolumeFaults::new();
+    let mut random = [0; 8];
+    SystemEntropy.fill(&mut random);
+    let path = root.join(format!("{:016x}", u64::from_le_bytes(random)));
+    let context = VolumeContext::new(StoreId::from_bytes([7; 16]));
+    let spec = Box::new(FaultyVolume::new(LocalVolume::new("vol-1", path), faults.clone()));
+    (spec.open(context).await.unwrap(), faults)
+}
+
+#[tokio::test]
+async fn a_faulty_volume_that_is_not_told_to_fail_is_a_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    volume_suite::run(async || faulty(dir.path()).await.0).await;
+}
+
+#[tokio::test]
+async fn a_faulty_volume_fails_as_it_is_told_to_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    volume_suite::run_failing(async || faulty(dir.path()).await).await;
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_never_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volume, faults) = faulty(dir.path()).await;
+    faults.fail(VolumeOp::Sync, 1, Failing::Hanging);
+    volume.sync().await.unwrap();
+    let mut hung = Box::pin(volume.sync());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(hung.as_mut().poll(&mut context).is_pending());
+    assert_eq!(faults.failed(), 0);
 }
