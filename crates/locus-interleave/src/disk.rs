@@ -109,6 +109,10 @@ impl Disk for SteppedDisk {
         false
     }
 
+    fn beneath(&self, root: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        self.sim.beneath(root)
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         point();
         Ok(self.stepped(self.sim.create_new(path)?))
