@@ -8,7 +8,7 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 11] = [
+const DOORS: [(&str, Door); 13] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
