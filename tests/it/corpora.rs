@@ -8,12 +8,14 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 11] = [
+const DOORS: [(&str, Door); 13] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
     ("identity", locus_storage::fuzzing::identity),
     ("marker", locus_fs::fuzzing::marker),
+    ("mirror_notes", locus_fs::fuzzing::notes),
+    ("mirror_seal", locus_fs::fuzzing::seal),
     ("mounts", locus::fuzzing::mounts),
     ("record", locus_storage::fuzzing::record),
     ("segment", locus_storage::fuzzing::segment),

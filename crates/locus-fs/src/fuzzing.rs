@@ -1,9 +1,16 @@
 //! Doors for fuzzers to what this crate reads from a disk. Nothing may panic, and what was read and is written again reads
 //! the same. Not part of the API.
 
-use locus_core::Checksum;
+use locus_core::{BlobPath, Checksum, Extension, FileKey, StoragePath};
 
-use crate::{dir_lock, local::marker};
+use crate::{
+    dir_lock,
+    local::marker,
+    mirror::{
+        note,
+        seal::{Seal, content_len, sealed_len},
+    },
+};
 
 /// The marker of a volume: as it is, and with its checksum made right.
 pub fn marker(bytes: &[u8]) {
@@ -24,6 +31,29 @@ pub fn holder(bytes: &[u8]) {
     assert_eq!(dir_lock::named(name.as_bytes()), name);
 }
 
+/// What members of a mirror note about each other: as it is, and with its checksum made right.
+pub fn notes(bytes: &[u8]) {
+    for bytes in [bytes, &note::sealed(bytes)] {
+        if let Some(notes) = note::decode(bytes) {
+            assert_eq!(note::decode(&note::encode(&notes)), Some(notes));
+        }
+    }
+}
+
+/// The end of a copy on a member of a mirror, and any length that a copy may be said to have.
+pub fn seal(bytes: &[u8]) {
+    let Ok(owner) = StoragePath::parse("acme") else { return };
+    let at = BlobPath { owner, key: FileKey::from_bytes([7; 16]), extension: Extension::NONE };
+    let said = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    for length in [said, bytes.len() as u64] {
+        assert!(content_len(length).is_none_or(|content| sealed_len(content) == Some(length)));
+        if let Some(seal) = Seal::decode(bytes, &at, length) {
+            assert_eq!(seal.encode(&at), bytes);
+            let _ = seal.holds(said, bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use locus_core::{StoreId, VolumeId};
@@ -37,6 +67,8 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
             marker(&bytes);
             holder(&bytes);
+            notes(&bytes);
+            seal(&bytes);
         }
 
         #[test]

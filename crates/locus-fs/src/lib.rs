@@ -43,6 +43,8 @@ mod door;
 #[doc(hidden)]
 pub mod fuzzing;
 mod local;
+mod lost;
+mod mirror;
 mod os_disk;
 mod replace;
 mod synced;
@@ -52,6 +54,7 @@ pub use dir_lock::DirLock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 pub use door::off_thread;
 pub use local::{LocalVolume, OpenLocalVolume};
+pub use mirror::{Mirror, MirrorReport, MirroredVolume, OpenMirroredVolume, ScrubProgress};
 pub use os_disk::OsDisk;
 pub use replace::{create_dirs, read_bounded, replace};
 pub use synced::{sync_all, sync_data, sync_dir};

@@ -1,12 +1,10 @@
 //! An open local volume.
 
 use std::{
-    io, mem,
+    mem,
     ops::Range,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use async_trait::async_trait;
@@ -14,13 +12,15 @@ use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath, StorageVolume,
     StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
-use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::local::{
-    core::{CHUNK_BYTES, Core},
-    draft::{self, Draft, Progress},
-    listing,
-    unsynced::{Batch, Unsynced},
+use crate::{
+    local::{
+        core::{CHUNK_BYTES, Core},
+        draft::{self, Draft, Progress},
+        listing,
+        unsynced::{Batch, Unsynced},
+    },
+    lost::Lost,
 };
 
 /// A mounted directory of a local file system; [`LocalVolume`](crate::LocalVolume) describes one. Its lock is held
@@ -171,14 +171,5 @@ impl StorageVolume for OpenLocalVolume {
         self.core.quiet().await;
         drop(self.core.lock.lock().take());
         Ok(())
-    }
-}
-
-/// What is left of content that was lent to a write that was given up: to read nothing would look like an empty file.
-struct Lost;
-
-impl AsyncRead for Lost {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::Error::other("the content went with a write that was given up")))
     }
 }

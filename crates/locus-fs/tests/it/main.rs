@@ -7,5 +7,6 @@ mod local_volume;
 mod local_volume_crash;
 mod local_volume_faults;
 mod local_volume_mount;
+mod mirror;
 mod os_disk;
 mod replace;

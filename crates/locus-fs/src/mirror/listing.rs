@@ -1,0 +1,105 @@
+//! Pages over all members: those of the first one, then what the second one has beyond it, and so on.
+
+use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
+
+use crate::mirror::{core::Core, seal::content_len};
+
+/// Where a listing is: a member, and the member's own cursor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) member: usize,
+    pub(crate) from: Option<Cursor>,
+}
+
+impl Place {
+    fn encode(&self) -> Cursor {
+        match &self.from {
+            Some(from) => Cursor(format!("{} {}", self.member, from.0)),
+            None => Cursor(format!("{} ", self.member)),
+        }
+    }
+
+    fn decode(cursor: &Cursor, members: usize) -> Result<Self> {
+        let (member, from) = cursor.0.split_once(' ').ok_or(FOREIGN)?;
+        let member = member.parse().ok().filter(|member| *member < members).ok_or(FOREIGN)?;
+        Ok(Self { member, from: (!from.is_empty()).then(|| Cursor(from.into())) })
+    }
+}
+
+const FOREIGN: Error =
+    Error::InvalidArgument { name: "from", why: "is no cursor of this volume: pass one as it was given" };
+
+impl Core {
+    pub(crate) async fn list(
+        &self,
+        under: Option<&StoragePath>,
+        from: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<BlobPage> {
+        self.may_be_used()?;
+        let place = match from {
+            Some(cursor) => Place::decode(cursor, self.members.len())?,
+            None => Place::default(),
+        };
+        if from.is_none() && !self.members.iter().enumerate().any(|(n, _)| self.is_listed(n)) {
+            return Err(self.unavailable("has no member that is up to date"));
+        }
+        let (page, next) = self.page(place, under, limit, |n| self.is_listed(n)).await?;
+        Ok(BlobPage { blobs: page, next: next.map(|next| next.encode()) })
+    }
+
+    /// A member whose listing may be believed.
+    fn is_listed(&self, n: usize) -> bool {
+        self.members[n].up().is_some() && self.ledger.lock().trusts(n)
+    }
+
+    /// Blobs of one member that no earlier one has. Notes are none.
+    pub(crate) async fn page(
+        &self,
+        mut place: Place,
+        under: Option<&StoragePath>,
+        limit: usize,
+        is_listed: impl Fn(usize) -> bool,
+    ) -> Result<(Vec<ListedBlob>, Option<Place>)> {
+        let volume = loop {
+            let Some(member) = self.members.get(place.member) else { return Ok((Vec::new(), None)) };
+            if is_listed(place.member)
+                && let Some(volume) = member.up()
+            {
+                break volume;
+            }
+            if place.from.is_some() {
+                let why = format!("lost its member {} while it was listed: begin again", member.id);
+                return Err(self.unavailable(why));
+            }
+            place.member += 1;
+        };
+        let page = volume.list(under, place.from.as_ref(), limit).await?;
+        let mut blobs = Vec::new();
+        for blob in page.blobs {
+            if blob.path.owner != self.notes_owner
+                && !self.lies_before(place.member, &blob.path, &is_listed).await
+            {
+                // Of a damaged copy the length is not known.
+                blobs.push(ListedBlob { length: content_len(blob.length).unwrap_or(0), ..blob });
+            }
+        }
+        let next = match page.next {
+            Some(from) => Some(Place { from: Some(from), ..place }),
+            None => Some(Place { member: place.member + 1, from: None }),
+        };
+        Ok((blobs, next.filter(|next| (next.member..self.members.len()).any(&is_listed))))
+    }
+
+    async fn lies_before(&self, member: usize, at: &BlobPath, is_listed: impl Fn(usize) -> bool) -> bool {
+        for (n, earlier) in self.members.iter().enumerate().take(member) {
+            if is_listed(n)
+                && let Some(volume) = earlier.up()
+                && volume.open(at, 0..0).await.is_ok()
+            {
+                return true;
+            }
+        }
+        false
+    }
+}

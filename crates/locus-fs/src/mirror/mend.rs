@@ -1,0 +1,314 @@
+//! One blob made whole on all members: look at every copy, decide, repair.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use locus_core::{BlobPath, Checksum, Content, Durability, Error, Result, StorageVolume, join_bounded};
+use tracing::{info, warn};
+
+use crate::mirror::{
+    core::Core,
+    feed::{Feed, feed},
+    member::Member,
+    read::{Look, NoCopy, look},
+    seal::BLOCK_BYTES,
+};
+
+/// What is read of a copy at a time.
+const STEP_BYTES: u64 = 4 * BLOCK_BYTES;
+
+/// What a member holds, when all of it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    Good(Checksum),
+    Damaged,
+    Absent,
+    /// It does not answer.
+    Unknown,
+}
+
+/// What is known about a member at one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fact {
+    pub(crate) held: Held,
+    /// It is noted that what it holds is wrong; whether it is to be deleted.
+    pub(crate) noted: Option<bool>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// Copy from this member to those.
+    Copy { from: usize, to: Vec<usize> },
+    /// It is deleted: remove what these hold.
+    Remove { at: Vec<usize> },
+    /// Whoever could tell does not answer.
+    Postpone,
+    /// No copy is good, or good ones differ.
+    Undecidable,
+}
+
+/// Decides. A good copy is never given up unless its deletion was noted and everybody who took part in that answers that
+/// there is none: to bring back what was deleted costs room, to delete what was lost elsewhere costs the content.
+pub(crate) fn decide(facts: &[Fact]) -> Plan {
+    let places = |wanted: &dyn Fn(&Fact) -> bool| -> Vec<usize> {
+        facts.iter().enumerate().filter(|(_, fact)| wanted(fact)).map(|(n, _)| n).collect()
+    };
+    let good = |fact: &Fact| matches!(fact.held, Held::Good(_));
+    let believed = places(&|fact| fact.noted.is_none() && good(fact));
+    if let Some(&from) = believed.first() {
+        let right = facts[from].held;
+        if believed.iter().any(|n| facts[*n].held != right) {
+            return Plan::Undecidable;
+        }
+        return Plan::Copy { from, to: places(&|fact| fact.held != right && fact.held != Held::Unknown) };
+    }
+    let witnesses: Vec<&Fact> = facts.iter().filter(|fact| fact.noted.is_none()).collect();
+    if witnesses.iter().any(|fact| fact.held == Held::Unknown) {
+        return Plan::Postpone;
+    }
+    let is_deleted = facts.iter().any(|fact| fact.noted == Some(true));
+    let all_absent = witnesses.iter().all(|fact| fact.held == Held::Absent);
+    if is_deleted && all_absent && !witnesses.is_empty() {
+        return Plan::Remove { at: places(&|fact| matches!(fact.held, Held::Good(_) | Held::Damaged)) };
+    }
+    let kept = places(&good);
+    match kept.first() {
+        Some(&from) if kept.iter().all(|n| facts[*n].held == facts[from].held) => {
+            Plan::Copy { from, to: places(&|fact| matches!(fact.held, Held::Damaged | Held::Absent)) }
+        }
+        Some(_) => Plan::Undecidable,
+        None if facts.iter().any(|fact| fact.held == Held::Unknown) => Plan::Postpone,
+        None if facts.iter().all(|fact| fact.held == Held::Absent) => Plan::Remove { at: Vec::new() },
+        None => Plan::Undecidable,
+    }
+}
+
+/// What mending one blob did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Mended {
+    pub(crate) missing: u64,
+    pub(crate) damaged: u64,
+    pub(crate) removed: u64,
+    pub(crate) undecidable: bool,
+    pub(crate) postponed: bool,
+    /// Length of the content, when a copy is good.
+    pub(crate) bytes: u64,
+}
+
+impl Core {
+    /// Looks at all copies and repairs what can be. The caller has claimed the address.
+    ///
+    /// # Cancel safety
+    /// Each copy is replaced wholly or not at all; between its removal and its return the others hold the content.
+    pub(crate) async fn mend(&self, at: &BlobPath) -> Mended {
+        let ups: Vec<_> = self.members.iter().map(Member::up).collect();
+        let looks = ups.iter().map(|volume| async move {
+            match volume {
+                Some(volume) => examine(volume, at).await,
+                None => (Held::Unknown, None),
+            }
+        });
+        let looked = join_bounded(looks.collect(), ups.len()).await;
+        let facts: Vec<Fact> = {
+            let ledger = self.ledger.lock();
+            let held = looked.iter().map(|(held, _)| *held);
+            held.enumerate().map(|(n, held)| Fact { held, noted: ledger.at(n, at) }).collect()
+        };
+        let mut done = Mended::default();
+        let holds_right: Vec<usize> = match decide(&facts) {
+            Plan::Copy { from, to } => {
+                let Some((_, Some(source))) = looked.get(from) else { return done };
+                done.bytes = source.seal.length;
+                let mut right: Vec<usize> =
+                    (0..facts.len()).filter(|n| facts[*n].held == facts[from].held).collect();
+                for n in to {
+                    if let Some(volume) = &ups[n] {
+                        match replace(volume, at, facts[n].held, source).await {
+                            Ok(()) => {
+                                right.push(n);
+                                match facts[n].held {
+                                    Held::Absent => done.missing += 1,
+                                    _ => done.damaged += 1,
+                                }
+                                info!(volume = %self.id, member = %self.members[n].id, blob = %at, "copy repaired");
+                            }
+                            Err(error) => {
+                                done.postponed = true;
+                                warn!(volume = %self.id, member = %self.members[n].id, blob = %at, %error, "copy could not be repaired");
+                            }
+                        }
+                    }
+                }
+                right
+            }
+            Plan::Remove { at: holders } => {
+                let mut right: Vec<usize> =
+                    (0..facts.len()).filter(|n| facts[*n].held == Held::Absent).collect();
+                for n in holders {
+                    if let Some(volume) = &ups[n] {
+                        match volume.delete(at).await.and(volume.sync_names().await) {
+                            Ok(()) => {
+                                right.push(n);
+                                done.removed += 1;
+                            }
+                            Err(_) => done.postponed = true,
+                        }
+                    }
+                }
+                right
+            }
+            Plan::Postpone => {
+                done.postponed = true;
+                Vec::new()
+            }
+            Plan::Undecidable => {
+                done.undecidable = true;
+                warn!(volume = %self.id, blob = %at, "no copy is good, or good ones differ");
+                Vec::new()
+            }
+        };
+        done.postponed |= facts.iter().any(|fact| fact.held == Held::Unknown);
+        {
+            let mut ledger = self.ledger.lock();
+            holds_right.into_iter().for_each(|n| ledger.settle(n, at));
+        }
+        self.count(&done);
+        self.forget_spent().await;
+        done
+    }
+
+    fn count(&self, done: &Mended) {
+        self.counts.missing.fetch_add(done.missing, Relaxed);
+        self.counts.damaged.fetch_add(done.damaged, Relaxed);
+        self.counts.removed.fetch_add(done.removed, Relaxed);
+        self.counts.undecidable.fetch_add(u64::from(done.undecidable), Relaxed);
+    }
+
+    /// Removes notes that are settled. One that stays on a member that is away is learnt again, and settled by looking.
+    pub(crate) async fn forget_spent(&self) {
+        let spent = self.ledger.lock().take_spent();
+        for blob in spent {
+            let at = self.notes_at(blob);
+            for (_, volume) in self.up() {
+                let _ = volume.delete(&at).await;
+            }
+        }
+    }
+}
+
+/// Reads the whole of a copy.
+async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Option<Look>) {
+    let held = |failed| match failed {
+        NoCopy::Absent => Held::Absent,
+        NoCopy::Damaged => Held::Damaged,
+        // What cannot be read although the member answers is a damaged sector.
+        NoCopy::Failed(Error::Io { source, .. }) if source.raw_os_error() == Some(EIO) => Held::Damaged,
+        NoCopy::Failed(_) => Held::Unknown,
+    };
+    let look = match look(volume, at, 0..0).await {
+        Ok(look) => look,
+        Err(failed) => return (held(failed), None),
+    };
+    let mut from = 0;
+    while from < look.seal.length {
+        let to = from.saturating_add(STEP_BYTES).min(look.seal.length);
+        if let Err(failed) = look.blocks(from..to).await {
+            return (held(failed), None);
+        }
+        from = to;
+    }
+    (Held::Good(look.seal.checksum), Some(look))
+}
+
+/// `EIO` of every Unix.
+const EIO: i32 = 5;
+
+/// Puts a copy of `source` where `held` lies.
+async fn replace(volume: &Arc<dyn StorageVolume>, at: &BlobPath, held: Held, source: &Look) -> Result<()> {
+    if held != Held::Absent {
+        volume.delete(at).await?;
+    }
+    let (feeding, ends) = feed(1);
+    let Some(end) = ends.into_iter().next() else { return Ok(()) };
+    let write = async move {
+        // The end goes with the write: whoever gives sees that nobody takes any more.
+        volume.write(at, &mut Content::reader(end), Durability::Durable).await.map(drop)
+    };
+    let give = async { give(source, at, feeding).await };
+    let both: Vec<std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>> =
+        vec![Box::pin(give), Box::pin(write)];
+    join_bounded(both, 2).await.into_iter().collect()
+}
+
+/// Hands a copy on, each block believed again.
+async fn give(source: &Look, at: &BlobPath, mut feed: Feed) -> Result<()> {
+    let mut from = 0;
+    while from < source.seal.length {
+        let to = from.saturating_add(STEP_BYTES).min(source.seal.length);
+        let bytes: Bytes = source.blocks(from..to).await.map_err(|failed| match failed {
+            NoCopy::Failed(error) => error,
+            NoCopy::Absent | NoCopy::Damaged => {
+                Error::io("copy", at.to_string())(io::ErrorKind::InvalidData.into())
+            }
+        })?;
+        if !feed.give(bytes).await {
+            return Ok(()); // the writer says why
+        }
+        from = to;
+    }
+    feed.give(source.seal.encode(at).into()).await;
+    feed.end().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// `g` and `h` are good copies that differ, `d` damaged, `a` absent, `?` no answer; behind it `-` when it is noted that
+    /// the member lacks it, `x` when it has to delete it.
+    fn facts(text: &str) -> Vec<Fact> {
+        let one = |text: &str| Fact {
+            held: match &text[..1] {
+                "g" => Held::Good(Checksum::of(b"g")),
+                "h" => Held::Good(Checksum::of(b"h")),
+                "d" => Held::Damaged,
+                "a" => Held::Absent,
+                _ => Held::Unknown,
+            },
+            noted: match &text[1..] {
+                "-" => Some(false),
+                "x" => Some(true),
+                _ => None,
+            },
+        };
+        text.split(' ').map(one).collect()
+    }
+
+    #[rstest]
+    #[case::all_is_well("g g", Plan::Copy { from: 0, to: vec![] })]
+    #[case::a_missing_copy("g a", Plan::Copy { from: 0, to: vec![1] })]
+    #[case::a_damaged_copy("d g g", Plan::Copy { from: 1, to: vec![0] })]
+    #[case::a_noted_one_that_is_right_after_all("g g-", Plan::Copy { from: 0, to: vec![] })]
+    #[case::a_noted_one_of_an_earlier_blob("g hx", Plan::Copy { from: 0, to: vec![1] })]
+    #[case::one_that_does_not_answer("g ?", Plan::Copy { from: 0, to: vec![] })]
+    #[case::two_contents("g h", Plan::Undecidable)]
+    #[case::a_deletion_that_was_missed("a gx", Plan::Remove { at: vec![1] })]
+    #[case::a_deletion_that_a_damaged_copy_missed("a dx", Plan::Remove { at: vec![1] })]
+    #[case::a_deletion_without_a_witness("gx gx", Plan::Copy { from: 0, to: vec![] })]
+    #[case::a_deletion_whose_witness_is_away("? gx", Plan::Postpone)]
+    #[case::lost_where_it_was_written_but_not_where_it_was_not("a g-", Plan::Copy { from: 1, to: vec![0] })]
+    #[case::damaged_where_it_was_written("d g-", Plan::Copy { from: 1, to: vec![0] })]
+    #[case::nobody_has_it("a a-", Plan::Remove { at: vec![] })]
+    #[case::all_are_damaged("d d", Plan::Undecidable)]
+    #[case::one_damaged_and_one_away("d ?", Plan::Postpone)]
+    fn a_good_copy_wins_unless_its_deletion_was_witnessed(#[case] given: &str, #[case] plan: Plan) {
+        assert_eq!(decide(&facts(given)), plan);
+    }
+}
