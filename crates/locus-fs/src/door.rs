@@ -1,10 +1,24 @@
 //! The one door from async code to work that may block.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::disk::Disk;
+
+thread_local! {
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on this thread may block: [`off_thread`] does its work on it. For threads of our own that do nothing else.
+pub(crate) fn let_this_thread_block() {
+    MAY_BLOCK.set(true);
+}
+
+/// Whether this thread may block.
+pub(crate) fn may_block_here() -> bool {
+    MAY_BLOCK.get()
+}
 
 /// Does `work` where it may block: on a thread of tokio's blocking pool when the disk [blocks](Disk::blocks), else here
 /// and now, which needs no runtime.
@@ -16,7 +30,7 @@ use crate::disk::Disk;
 /// Once this was polled, dropping the future does not stop the work: it goes on to its end, and what it returns is
 /// dropped on its own thread. Whatever must not outlive the work, such as a lock or a permit, goes into the closure.
 pub async fn off_thread<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if !disk.blocks() {
+    if !disk.blocks() || may_block_here() {
         return work();
     }
     // A runtime that shuts down throws away work that was not begun: keep a hand on it, so as to do it here instead.

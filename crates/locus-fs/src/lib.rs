@@ -36,15 +36,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod busy;
 mod dir_lock;
 mod disk;
 mod door;
+mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod local;
 mod lost;
 mod mirror;
+mod network;
 mod os_disk;
 mod replace;
 mod synced;
@@ -55,6 +58,7 @@ pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 pub use door::off_thread;
 pub use local::{LocalVolume, OpenLocalVolume};
 pub use mirror::{Mirror, MirrorReport, MirroredVolume, OpenMirroredVolume, ScrubProgress};
+pub use network::{NetworkVolume, OpenNetworkVolume};
 pub use os_disk::OsDisk;
 pub use replace::{create_dirs, read_bounded, replace};
 pub use synced::{sync_all, sync_data, sync_dir};

@@ -10,6 +10,7 @@ use locus_core::{BlobPath, Content, Durability, Error, Hasher, Result, Site, Sto
 
 use crate::{
     disk::{DiskFile, EntryKind},
+    door::may_block_here,
     local::{
         core::{CHUNK_BYTES, Core, is_absent},
         in_flight::Claim,
@@ -140,7 +141,7 @@ impl Drop for Draft {
             return;
         }
         let (core, path, claim) = (Arc::clone(&self.core), mem::take(&mut self.path), self.claim.take());
-        if !core.disk.blocks() {
+        if !core.disk.blocks() || may_block_here() {
             remove(&core, &path, claim);
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn_blocking(move || remove(&core, &path, claim)));

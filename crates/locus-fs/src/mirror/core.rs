@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::{
+    busy::Busy,
     mirror::{
-        busy::Busy,
         ledger::{BEHIND_MAX, Ledger},
         member::Member,
         note::{self, NOTES_BYTES_MAX, Note},

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use locus_core::{BlobPath, Checksum, Content, Durability, Error, Result, StorageVolume, join_bounded};
 use tracing::{info, warn};
 
-use crate::mirror::{
-    core::Core,
+use crate::{
     feed::{Feed, feed},
-    member::Member,
-    read::{Look, NoCopy, look},
-    seal::BLOCK_BYTES,
+    mirror::{
+        core::Core,
+        member::Member,
+        read::{Look, NoCopy, look},
+        seal::BLOCK_BYTES,
+    },
 };
 
 /// What is read of a copy at a time.

@@ -1,23 +1,18 @@
 //! The way in: sealed once, to all members at the same time.
 
-use std::{io, mem, pin::Pin, sync::Arc};
+use std::{io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{BlobPath, Content, Durability, Error, Result, StorageVolume, StoredBlob, join_bounded};
 
 use crate::{
-    door::off_thread,
-    lost::Lost,
+    feed::{CHUNK_BYTES, Feed, feed, next_chunk},
     mirror::{
         core::Core,
-        feed::{Feed, feed},
         read::look,
         seal::{Seal, Sealer, sealed_len},
     },
 };
-
-/// Pieces in which content is handed on; content in memory up to this length is handed on whole.
-const CHUNK_BYTES: usize = 1 << 20;
 
 type Target = (usize, Arc<dyn StorageVolume>);
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -103,7 +98,9 @@ impl Core {
         loop {
             let chunk = match &mut whole {
                 Some(bytes) => bytes.split_to(bytes.len().min(CHUNK_BYTES)),
-                None => self.next_chunk(content).await.map_err(|source| Error::Source { source })?,
+                None => next_chunk(&*self.context.disk, content)
+                    .await
+                    .map_err(|source| Error::Source { source })?,
             };
             let is_last = chunk.len() < CHUNK_BYTES;
             sealer.push(&chunk);
@@ -117,22 +114,6 @@ impl Core {
                 return Ok(Some(seal));
             }
         }
-    }
-
-    async fn next_chunk(&self, content: &mut Content) -> io::Result<Bytes> {
-        let mut chunk = Vec::new();
-        if content.is_blocking() {
-            let mut lent = mem::replace(content, Content::reader(Lost));
-            let (lent, read) = off_thread(&*self.context.disk, move || {
-                let read = lent.read_chunk_blocking(&mut chunk, CHUNK_BYTES).map(|()| chunk);
-                (lent, read)
-            })
-            .await;
-            *content = lent;
-            return read.map(Bytes::from);
-        }
-        content.read_chunk(&mut chunk, CHUNK_BYTES).await?;
-        Ok(chunk.into())
     }
 
     /// Enough copies: the members without one are noted, then it is told. Too few: none stays.

@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         mpsc::{Receiver, Sender, channel},
     },
 };
@@ -23,6 +23,8 @@ struct Shared {
     holds: Mutex<HashMap<&'static str, Hold>>,
     asked: Mutex<Vec<Asked>>,
     space: Mutex<Option<Space>>,
+    hangs: Mutex<bool>,
+    goes_on: Condvar,
 }
 
 /// Says that a call came, and waits for it to be let go on.
@@ -68,6 +70,12 @@ impl FaultyDisk {
         (has_come, go)
     }
 
+    /// Stops every call, or lets all of them go on.
+    pub(crate) fn hang(&self, hangs: bool) {
+        *self.shared.hangs.lock().unwrap() = hangs;
+        self.shared.goes_on.notify_all();
+    }
+
     pub(crate) fn set_space(&self, total: u64, available: u64) {
         *self.shared.space.lock().unwrap() = Some(Space { total, available });
     }
@@ -90,6 +98,7 @@ impl Shared {
             came.send(()).unwrap();
             let _ = may_go.recv(); // also when the test is over
         }
+        drop(self.goes_on.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs).unwrap());
         self.asked.lock().unwrap().push(Asked { op, path: path.to_owned(), len });
         for fault in &mut *self.faults.lock().unwrap() {
             if fault.op == op && path.to_string_lossy().contains(fault.part) {

@@ -8,5 +8,6 @@ mod local_volume_crash;
 mod local_volume_faults;
 mod local_volume_mount;
 mod mirror;
+mod network;
 mod os_disk;
 mod replace;

@@ -1,18 +1,24 @@
-//! One content for several members: each reads its own end of it.
+//! One content for several readers: each reads its own end of it.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
+use locus_core::Content;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-/// Pieces of at most 1 MiB that wait for one member.
+use crate::{disk::Disk, door::off_thread, lost::Lost};
+
+/// Pieces in which content is handed on; content in memory up to this length is handed on whole.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Pieces that wait for one reader.
 const PIECES_MAX: usize = 1;
 
 /// The giving end. Dropped before [`end`](Self::end), it makes every reader fail: none takes a part for the whole.
@@ -85,4 +91,22 @@ impl AsyncRead for Fed {
         self.left.advance(len);
         Poll::Ready(Ok(()))
     }
+}
+
+/// The next piece of a content that is not in memory; one that is shorter is the last. A source that blocks is lent to where
+/// it may.
+pub(crate) async fn next_chunk(disk: &dyn Disk, content: &mut Content) -> io::Result<Bytes> {
+    let mut chunk = Vec::new();
+    if content.is_blocking() {
+        let mut lent = mem::replace(content, Content::reader(Lost));
+        let (lent, read) = off_thread(disk, move || {
+            let read = lent.read_chunk_blocking(&mut chunk, CHUNK_BYTES).map(|()| chunk);
+            (lent, read)
+        })
+        .await;
+        *content = lent;
+        return read.map(Bytes::from);
+    }
+    content.read_chunk(&mut chunk, CHUNK_BYTES).await?;
+    Ok(chunk.into())
 }
