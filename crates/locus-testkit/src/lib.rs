@@ -14,3 +14,9 @@ pub use faulty_volume::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 pub use manual_clock::ManualClock;
 pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
+
+/// The page `docs/write-your-own-volume.md`, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/write-your-own-volume.md")]
+#[derive(Debug)]
+pub struct WriteYourOwnVolume;
