@@ -7,7 +7,7 @@ use locus_core::{
     Clock, DirectoryQuota, Durability, Entropy, Error, MetadataStore, Result, RetryPolicy, StorageVolume,
     SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, join_bounded,
 };
-use locus_fs::{DirLock, Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec, create_dirs, off_thread};
+use locus_fs::{DirLock, Disk, OsDisk, VolumeContext, VolumeSpec, create_dirs, off_thread};
 use locus_storage::{EmbeddedStore, FileScheduler, StoragePool, StoreConfig, VolumeRegistry};
 use locus_tenant::TenantDirectory;
 use parking_lot::Mutex;
@@ -240,7 +240,7 @@ impl Builder {
         settings.check()?;
         let mut volumes = self.volumes;
         for volume in &settings.volumes {
-            volumes.push(Box::new(LocalVolume::new(volume.id.as_str(), &volume.path)));
+            volumes.push(volume.spec());
         }
         let mut named: Vec<(VolumeId, Box<dyn VolumeSpec>)> = Vec::new();
         for volume in volumes {

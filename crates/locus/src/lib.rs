@@ -75,7 +75,10 @@ pub use locus_core::{
     StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
     TenantStatus, Timestamp, Token, Usage, UsagePage, VolumeId, VolumeStatus,
 };
-pub use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
+pub use locus_fs::{
+    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
+    VolumeContext, VolumeSpec,
+};
 pub use locus_storage::{
     BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
     LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
@@ -84,7 +87,8 @@ pub use locus_storage::{
 pub use quotas::Quotas;
 pub use settings::{
     BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,
-    StoreSettings, TenantSettings, VolumeSettings, WorkerSettings, settings_markdown, settings_toml,
+    StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
+    settings_toml,
 };
 pub use tenants::Tenants;
 pub use workers::{WorkSummary, WorkerFile, WorkerHandle, Workers};

@@ -47,8 +47,11 @@ pub(crate) fn of(
     rests: Option<&(dyn Fn(&VolumeId) -> u64 + Sync)>,
 ) -> Mounts {
     let used = |id: &VolumeId| rests.is_none_or(|rests| rests(id) > 0);
-    let now = volumes.iter().filter_map(|volume| {
-        Some(Mount { id: volume.id.clone(), path: volume.mount_path.clone()?, used: used(&volume.id) })
+    // One without a path, too: at the next start it must be found as well.
+    let now = volumes.iter().map(|volume| Mount {
+        id: volume.id.clone(),
+        path: volume.mount_path.clone().unwrap_or_default(),
+        used: used(&volume.id),
     });
     let absent = |mount: &&Mount| mount.used && !volumes.iter().any(|volume| volume.id == mount.id);
     let kept = before.iter().filter(absent).map(|mount| Mount { used: used(&mount.id), ..mount.clone() });

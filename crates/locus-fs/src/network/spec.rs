@@ -54,7 +54,8 @@ impl NetworkVolume {
         self
     }
 
-    /// How long a call may take, or, of a write of more than 1 MiB, each MiB of it. Default 30 s.
+    /// How long a call may take, or, of a write from a file or reader, each MiB of it: content in memory is one call.
+    /// Default 30 s.
     #[must_use]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

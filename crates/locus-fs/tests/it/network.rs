@@ -96,6 +96,10 @@ async fn a_share_that_hangs_keeps_few_threads_stalls_nobody_else_and_comes_back(
     let calls: Vec<_> = (0..40).map(|_| volume.open(&at, 0..4)).collect();
     let answers = in_time(&clock, join_bounded(calls, 40)).await;
     assert!(answers.iter().all(is_unavailable), "{answers:?}");
+    // A thread has its name a moment after it was begun.
+    while threads("hung") < STUCK_MAX {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(threads("hung"), STUCK_MAX);
     let status = volume.status();
     assert!(!status.is_healthy && status.why.as_deref() == Some("did not answer within 5s"), "{status:?}");

@@ -4,10 +4,12 @@ mod docs;
 mod load;
 mod model;
 mod unit;
+mod volume;
 
 pub use docs::{settings_markdown, settings_toml};
 pub(crate) use model::invalid;
 pub use model::{
     BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,
-    StoreSettings, TenantSettings, VolumeSettings, WorkerSettings,
+    StoreSettings, TenantSettings, WorkerSettings,
 };
+pub use volume::{VolumeKind, VolumeSettings};

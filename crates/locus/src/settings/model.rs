@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId, VolumeId};
+use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId};
 use locus_storage::{EngineOptions, check_quotas};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::unit;
+use crate::settings::{
+    unit,
+    volume::{VolumeKind, VolumeSettings},
+};
 
 /// How many times the longest content of the journal a segment must hold.
 const CONTENTS_PER_SEGMENT_MIN: u64 = 16;
@@ -249,16 +252,6 @@ impl Default for BackgroundSettings {
     }
 }
 
-/// A volume to mount at start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VolumeSettings {
-    /// Its name.
-    pub id: VolumeId,
-    /// Its directory on this machine, created when absent.
-    pub path: PathBuf,
-}
-
 /// A tenant to create when absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,15 +273,11 @@ impl Settings {
         self.check_leases()?;
         check_quotas(&self.quotas.directories, &self.quotas.subtrees)?;
         unique("tenants", self.tenants.iter().map(|tenant| &tenant.id))?;
-        unique("volumes", self.volumes.iter().map(|volume| &volume.id))?;
-        unique(
-            "volumes",
-            self.volumes.iter().map(|volume| volume.path.display()).map(|path| path.to_string()),
-        )?;
-        if let Some(volume) = self.volumes.iter().find(|volume| volume.path.as_os_str().is_empty()) {
-            return invalid(format!("volumes[{}].path", volume.id), "is empty: name a directory");
-        }
-        Ok(())
+        let parts = || self.volumes.iter().flat_map(VolumeSettings::parts);
+        let mirrors = self.volumes.iter().filter(|volume| volume.kind == VolumeKind::Mirrored);
+        unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
+        self.volumes.iter().try_for_each(VolumeSettings::check)?;
+        unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 
     fn check_store(&self) -> Result<()> {
@@ -381,7 +370,7 @@ impl Settings {
     pub(crate) fn resolve(&mut self, base: &Path) {
         self.store.data_dir = base.join(&self.store.data_dir);
         for volume in &mut self.volumes {
-            volume.path = base.join(&volume.path);
+            volume.resolve(base);
         }
     }
 }

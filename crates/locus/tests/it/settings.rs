@@ -1,13 +1,13 @@
 //! Settings: the file, the environment, the documents.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use locus::{Error, Settings, settings_markdown, settings_toml};
+use locus::{Error, Locus, Settings, WriteOptions, settings_markdown, settings_toml};
 use rstest::rstest;
 
 use crate::support::setting_of;
@@ -149,6 +149,35 @@ fn relative_paths_are_relative_to_the_file() {
     assert_eq!(settings.volumes[1].path, Path::new("/mnt/b"));
 }
 
+#[tokio::test]
+async fn a_share_and_a_mirror_are_mounted_as_the_settings_say() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("locus.toml");
+    put(
+        &path,
+        "[store]\ndata_dir = \"data\"\n[journal]\ninline_content_max = \"0 B\"\n[[volumes]]\nid = \"m\"\nkind = \"mirrored\"\nquorum = 1\n\
+         [[volumes.members]]\nid = \"one\"\npath = \"one\"\n\
+         [[volumes.members]]\nid = \"two\"\nkind = \"network\"\npath = \"two\"\noperation_timeout = \"5s\"",
+    );
+    let key = {
+        let settings = Settings::load_with(&path, []).unwrap();
+        let locus = Locus::builder().settings(settings).add_tenant("acme").build().await.unwrap();
+        let acme = locus.tenants().get("acme").await.unwrap();
+        let key = locus.pool().write(&acme, "hello", WriteOptions::new()).await.unwrap();
+        locus.shutdown().await.unwrap();
+        key
+    };
+    // One side is lost with all it held, and its mount point is empty.
+    fs::remove_dir_all(temp.path().join("one")).unwrap();
+    fs::create_dir(temp.path().join("one")).unwrap();
+    let settings = Settings::load_with(&path, []).unwrap();
+    let locus = Locus::builder().settings(settings).build().await.unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    assert_eq!(locus.pool().read_range(&acme, &key, 0..100).await.unwrap(), "hello");
+    assert_eq!(fs::read_dir(temp.path().join("one")).unwrap().count(), 0, "an empty mount point stays empty");
+    locus.shutdown().await.unwrap();
+}
+
 #[rstest]
 #[case::unknown_key("[store]\ndata_dri = \"x\"", &[], "store.data_dri")]
 #[case::unknown_section("[stroe]\ndata_dir = \"x\"", &[], "stroe.data_dir")]
@@ -161,6 +190,10 @@ fn relative_paths_are_relative_to_the_file() {
 #[case::zone_too_small("[journal]\nlanding_zone_max = \"100 MiB\"", &[], "journal.landing_zone_max")]
 #[case::no_durability("[store]\ndurability = \"maybe\"", &[], "store.durability")]
 #[case::unknown_in_a_list("[[volumes]]\nid = \"a\"\npath = \"x\"\ndepth = 3", &[], "volumes")]
+#[case::no_path("[[volumes]]\nid = \"a\"", &[], "volumes[a].path")]
+#[case::no_kind("[[volumes]]\nid = \"a\"\npath = \"x\"\nkind = \"tape\"", &[], "volumes")]
+#[case::time_out_of_a_disk("[[volumes]]\nid = \"a\"\npath = \"x\"\nstuck_max = 3", &[], "volumes[a].kind")]
+#[case::mirror_of_one("[[volumes]]\nid = \"a\"\nkind = \"mirrored\"\n[[volumes.members]]\nid = \"b\"\npath = \"b\"", &[], "volumes[a].members")]
 #[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]
 #[case::contradiction("[retry]\nmax_retries = 5\n[leases]\nmax_deliveries = 4", &[], "leases.max_deliveries")]
 #[case::pending("[journal]\npending_max = \"257 MiB\"", &[], "journal.pending_max")]
