@@ -40,10 +40,12 @@ fn sources() -> BTreeMap<PathBuf, String> {
 #[test]
 fn every_sync_goes_through_a_door_that_names_its_site() {
     // The seam itself, its real disk, and the doors.
-    let exempt = ["locus-fs/src/disk.rs", "locus-fs/src/os_disk.rs", "locus-fs/src/synced.rs"];
+    let exempt = ["locus-fs/src/disk.rs", "locus-fs/src/synced.rs"];
+    let is_real_disk =
+        |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("locus-fs/src/os_disk"));
     let mut doors = 0;
     for (path, code) in sources() {
-        if exempt.iter().any(|file| path.ends_with(file)) {
+        if is_real_disk(&path) || exempt.iter().any(|file| path.ends_with(file)) {
             continue;
         }
         for (number, line) in code.lines().enumerate() {
