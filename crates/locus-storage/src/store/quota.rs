@@ -76,14 +76,15 @@ impl EmbeddedStore {
     }
 
     pub(super) fn look_for_room(&self, tenant: &TenantId, directory: &LogicalDir, bytes: u64) -> Result<()> {
+        // The tenant first, as everywhere: who holds the limits and waits for a tenant could wait for ever.
+        let cell = self.cell(tenant);
+        let mut unknown = TenantState::new(tenant.clone(), false);
+        let mut known = cell.as_ref().map(|cell| cell.state.lock());
+        let state = known.as_deref_mut().unwrap_or(&mut unknown);
         let limits = self.limits.read();
-        let room = Tally::one(bytes);
-        let checked = match self.cell(tenant) {
-            Some(cell) => cell.state.lock().check_room(directory, bytes, &limits),
-            None => TenantState::new(tenant.clone(), false).check_room(directory, bytes, &limits),
-        };
-        let everywhere = || self.places.check_room(limits.of(&Scope::Global), room).map_err(Full::Store);
-        checked.and_then(|()| everywhere()).map_err(|why| refusal(tenant, why))
+        let everywhere = || self.places.check_room(limits.of(&Scope::Global), Tally::one(bytes));
+        let checked = state.check_room(directory, bytes, &limits);
+        checked.and_then(|()| everywhere().map_err(Full::Store)).map_err(|why| refusal(tenant, why))
     }
 
     pub(super) async fn store_limit(&self, scope: Scope, limit: Limit) -> Result<()> {

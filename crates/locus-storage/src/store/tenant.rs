@@ -475,6 +475,9 @@ impl TenantState {
         let Some(InFlight { directory, bytes: before }) = self.in_flight.get(key).copied() else {
             return Ok(());
         };
+        if bytes == before {
+            return Ok(()); // almost always: the length was known from the start
+        }
         if bytes > before {
             let more = Tally::bytes(bytes - before);
             self.admit(directory, more, limits)?;
