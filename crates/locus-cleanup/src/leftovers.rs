@@ -1,4 +1,4 @@
-//! What killed writes left on volumes: staging, and blobs that no record names.
+//! What killed writes left on volumes: staging, pieces of uploads that ended, and blobs that no record names.
 //!
 //! A write takes its key first, then writes its blob, then its record; keys are never used again. So a blob is listed
 //! first and its key asked for afterwards: whoever is unknown then was given up, and nothing will ever name it.
@@ -15,12 +15,22 @@ use crate::Sweeper;
 /// Most blobs that one step looks at.
 pub const LIST_BLOBS_MAX: usize = 256;
 
+/// Most idle uploads that one step ends.
+pub const EXPIRE_UPLOADS_MAX: usize = 256;
+
 /// Where a scan stands. Small whatever the volumes hold.
 #[derive(Debug)]
 pub(crate) struct Scan {
     volumes: VecDeque<VolumeId>,
     /// Where in the first of them; `None` before its beginning.
-    at: Option<Cursor>,
+    at: Option<At>,
+}
+
+/// Where in a volume a page begins.
+#[derive(Debug)]
+enum At {
+    Staged(Cursor),
+    Blobs(Option<Cursor>),
 }
 
 impl Sweeper {
@@ -36,6 +46,13 @@ impl Sweeper {
     /// What was removed is; the next call goes on at the page it was at.
     pub async fn leftovers(&self) -> Result<CleanupStatistics> {
         let mut done = CleanupStatistics::default();
+        loop {
+            let expired = self.expire_uploads_step().await?;
+            done.add(&expired);
+            if expired.uploads_expired == 0 {
+                break;
+            }
+        }
         let mut scan = self.scan.lock().await;
         while self.step(&mut scan, &mut done).await? {}
         if done.orphans_removed + done.staging_removed > 0 {
@@ -59,6 +76,20 @@ impl Sweeper {
         let mut done = CleanupStatistics::default();
         let more = self.step(&mut *self.scan.lock().await, &mut done).await?;
         Ok((done, more))
+    }
+
+    /// Ends up to 256 uploads to which nothing came for too long. What is staged for them is removed as any leftover is.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// What was ended is; the rest is found again.
+    pub async fn expire_uploads_step(&self) -> Result<CleanupStatistics> {
+        let began = self.clock.monotonic();
+        let mut step = CleanupStatistics::default();
+        step.uploads_expired = self.upkeep.expire_uploads(EXPIRE_UPLOADS_MAX).await? as u64;
+        Ok(self.count(step, began))
     }
 
     async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {
@@ -101,15 +132,46 @@ impl Sweeper {
     async fn page(
         &self,
         volume: &dyn StorageVolume,
-        from: Option<&Cursor>,
+        from: Option<&At>,
         step: &mut CleanupStatistics,
-    ) -> Result<Option<Cursor>> {
-        if from.is_none() {
-            note(volume.tidy(Tidy::StaleStaging).await?, step);
-        }
+    ) -> Result<Option<At>> {
+        let from = match from {
+            None => {
+                note(volume.tidy(Tidy::StaleStaging).await?, step);
+                return self.staged_page(volume, None, step).await.map(Some);
+            }
+            Some(At::Staged(from)) => return self.staged_page(volume, Some(from), step).await.map(Some),
+            Some(At::Blobs(from)) => from.as_ref(),
+        };
         let page = volume.list(None, from, LIST_BLOBS_MAX).await?;
         self.remove_unknown(volume, &page, step).await;
-        Ok(page.next)
+        Ok(page.next.map(|next| At::Blobs(Some(next))))
+    }
+
+    /// A place is noted before anything is staged there, and never used again: what no upload names is given up.
+    async fn staged_page(
+        &self,
+        volume: &dyn StorageVolume,
+        from: Option<&Cursor>,
+        step: &mut CleanupStatistics,
+    ) -> Result<At> {
+        let page = volume.staged(from, LIST_BLOBS_MAX).await?;
+        for found in &page.blobs {
+            if self.upkeep.is_staging(&found.path.owner, &found.path.key) || !self.upkeep.is_trustworthy() {
+                continue;
+            }
+            match volume.discard(&found.path).await {
+                Ok(removed) => {
+                    step.staging_removed += u64::from(removed);
+                    step.space_freed += if removed { found.length } else { 0 };
+                }
+                Err(error) => {
+                    self.tell(volume.id(), "remove a leftover", &error);
+                    step.errors += 1;
+                }
+            }
+        }
+        Ok(page.next.map_or(At::Blobs(None), At::Staged))
     }
 
     async fn remove_unknown(

@@ -14,6 +14,6 @@ mod reap;
 mod sweeper;
 
 pub use expire::EXPIRE_LEASES_MAX;
-pub use leftovers::LIST_BLOBS_MAX;
+pub use leftovers::{EXPIRE_UPLOADS_MAX, LIST_BLOBS_MAX};
 pub use reap::REAP_FILES_MAX;
 pub use sweeper::Sweeper;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, io, path::PathBuf};
 
 use crate::{
     Checksum, FileKey, FileStatus, IdWord, LogicalDir, QuotaUnit, TenantId, TenantStatus, Timestamp, Token,
-    VolumeId,
+    UploadId, VolumeId,
 };
 
 /// An error of the caller's own, as a worker's handler returns it.
@@ -73,6 +73,20 @@ pub enum Error {
     FileNotFound {
         /// The key that was asked for.
         key: FileKey,
+    },
+    /// The tenant has no upload of this name: it was aborted, or nothing came for too long.
+    #[error("there is no upload {upload}")]
+    UploadNotFound {
+        /// The name that was asked for.
+        upload: UploadId,
+    },
+    /// The upload cannot be finished: something has still to be sent.
+    #[error("upload {upload} is not complete: bytes {} to {} are missing", missing.start, missing.end)]
+    UploadIncomplete {
+        /// The upload.
+        upload: UploadId,
+        /// The first range that is missing.
+        missing: std::ops::Range<u64>,
     },
     /// The logical directory is full, or the one above it whose subtree is limited.
     #[error("directory {directory} of tenant {tenant} is full: {used} of {limit} {unit}")]
@@ -304,6 +318,8 @@ impl Error {
             E::TenantNotFound { .. }
             | E::TenantExists { .. }
             | E::FileNotFound { .. }
+            | E::UploadNotFound { .. }
+            | E::UploadIncomplete { .. }
             | E::VolumeNotFound { .. }
             | E::VolumeExists { .. }
             | E::WrongStatus { .. }

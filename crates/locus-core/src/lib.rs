@@ -23,6 +23,7 @@ mod store;
 mod tenant;
 mod time;
 mod upkeep;
+mod upload;
 mod volume;
 
 pub use blob::{BlobPath, Extension, StoragePath};
@@ -47,7 +48,8 @@ pub use store::{
 pub use tenant::{Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};
 pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
+pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
-    Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, StorageVolume, StoredBlob, Tidy, TidyReport,
-    VolumeSet, VolumeStatus,
+    Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, Staged, Staging, StorageVolume, StoredBlob,
+    Tidy, TidyReport, VolumeSet, VolumeStatus,
 };

@@ -22,6 +22,10 @@ pub enum Site {
     Marker,
     /// Sync: the name of a volume's marker.
     MarkerName,
+    /// Sync: a piece of an upload, before it is confirmed.
+    StagedContent,
+    /// Sync: the name under which an upload is staged.
+    StagedName,
     /// Sync: a content on a volume, before it gets its name.
     BlobContent,
     /// Sync: a content's name.
@@ -110,6 +114,8 @@ impl Site {
         Self::TenantsFound,
         Self::Marker,
         Self::MarkerName,
+        Self::StagedContent,
+        Self::StagedName,
         Self::BlobContent,
         Self::BlobName,
         Self::BlobDirectory,

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, Properties,
-    Result, Scope, StoragePath, Stored, TenantId, Timestamp, Usage, UsagePage, VolumeId,
+    Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, NewUpload,
+    Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp, UploadId, UploadInfo, UploadLoad,
+    Usage, UsagePage, VolumeId,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -77,6 +78,11 @@ impl Reservation {
     #[must_use]
     pub const fn key(&self) -> FileKey {
         self.key
+    }
+
+    /// Leaves the room to the store that gave it, which now knows by itself what it is for.
+    pub fn keep(mut self) {
+        self.give_back = None;
     }
 }
 
@@ -328,6 +334,70 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// # Errors
     /// As [`reserve`](Self::reserve), when a content is longer than the room that was taken for it.
     async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>>;
+
+    /// Notes an upload that begins, with the room of its whole content. Its name is the key of the reservation. A store that
+    /// takes no uploads leaves this and the methods of uploads below as they are.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the store takes none; [`Error::TooLarge`] when no more idempotency keys can be
+    /// remembered, as the name of a finished upload is.
+    async fn begin_upload(&self, _upload: NewUpload, _room: Reservation) -> Result<UploadId> {
+        Err(Error::InvalidArgument {
+            name: "upload",
+            why: "is nothing that this store takes: write the file whole",
+        })
+    }
+
+    /// Draws a new place for the bytes of an upload, and notes it.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`].
+    async fn stage_upload(&self, _tenant: &TenantId, id: &UploadId) -> Result<UploadInfo> {
+        Err(Error::UploadNotFound { upload: *id })
+    }
+
+    /// Notes that these ranges of an upload are there, durably, on its volume; without any it says that what was noted
+    /// before is as safe as the store's durability promises.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`]; [`Error::TooLarge`] when more than
+    /// [`UPLOAD_RANGES_MAX`](crate::UPLOAD_RANGES_MAX) separate ranges would be confirmed.
+    async fn confirm_upload(&self, _tenant: &TenantId, id: &UploadId, _ranges: &[Range<u64>]) -> Result<()> {
+        Err(Error::UploadNotFound { upload: *id })
+    }
+
+    /// Turns an upload whose whole content rests at its place, durably, into a pending file.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`]; [`Error::UploadIncomplete`].
+    async fn finish_upload(&self, _tenant: &TenantId, id: &UploadId, _checksum: Checksum) -> Result<FileKey> {
+        Err(Error::UploadNotFound { upload: *id })
+    }
+
+    /// The file that an upload became, as long as that is remembered: until its record is gone, and then 24 h.
+    async fn finished_upload(&self, _tenant: &TenantId, _id: &UploadId) -> Result<Option<FileKey>> {
+        Ok(None)
+    }
+
+    /// Ends an upload without a file and gives its room back. `false` when there was none.
+    async fn end_upload(&self, _tenant: &TenantId, _id: &UploadId) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// An upload under way; `None` for an unknown one and for another tenant's.
+    fn upload(&self, _tenant: &TenantId, _id: &UploadId) -> Option<UploadInfo> {
+        None
+    }
+
+    /// Up to `max` of a tenant's uploads under way behind `after`, in the order in which they were begun.
+    fn uploads(&self, _tenant: &TenantId, _after: Option<&UploadId>, _max: usize) -> Vec<UploadInfo> {
+        Vec::new()
+    }
+
+    /// What uploads under way hold of a volume.
+    fn uploads_on(&self, _volume: &VolumeId) -> UploadLoad {
+        UploadLoad::default()
+    }
 
     /// What the store takes itself ([`NewContent::Inline`]); none unless a store says otherwise.
     fn inline_limits(&self) -> InlineLimits {

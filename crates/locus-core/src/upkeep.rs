@@ -88,6 +88,16 @@ pub trait Upkeep: Debug + Send + Sync {
     /// Returns at the next moment at which [`expire`](Self::expire) may have something to do.
     async fn expirable(&self);
 
+    /// Ends up to `max` uploads to which nothing came for too long. Says how many.
+    async fn expire_uploads(&self, _max: usize) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Whether `staging` names a place where the bytes of an upload under way are put together.
+    fn is_staging(&self, _owner: &StoragePath, _staging: &FileKey) -> bool {
+        false
+    }
+
     /// What is known about the blob at `owner` and `key` on `volume`.
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge;
 
@@ -111,8 +121,10 @@ pub struct CleanupStatistics {
     pub timed_out_reset: u64,
     /// Blobs without a record that were removed.
     pub orphans_removed: u64,
-    /// Staging of killed writes that was removed.
+    /// Staging of killed writes and ended uploads that was removed.
     pub staging_removed: u64,
+    /// Uploads that were ended because nothing came for too long.
+    pub uploads_expired: u64,
     /// Bytes freed by all of these.
     pub space_freed: u64,
     /// Failures that were met and passed by; they are tried again. Counted, and each told in the log.
@@ -128,6 +140,7 @@ impl CleanupStatistics {
         self.timed_out_reset += other.timed_out_reset;
         self.orphans_removed += other.orphans_removed;
         self.staging_removed += other.staging_removed;
+        self.uploads_expired += other.uploads_expired;
         self.space_freed += other.space_freed;
         self.errors += other.errors;
         self.duration += other.duration;

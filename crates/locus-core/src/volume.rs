@@ -59,6 +59,20 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// A dropped future leaves either nothing, or staging that [`tidy`](Self::tidy) removes, or the whole blob.
     async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob>;
 
+    /// A place beside the blobs where one is put together from pieces, until it is [published](Staged::publish). `at`
+    /// names the place and is not used for anything else, ever; the extension says nothing.
+    ///
+    /// # Errors
+    /// With [`Staging::New`] [`Error::Io`](crate::Error::Io) with kind `AlreadyExists` when something is staged there; with
+    /// [`Staging::Resume`] one with kind `NotFound` when certainly nothing is.
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>>;
+
+    /// What is staged, `limit` at a time, as [`list`](Self::list) lists blobs.
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage>;
+
+    /// Removes what is staged at `at`. Absent is success (`false`). Nobody writes to it any more.
+    async fn discard(&self, at: &BlobPath) -> Result<bool>;
+
     /// Opens a blob. `expected` is the range that will be read first; the start of it is brought along.
     ///
     /// # Errors
@@ -135,6 +149,40 @@ pub struct StoredBlob {
 pub trait Blob: Debug + Send + Sync {
     /// Reads up to `len` bytes at `offset`; fewer only at the end.
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes>;
+}
+
+/// What [`StorageVolume::stage`] opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staging {
+    /// A new place, empty, and durable by name.
+    New,
+    /// One that is there, with what it holds.
+    Resume,
+}
+
+/// A blob that is put together from pieces, in any order and at the same time. Made by [`StorageVolume::stage`].
+#[async_trait]
+pub trait Staged: Debug + Send + Sync {
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the range holds anything, and may still be written to for a while.
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()>;
+
+    /// Reads up to `len` bytes at `offset`; fewer only at the end.
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes>;
+
+    /// Makes everything written so far durable.
+    async fn sync(&self) -> Result<()>;
+
+    /// Gives what is staged, all of it synced, the name of the blob `to`, durably; then nothing is staged any more. It must
+    /// have `length` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when it has another length; [`Error::Io`](crate::Error::Io) with kind
+    /// `AlreadyExists` when that name is taken, by what an earlier call made of the same. After any error it is
+    /// staged, or has its name, or both, and is whole in each.
+    async fn publish(&self, to: &BlobPath, length: u64) -> Result<()>;
 }
 
 /// What [`StorageVolume::open`] gives: the length, the first bytes, and a handle for the rest.

@@ -18,7 +18,8 @@ mod volumes;
 pub use options::EngineOptions;
 pub use placement::{Candidate, Placement, choose};
 pub use pool::{
-    FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+    Chunk, FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, Upload, UploadOptions, VolumeInfo,
+    WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

@@ -37,6 +37,8 @@ pub struct EngineOptions {
     pub downtime_max: Duration,
     /// Most idempotency keys remembered. Default 10,000,000.
     pub idempotency_max: u64,
+    /// An upload to which nothing came for so long, in store time, is ended. Default 1 day.
+    pub upload_expiry: Duration,
     /// A checkpoint is due when the log since the last one is longer than this and than that checkpoint. Default 32 MiB.
     pub checkpoint_bytes: u64,
     /// Most files of the store as a whole; `None` (the default) is no limit.
@@ -69,6 +71,7 @@ impl Default for EngineOptions {
             pending_bytes_max: 8 << 20,
             downtime_max: Duration::from_secs(24 * 60 * 60),
             idempotency_max: 10_000_000,
+            upload_expiry: Duration::from_secs(24 * 60 * 60),
             checkpoint_bytes: 32 << 20,
             global_quota: None,
             global_quota_bytes: None,

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
+    StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 use locus_fs::{VolumeContext, VolumeSpec};
 use parking_lot::Mutex;
@@ -33,11 +33,23 @@ pub enum VolumeOp {
     SyncNames,
     List,
     Tidy,
+    Stage,
+    /// [`Staged::write_at`].
+    StagedWrite,
+    /// [`Staged::read_at`].
+    StagedRead,
+    /// [`Staged::sync`].
+    StagedSync,
+    /// [`Staged::publish`].
+    Publish,
+    /// [`StorageVolume::staged`].
+    ListStaged,
+    Discard,
 }
 
 impl VolumeOp {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::Probe,
         Self::Write,
         Self::Open,
@@ -48,6 +60,13 @@ impl VolumeOp {
         Self::SyncNames,
         Self::List,
         Self::Tidy,
+        Self::Stage,
+        Self::StagedWrite,
+        Self::StagedRead,
+        Self::StagedSync,
+        Self::Publish,
+        Self::ListStaged,
+        Self::Discard,
     ];
 }
 
@@ -220,6 +239,19 @@ impl StorageVolume for FaultyVolume<Arc<dyn StorageVolume>> {
         self.faults.run(VolumeOp::Write, self.id(), self.inner.write(at, content, how)).await
     }
 
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        let inner = self.faults.run(VolumeOp::Stage, self.id(), self.inner.stage(at, how)).await?;
+        Ok(Arc::new(FaultyStaged { inner, id: self.id().clone(), faults: self.faults.clone() }))
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        self.faults.run(VolumeOp::ListStaged, self.id(), self.inner.staged(from, limit)).await
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        self.faults.run(VolumeOp::Discard, self.id(), self.inner.discard(at)).await
+    }
+
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
         let opened = self.faults.run(VolumeOp::Open, self.id(), self.inner.open(at, expected)).await?;
         let blob = FaultyBlob { inner: opened.blob, id: self.id().clone(), faults: self.faults.clone() };
@@ -271,5 +303,31 @@ struct FaultyBlob {
 impl Blob for FaultyBlob {
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         self.faults.run(VolumeOp::Read, &self.id, self.inner.read_at(offset, len)).await
+    }
+}
+
+#[derive(Debug)]
+struct FaultyStaged {
+    inner: Arc<dyn Staged>,
+    id: VolumeId,
+    faults: VolumeFaults,
+}
+
+#[async_trait]
+impl Staged for FaultyStaged {
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.faults.run(VolumeOp::StagedWrite, &self.id, self.inner.write_at(offset, bytes)).await
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.faults.run(VolumeOp::StagedRead, &self.id, self.inner.read_at(offset, len)).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.faults.run(VolumeOp::StagedSync, &self.id, self.inner.sync()).await
+    }
+
+    async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
+        self.faults.run(VolumeOp::Publish, &self.id, self.inner.publish(to, length)).await
     }
 }

@@ -7,6 +7,7 @@ mod faulty_volume;
 mod hostile_names;
 mod manual_clock;
 mod sim_disk;
+pub mod staging_suite;
 mod stepper;
 pub mod volume_suite;
 

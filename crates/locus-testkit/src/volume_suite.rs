@@ -21,8 +21,8 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Content, Cursor, Durability, Entropy, Error, Extension, FileKey, ListedBlob,
-    StoragePath, StorageVolume, Tidy, Timestamp,
+    BlobPath, Checksum, Content, Cursor, Durability, Entropy, Error, Extension, FileKey, ListedBlob, Result,
+    Staging, StoragePath, StorageVolume, Tidy, Timestamp,
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -51,6 +51,7 @@ pub async fn run(make: impl AsyncFn() -> Volume) {
     a_listing_refuses_what_is_no_page(make().await).await;
     a_path_lies_in_the_mount_and_leads_to_the_content(make().await).await;
     a_closed_volume_refuses(make().await).await;
+    crate::staging_suite::run(make).await;
 }
 
 /// Runs the checks of a volume that fails, each on a new, empty volume that `make` opens, with the switches that let it
@@ -75,6 +76,7 @@ pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
     write(&volume, &kept, "kept".into()).await;
     let other = names.next("acme", "x.txt");
     for op in VolumeOp::ALL {
+        let failed = faults.failed();
         faults.fail(op, 0, how);
         let error = match op {
             VolumeOp::Probe => volume.probe().await.err(),
@@ -90,8 +92,19 @@ pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
             VolumeOp::SyncNames => volume.sync_names().await.err(),
             VolumeOp::List => volume.list(None, None, 1).await.err(),
             VolumeOp::Tidy => volume.tidy(Tidy::StaleStaging).await.err(),
+            VolumeOp::ListStaged => volume.staged(None, 1).await.err(),
+            VolumeOp::Discard => volume.discard(&other).await.err(),
+            VolumeOp::Stage => volume.stage(&names.next("acme", ""), Staging::New).await.err(),
+            VolumeOp::StagedWrite | VolumeOp::StagedRead | VolumeOp::StagedSync | VolumeOp::Publish => {
+                put_together(&volume, &names.next("acme", ""), &other).await.err()
+            }
         };
+        let was_asked = faults.failed() > failed;
         faults.heal();
+        if error.is_none() && op == VolumeOp::Publish && !was_asked {
+            volume.delete(&other).await.expect("a deletion succeeds");
+            continue; // a decorator may publish by writing
+        }
         let error = error.unwrap_or_else(|| panic!("{op:?} succeeded although it failed ({how:?})"));
         let says_absent =
             matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
@@ -100,6 +113,15 @@ pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
         volume.delete(&other).await.expect("a deletion succeeds");
         assert_eq!(list(&volume, None, 10).await, [(kept.clone(), 4)], "after {op:?} failed ({how:?})");
     }
+}
+
+/// A blob in one piece, by every call that this takes.
+async fn put_together(volume: &Volume, place: &BlobPath, to: &BlobPath) -> Result<()> {
+    let staged = volume.stage(place, Staging::New).await?;
+    staged.write_at(0, "new".into()).await?;
+    staged.sync().await?;
+    staged.read_at(0, 3).await?;
+    staged.publish(to, 3).await
 }
 
 /// While a volume is away no call succeeds and nothing is said to be absent; it comes back as it was.
@@ -440,17 +462,17 @@ pub async fn a_closed_volume_refuses(volume: Volume) {
 }
 
 /// Addresses that differ.
-struct Names {
+pub(crate) struct Names {
     entropy: SeededEntropy,
     wall: i64,
 }
 
 impl Names {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { entropy: SeededEntropy::new(seed), wall: 1_700_000_000_000_000 }
     }
 
-    fn next(&mut self, of: &str, original_name: &str) -> BlobPath {
+    pub(crate) fn next(&mut self, of: &str, original_name: &str) -> BlobPath {
         let mut random = [0; 10];
         self.entropy.fill(&mut random);
         self.wall += 1_000;
@@ -467,7 +489,7 @@ fn owner(text: &str) -> StoragePath {
 }
 
 /// Bytes in which no two places look alike for long.
-fn pattern(len: usize) -> Bytes {
+pub(crate) fn pattern(len: usize) -> Bytes {
     (0..len).map(|n| (n ^ (n >> 8) ^ (n >> 15)) as u8).collect()
 }
 
@@ -490,7 +512,7 @@ async fn write(volume: &Volume, at: &BlobPath, bytes: Bytes) {
 }
 
 /// All of a blob, through its head and its handle.
-async fn read(volume: &Volume, at: &BlobPath) -> Bytes {
+pub(crate) async fn read(volume: &Volume, at: &BlobPath) -> Bytes {
     let opened = volume.open(at, 0..u64::MAX).await.expect("the blob opens");
     let mut bytes = opened.head.to_vec();
     while (bytes.len() as u64) < opened.length {
@@ -502,14 +524,14 @@ async fn read(volume: &Volume, at: &BlobPath) -> Bytes {
     bytes.into()
 }
 
-async fn assert_absent(volume: &Volume, at: &BlobPath) {
+pub(crate) async fn assert_absent(volume: &Volume, at: &BlobPath) {
     match volume.open(at, 0..1).await {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         other => panic!("{at} is absent, but opening it gave {other:?}"),
     }
 }
 
-async fn list(volume: &Volume, under: Option<&StoragePath>, limit: usize) -> Vec<(BlobPath, u64)> {
+pub(crate) async fn list(volume: &Volume, under: Option<&StoragePath>, limit: usize) -> Vec<(BlobPath, u64)> {
     let mut listed = Vec::new();
     let mut from = None;
     loop {

@@ -73,16 +73,17 @@ pub use locus_core::{
     ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, IdempotencyKey, Lease, LeaseOptions,
     Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy, Scope,
     StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
-    TenantStatus, Timestamp, Token, Usage, UsagePage, VolumeId, VolumeStatus,
+    TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{
     Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
     VolumeContext, VolumeSpec,
 };
 pub use locus_storage::{
-    BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
-    LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
-    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
+    BackupContents, BackupReport, Chunk, ContentHold, Counted, FileReader, FileScheduler, FileStream,
+    Finding, LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
+    UncopiedContent, Upload, UploadOptions, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo,
+    WriteOptions,
 };
 pub use quotas::Quotas;
 pub use settings::{

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use locus_cleanup::Sweeper;
 use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
-    ListedBlob, Reapable, Result, StoragePath, StorageVolume, StoredBlob, TenantId, Tidy, TidyReport,
-    Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
+    ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId, Tidy,
+    TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
 };
 use locus_testkit::ManualClock;
 use parking_lot::Mutex;
@@ -58,6 +58,10 @@ pub(crate) struct State {
     pub(crate) read_only: bool,
     pub(crate) events: Vec<&'static str>,
     pub(crate) page_max: usize,
+    /// What lies in the staging of uploads, and what of it an upload names.
+    pub(crate) staged: BTreeMap<FileKey, BlobPath>,
+    pub(crate) staging: HashSet<FileKey>,
+    pub(crate) idle_uploads: usize,
 }
 
 /// Store, volume and set of volumes in one.
@@ -79,6 +83,14 @@ pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
     let volumes = Arc::new(One(Arc::clone(&world)));
     let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _);
     (world, sweeper, clock)
+}
+
+fn page_of(blobs: &BTreeMap<FileKey, BlobPath>, from: Option<&Cursor>, limit: usize) -> BlobPage {
+    let from = from.map(|from| FileKey::parse(&from.0).unwrap());
+    let mut rest = blobs.values().filter(|blob| from.is_none_or(|from| blob.key > from));
+    let page = rest.by_ref().take(limit).cloned().collect::<Vec<_>>();
+    let next = rest.next().and(page.last()).map(|last| Cursor(last.key.to_string()));
+    BlobPage { blobs: page.into_iter().map(|path| ListedBlob { path, length: 10 }).collect(), next }
 }
 
 fn eio() -> Error {
@@ -136,6 +148,17 @@ impl Upkeep for World {
         self.wake.notified().await;
     }
 
+    async fn expire_uploads(&self, max: usize) -> Result<usize> {
+        let mut state = self.state.lock();
+        let count = max.min(state.idle_uploads);
+        state.idle_uploads -= count;
+        Ok(count)
+    }
+
+    fn is_staging(&self, _: &StoragePath, staging: &FileKey) -> bool {
+        self.state.lock().staging.contains(staging)
+    }
+
     fn knows(&self, _: &VolumeId, _: &StoragePath, key: &FileKey) -> Knowledge {
         let state = self.state.lock();
         if state.recorded.contains(key) {
@@ -180,6 +203,23 @@ impl StorageVolume for World {
         unreachable!("a sweeper writes nothing")
     }
 
+    async fn stage(&self, _: &BlobPath, _: Staging) -> Result<Arc<dyn Staged>> {
+        unreachable!("a sweeper stages nothing")
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        let state = self.state.lock();
+        Ok(page_of(&state.staged, from, limit.min(state.page_max)))
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        let mut state = self.state.lock();
+        if state.undeletable.contains(&at.key) {
+            return Err(eio());
+        }
+        Ok(state.staged.remove(&at.key).is_some())
+    }
+
     async fn open(&self, _: &BlobPath, _: Range<u64>) -> Result<BlobReader> {
         unreachable!("a sweeper reads nothing")
     }
@@ -212,13 +252,7 @@ impl StorageVolume for World {
 
     async fn list(&self, _: Option<&StoragePath>, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
         let state = self.state.lock();
-        let limit = limit.min(state.page_max);
-        let from = from.map(|from| FileKey::parse(&from.0).unwrap());
-        let mut rest = state.blobs.values().filter(|blob| from.is_none_or(|from| blob.key > from));
-        let page = rest.by_ref().take(limit).cloned().collect::<Vec<_>>();
-        let next = rest.next().and(page.last()).map(|last| Cursor(last.key.to_string()));
-        let blobs = page.into_iter().map(|path| ListedBlob { path, length: 10 }).collect();
-        Ok(BlobPage { blobs, next })
+        Ok(page_of(&state.blobs, from, limit.min(state.page_max)))
     }
 
     async fn tidy(&self, _: Tidy) -> Result<TidyReport> {

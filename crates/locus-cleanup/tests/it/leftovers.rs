@@ -47,7 +47,11 @@ async fn b72_page_by_page_a_volume_is_covered_once() {
             break;
         }
     }
-    assert_eq!((steps, removed, world.state.lock().blobs.len()), (10, 67, 33));
+    assert_eq!(
+        (steps, removed, world.state.lock().blobs.len()),
+        (1 + 10, 67, 33),
+        "what is staged comes first"
+    );
     assert_eq!(world.state.lock().events.iter().filter(|event| **event == "tidy").count(), 1);
 }
 
@@ -67,4 +71,31 @@ async fn b73_an_unhealthy_volume_is_left_alone() {
     world.state.lock().unhealthy = true;
     assert_eq!(sweeper.leftovers().await.unwrap().orphans_removed, 0);
     assert!(world.state.lock().events.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_staged_goes_unless_an_upload_names_it() {
+    let (world, sweeper, _) = world();
+    for number in 1..=9 {
+        world.state.lock().staged.insert(key(number), blob(number));
+    }
+    {
+        let mut state = world.state.lock();
+        state.staging.extend([key(2), key(5)]);
+        state.undeletable.insert(key(7));
+        state.page_max = 4;
+    }
+    let done = sweeper.leftovers().await.unwrap();
+    assert_eq!((done.staging_removed, done.errors), (2 + 6, 1), "two of them by tidying");
+    let left: Vec<_> = world.state.lock().staged.keys().copied().collect();
+    assert_eq!(left, [key(2), key(5), key(7)]);
+}
+
+#[tokio::test]
+async fn idle_uploads_are_ended_before_what_they_staged_is_looked_for() {
+    let (world, sweeper, _) = world();
+    world.state.lock().idle_uploads = 600;
+    assert_eq!(sweeper.expire_uploads_step().await.unwrap().uploads_expired, 256);
+    assert_eq!(sweeper.leftovers().await.unwrap().uploads_expired, 344);
+    assert_eq!(sweeper.statistics().uploads_expired, 600);
 }

@@ -325,9 +325,13 @@ impl Core {
         Ok(BlobReader { length, head_offset: expected.start, head, blob })
     }
 
-    /// Absent is believed only of this volume.
     fn open_blob(&self, path: &Path) -> Result<Arc<dyn DiskFile>> {
-        let opened = self.disk.open(path, false);
+        self.open_there(path, false)
+    }
+
+    /// Absent is believed only of this volume.
+    pub(crate) fn open_there(&self, path: &Path, writable: bool) -> Result<Arc<dyn DiskFile>> {
+        let opened = self.disk.open(path, writable);
         if opened.as_ref().is_err_and(is_absent) {
             self.check_identity()?;
         }
@@ -427,6 +431,9 @@ impl Core {
         };
         for entry in entries {
             let entry = entry.map_err(Error::io("list", &staging))?;
+            if layout::text(&entry.name).is_some_and(layout::is_upload) {
+                continue; // goes with its upload
+            }
             // The name is ours while we remove it; a write that has it keeps its staging.
             let claim = layout::text(&entry.name).map(|name| self.in_flight.claim(name));
             if entry.kind == EntryKind::Dir || matches!(claim, Some(None)) {

@@ -99,32 +99,17 @@ impl Draft {
         if self.durable {
             sync_data(&*self.file, Site::BlobContent).map_err(|error| core.poison(&self.path, error))?;
         }
-        let path = core.layout.blob(&self.at);
-        let dir = match self.rename(&path) {
-            Err(Failed::Disk(error)) if is_absent(&error) => {
-                // Somebody removed a directory that we remember, or the mount is gone.
-                core.check_identity()?;
-                core.dirs.forget(&core.layout.dirs(&self.at));
-                self.rename(&path)
-            }
-            other => other,
-        };
-        let dir = dir.map_err(|failed| match failed {
-            Failed::Disk(error) => core.failed("publish", &path, self.length, error),
+        let dir = give_name(&core, &self.path, &self.at, self.durable).map_err(|failed| match failed {
+            Failed::Disk(error) => core.failed("publish", &core.layout.blob(&self.at), self.length, error),
             Failed::Volume(error) => error,
         })?;
         self.done = true;
+        let path = core.layout.blob(&self.at);
         if self.durable {
             return core.sync_dir(&dir, Site::BlobName).inspect_err(|_| core.unpublish(&path));
         }
         core.unsynced.add_blob(path, dir);
         Ok(())
-    }
-
-    fn rename(&self, to: &Path) -> Result<PathBuf, Failed> {
-        let dir = make_dirs(&self.core, &self.at, self.durable)?;
-        self.core.disk.rename_new(&self.path, to)?;
-        Ok(dir)
     }
 
     /// Removes the staging now.
@@ -226,7 +211,7 @@ pub(crate) fn write_blocking(
 }
 
 /// A failure that may be looked at, or one that is final.
-enum Failed {
+pub(crate) enum Failed {
     Disk(io::Error),
     Volume(Error),
 }
@@ -240,6 +225,25 @@ impl From<io::Error> for Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self::Volume(error)
+    }
+}
+
+/// Gives what is staged at `from` the name of a blob; that it has it is not durable yet. Gives the directory.
+pub(crate) fn give_name(core: &Core, from: &Path, at: &BlobPath, durable: bool) -> Result<PathBuf, Failed> {
+    let to = core.layout.blob(at);
+    let rename = || {
+        let dir = make_dirs(core, at, durable)?;
+        core.disk.rename_new(from, &to)?;
+        Ok(dir)
+    };
+    match rename() {
+        Err(Failed::Disk(error)) if is_absent(&error) => {
+            // Somebody removed a directory that we remember, or the mount is gone.
+            core.check_identity()?;
+            core.dirs.forget(&core.layout.dirs(at));
+            rename()
+        }
+        other => other,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use locus_core::{BlobPath, Extension, FileKey};
+use locus_core::{BlobPath, Extension, FileKey, StoragePath};
 
 /// Deepest sharding.
 pub(crate) const DEPTH_MAX: u8 = 3;
@@ -12,6 +12,9 @@ pub(crate) const MARKER: &str = ".locus-volume";
 
 /// The staging directory's name. Neither it nor the marker's can be an owner's: those begin with a letter or digit.
 pub(crate) const STAGING: &str = ".staging";
+
+/// What the name of an upload in the staging directory begins with. The other names there are those of keys and probes.
+const UPLOAD: &str = "upload=";
 
 /// Turns addresses into paths. The shards of a blob are the last pairs of hexadecimal digits of its key, the very last
 /// first: they are random in every UUID version 7.
@@ -32,6 +35,11 @@ impl Layout {
 
     pub(crate) fn staging(&self, name: &str) -> PathBuf {
         self.staging_dir().join(name)
+    }
+
+    /// The path under which a blob is put together from pieces.
+    pub(crate) fn upload(&self, at: &BlobPath) -> PathBuf {
+        self.staging(&format!("{UPLOAD}{}={}", at.owner, at.key))
     }
 
     /// The directories that lead to a blob, the owner's first; the last one holds it.
@@ -83,6 +91,18 @@ pub(crate) fn parse_blob_name(name: &str) -> Option<(FileKey, Extension)> {
     (parsed.to_string() == key).then_some((parsed, extension))
 }
 
+/// Whether a name in the staging directory begins as an upload's: such a file goes only with its upload.
+pub(crate) fn is_upload(name: &str) -> bool {
+    name.starts_with(UPLOAD)
+}
+
+/// Takes the name of an upload apart; `None` unless it is exactly what an upload's would be.
+pub(crate) fn parse_upload_name(name: &str) -> Option<BlobPath> {
+    let (owner, key) = name.strip_prefix(UPLOAD)?.split_once('=')?;
+    let (owner, parsed) = (StoragePath::parse(owner).ok()?, FileKey::parse(key).ok()?);
+    (parsed.to_string() == key).then_some(BlobPath { owner, key: parsed, extension: Extension::NONE })
+}
+
 /// The file name as text, when it is text.
 pub(crate) fn text(name: &std::ffi::OsStr) -> Option<&str> {
     Path::new(name).to_str()
@@ -90,7 +110,6 @@ pub(crate) fn text(name: &std::ffi::OsStr) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use locus_core::StoragePath;
     use rstest::rstest;
 
     use super::*;
@@ -112,6 +131,22 @@ mod tests {
         assert_eq!(layout.blob(&at), Path::new(path));
         assert_eq!(layout.dirs(&at).last().map(PathBuf::as_path), Path::new(path).parent());
         assert_eq!(layout.dirs(&at).len(), usize::from(depth) + 1);
+    }
+
+    #[rstest]
+    #[case(&format!("upload=acme={KEY}"), true)]
+    #[case(&format!("upload=acme+0123abcd={KEY}"), true)]
+    #[case(&format!("upload=acme={}", KEY.to_uppercase()), false)]
+    #[case(&format!("upload=../x={KEY}"), false)]
+    #[case(&format!("upload={KEY}"), false)]
+    #[case(KEY, false)]
+    fn only_a_name_of_our_own_making_is_an_upload(#[case] name: &str, #[case] ours: bool) {
+        let parsed = parse_upload_name(name);
+        assert_eq!(parsed.is_some(), ours);
+        if let Some(at) = parsed {
+            let layout = Layout { mount: "/v".into(), depth: 1 };
+            assert_eq!(layout.upload(&at), layout.staging(name));
+        }
     }
 
     #[rstest]

@@ -46,6 +46,36 @@ pub(crate) fn page(
     Ok(walk.page)
 }
 
+/// One page of what is staged for uploads behind `from`.
+pub(crate) fn staged(
+    disk: &dyn Disk,
+    layout: &Layout,
+    from: Option<&Cursor>,
+    limit: usize,
+) -> Result<BlobPage> {
+    if limit == 0 {
+        return Err(Error::InvalidArgument { name: "limit", why: "is 0: ask for at least one blob" });
+    }
+    let start = from.map_or(Bound::Unbounded, |cursor| Bound::Excluded(&cursor.0));
+    let keep = |entry: &DirEntry, name: &str| {
+        entry.kind == EntryKind::File && layout::parse_upload_name(name).is_some()
+    };
+    let names = smallest(disk, &layout.staging_dir(), start, limit, keep)?;
+    let mut page = BlobPage::default();
+    for path in names.iter().filter_map(|name| layout::parse_upload_name(name)) {
+        let at = layout.upload(&path);
+        match disk.metadata(&at) {
+            Err(error) if is_absent(&error) => {} // removed meanwhile
+            other => {
+                let length = other.map_err(Error::io("look at", at))?.len;
+                page.blobs.push(ListedBlob { path, length });
+            }
+        }
+    }
+    page.next = names.into_iter().next_back().filter(|_| page.blobs.len() == limit).map(Cursor);
+    Ok(page)
+}
+
 /// The components of a cursor: owner, shards, name.
 fn parse(cursor: &Cursor, depth: u8) -> Result<Vec<String>> {
     let parts: Vec<String> = cursor.0.split('/').map(String::from).collect();

@@ -14,6 +14,7 @@ mod listing;
 pub(crate) mod marker;
 mod mount;
 mod spec;
+mod staged;
 mod unsynced;
 mod volume;
 

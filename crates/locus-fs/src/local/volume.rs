@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath, StorageVolume,
-    StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging, StoragePath,
+    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         core::{CHUNK_BYTES, Core},
         draft::{self, Draft, Progress},
         listing,
+        staged::{self, StagedBlob},
         unsynced::{Batch, Unsynced},
     },
     lost::Lost,
@@ -118,6 +119,28 @@ impl StorageVolume for OpenLocalVolume {
             return stored;
         }
         self.write_stream(at, content, how).await
+    }
+
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        let at = at.clone();
+        let staged = self.core.write_hop(move |core| StagedBlob::begin(core, &at, how)).await?;
+        Ok(Arc::new(staged))
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        let from = from.cloned();
+        self.core
+            .read_hop(move |core| {
+                core.may_be_used()?;
+                core.check_identity()?;
+                listing::staged(&*core.disk, &core.layout, from.as_ref(), limit)
+            })
+            .await
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        let at = at.clone();
+        self.core.write_hop(move |core| staged::discard(core, &at)).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

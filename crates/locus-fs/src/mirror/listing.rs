@@ -12,14 +12,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn encode(&self) -> Cursor {
+    pub(crate) fn encode(&self) -> Cursor {
         match &self.from {
             Some(from) => Cursor(format!("{} {}", self.member, from.0)),
             None => Cursor(format!("{} ", self.member)),
         }
     }
 
-    fn decode(cursor: &Cursor, members: usize) -> Result<Self> {
+    pub(crate) fn decode(cursor: &Cursor, members: usize) -> Result<Self> {
         let (member, from) = cursor.0.split_once(' ').ok_or(FOREIGN)?;
         let member = member.parse().ok().filter(|member| *member < members).ok_or(FOREIGN)?;
         Ok(Self { member, from: (!from.is_empty()).then(|| Cursor(from.into())) })

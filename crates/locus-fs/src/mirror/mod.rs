@@ -16,6 +16,7 @@ mod report;
 mod scrub;
 pub(crate) mod seal;
 mod spec;
+mod staged;
 mod volume;
 mod write;
 

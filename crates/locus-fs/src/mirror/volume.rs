@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath, StorageVolume,
-    StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus, join_bounded,
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging, StoragePath,
+    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus, join_bounded,
 };
 
 use crate::mirror::{core::Core, member::Member, note::Note};
@@ -84,7 +84,7 @@ impl Core {
         if news.is_empty() { Ok(()) } else { self.note(news).await }
     }
 
-    async fn delete(&self, at: &BlobPath) -> Result<bool> {
+    pub(crate) async fn delete(&self, at: &BlobPath) -> Result<bool> {
         self.may_be_used()?;
         self.may_address(at)?;
         let _claim = self.busy.wait(at).await;
@@ -189,6 +189,18 @@ impl StorageVolume for OpenMirroredVolume {
 
     async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob> {
         self.core.write(at, content, how).await
+    }
+
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        Ok(Arc::new(self.core.stage(at, how).await?))
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        self.core.staged(from, limit).await
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        self.core.discard(at).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

@@ -6,6 +6,7 @@
 mod guard;
 mod health;
 mod spec;
+mod staged;
 mod volume;
 
 pub use spec::NetworkVolume;

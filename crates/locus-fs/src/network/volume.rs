@@ -10,15 +10,18 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, StoragePath,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
+    StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 
 use crate::{
     busy::{Busy, Claim},
     disk::Disk,
     feed::{CHUNK_BYTES, feed, next_chunk},
-    network::guard::{Guard, Running, Work, is_of_transport},
+    network::{
+        guard::{Guard, Running, Work, is_of_transport},
+        staged::{NetworkStaged, Pieces},
+    },
 };
 
 /// A directory of a mounted share; [`NetworkVolume`](crate::NetworkVolume) describes one.
@@ -29,13 +32,14 @@ pub struct OpenNetworkVolume {
     disk: Arc<dyn Disk>,
     /// Names of writes under way, also of those that were given up and have not ended.
     busy: Arc<Busy>,
+    pieces: Arc<Pieces>,
 }
 
 type Inner = Arc<dyn StorageVolume>;
 
 impl OpenNetworkVolume {
     pub(crate) fn new(inner: Inner, guard: Guard, disk: Arc<dyn Disk>) -> Self {
-        Self { inner, guard: Arc::new(guard), disk, busy: Arc::default() }
+        Self { inner, guard: Arc::new(guard), disk, busy: Arc::default(), pieces: Arc::default() }
     }
 
     /// One call that is made once.
@@ -153,6 +157,26 @@ impl StorageVolume for OpenNetworkVolume {
         };
         self.guard.learn(&done);
         done.map(|(stored, _claim)| stored)
+    }
+
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        let to = at.clone();
+        let inner = self.once(|inner| Box::pin(async move { inner.stage(&to, how).await })).await?;
+        let (guard, pieces) = (Arc::clone(&self.guard), Arc::clone(&self.pieces));
+        Ok(Arc::new(NetworkStaged { inner, at: at.clone(), guard, pieces }))
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        self.again(|inner| {
+            let from = from.cloned();
+            Box::pin(async move { inner.staged(from.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        let at = at.clone();
+        self.once(|inner| Box::pin(async move { inner.discard(&at).await })).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

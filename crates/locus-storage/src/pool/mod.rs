@@ -8,6 +8,7 @@ mod read;
 mod reader;
 mod residue;
 mod spill;
+mod upload;
 mod volumes;
 mod write;
 
@@ -19,7 +20,7 @@ use locus_core::{
 };
 use locus_fs::VolumeContext;
 
-use self::{mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
+use self::{mounts::Mounts, moves::Moves, residue::ResidueList, upload::Desks, volumes::Opening};
 use crate::{placement::Placement, volumes::VolumeRegistry};
 
 pub use self::{
@@ -27,6 +28,7 @@ pub use self::{
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
     spill::SpillReport,
+    upload::{Chunk, Upload, UploadOptions},
     volumes::VolumeInfo,
     write::WRITE_BATCH_MAX,
 };
@@ -51,6 +53,7 @@ struct Inner {
     opening: Opening,
     moves: Moves,
     residue: Arc<ResidueList>,
+    desks: Arc<Desks>,
 }
 
 impl StoragePool {
@@ -68,8 +71,9 @@ impl StoragePool {
         let residue = Arc::default();
         let placement = Placement::default();
         let opening = Opening::default();
-        let moves = Moves::default();
-        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue };
+        let (moves, desks) = (Moves::default(), Arc::default());
+        let inner =
+            Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue, desks };
         Self { inner: Arc::new(inner) }
     }
 

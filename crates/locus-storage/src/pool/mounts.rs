@@ -99,7 +99,8 @@ impl Mounts {
             })
         };
         // In this order: a write that is over by now has its record by now.
-        let files = self.store.files_on(id).saturating_add(writes.unwrap_or(0));
+        let uploads = self.store.uploads_on(id).uploads;
+        let files = self.store.files_on(id).saturating_add(uploads).saturating_add(writes.unwrap_or(0));
         if files > 0 {
             if let Some(slot) = self.slots.lock().get_mut(id) {
                 slot.leaving = false;
@@ -123,7 +124,7 @@ impl Mounts {
         volumes.retain(|volume| {
             !tried.contains(volume.id()) && path_of.is_none_or(|blob| volume.local_path(blob).is_some())
         });
-        let facts = volumes.iter().map(|volume| candidate(&**volume, slots.get(volume.id())));
+        let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
         let chosen = placement::choose(how, &facts.collect::<Vec<_>>(), size_hint)?;
         let volume = volumes.swap_remove(chosen);
         let bytes = size_hint.unwrap_or(0);
@@ -132,6 +133,17 @@ impl Mounts {
             slot.in_flight = slot.in_flight.saturating_add(bytes);
         }
         Ok(Ticket { mounts: Arc::clone(self), volume, bytes })
+    }
+
+    fn candidate(&self, volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
+        let status = volume.status();
+        let uploads = self.store.uploads_on(volume.id()).bytes_left;
+        Candidate {
+            volume: volume.id().clone(),
+            available: status.available,
+            in_flight: slot.map_or(0, |slot| slot.in_flight).saturating_add(uploads),
+            unusable: unusable(&status, slot),
+        }
     }
 
     /// Whether a probe could bring a volume back that failed a write.
@@ -184,7 +196,7 @@ impl Mounts {
     /// Why a volume takes no new content, if it takes none, and the bytes under way to it.
     pub(super) fn standing(&self, volume: &dyn StorageVolume) -> (Option<Cow<'static, str>>, u64) {
         let slots = self.slots.lock();
-        let candidate = candidate(volume, slots.get(volume.id()));
+        let candidate = self.candidate(volume, slots.get(volume.id()));
         (candidate.unusable, candidate.in_flight)
     }
 }
@@ -194,23 +206,16 @@ fn unhealthy(status: &VolumeStatus) -> Option<Cow<'static, str>> {
     (!status.is_healthy).then(|| format!("is unhealthy: {why}").into())
 }
 
-fn candidate(volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
-    let status = volume.status();
-    let unusable = match slot.map(|slot| (&slot.health, slot.leaving)) {
+fn unusable(status: &VolumeStatus, slot: Option<&Slot>) -> Option<Cow<'static, str>> {
+    match slot.map(|slot| (&slot.health, slot.leaving)) {
         None => Some("is not mounted".into()),
         Some((_, true)) => Some("is being removed".into()),
         Some((Health::Down(why), _)) => Some(format!("is unhealthy: {why}").into()),
         Some((Health::Suspect(why), _)) => Some(format!("failed its last write: {why}").into()),
-        Some((Health::Good, false)) => unhealthy(&status).or_else(|| {
+        Some((Health::Good, false)) => unhealthy(status).or_else(|| {
             let why = status.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             status.read_only.then(|| format!("is read-only{why}").into())
         }),
-    };
-    Candidate {
-        volume: volume.id().clone(),
-        available: status.available,
-        in_flight: slot.map_or(0, |slot| slot.in_flight),
-        unusable,
     }
 }
 

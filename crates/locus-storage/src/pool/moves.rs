@@ -165,11 +165,14 @@ impl StoragePool {
     }
 }
 
-/// Does `work` to its end, also when this future is dropped, as far as a runtime runs here.
-pub(super) async fn undisturbed(work: impl Future<Output = ()> + Send + 'static) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn(work).await),
-        Err(_) => work.await,
+/// Does `work` to its end, also when this future is dropped, as far as a runtime runs here; `None` when that ended first.
+pub(super) async fn undisturbed<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Some(work.await) };
+    match runtime.spawn(work).await {
+        Ok(done) => Some(done),
+        Err(failed) => failed.try_into_panic().map_or(None, |panic| std::panic::resume_unwind(panic)),
     }
 }
 

@@ -115,11 +115,12 @@ impl StoragePool {
         let Some(tenant) = owner.tenant() else { return };
         if let Some(moving) = self.inner.store.begin_move(&tenant, &key) {
             let (list, right) = (Arc::clone(&self.inner.residue), self.inner.moves.right(moving));
-            return undisturbed(async move {
+            undisturbed(async move {
                 list.retry(&*volume, &residue).await;
                 drop(right);
             })
             .await;
+            return;
         }
         let stays_unnamed = |record: &FileRecord| match &record.place {
             Place::Volume(id) => *id != residue.volume,

@@ -154,7 +154,7 @@ impl StoragePool {
     }
 
     /// The checksum of content in memory; a longer one is computed where that holds up nobody.
-    async fn checksum(&self, bytes: &Bytes) -> Checksum {
+    pub(super) async fn checksum(&self, bytes: &Bytes) -> Checksum {
         if bytes.len() <= HASHED_HERE_BYTES_MAX {
             return Checksum::of(bytes);
         }

@@ -78,7 +78,7 @@ impl EmbeddedStore {
     }
 
     /// At the limit, what other tenants no longer need makes room: they may not have written for long.
-    fn fade_others(&self) {
+    pub(super) fn fade_others(&self) {
         if self.places.remembered.load(Ordering::Acquire) < self.config.options.idempotency_max {
             return;
         }
@@ -92,7 +92,7 @@ impl EmbeddedStore {
         }
     }
 
-    fn check_idempotency_room(&self) -> Result<()> {
+    pub(super) fn check_idempotency_room(&self) -> Result<()> {
         let remembered = self.places.remembered.load(Ordering::Acquire);
         if remembered >= self.config.options.idempotency_max {
             return Err(Error::TooLarge {
@@ -129,13 +129,7 @@ impl EmbeddedStore {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
             _ => attachment_of(parts),
         };
-        if self.spare_is_tight() {
-            self.journal.rolled.notify_one(); // whoever drives checkpoints makes their files longer
-        }
-        if !self.has_spare() {
-            // What is taken in must fit into a checkpoint, or a full disk could not be drained (ENGINE 7).
-            self.grow_spare().await.map_err(|why| no_room(why, self.checkpoint_bytes_max()))?;
-        }
+        self.make_spare().await?;
         let bound = self.body_bound(&tenant, &changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
         landings.into_iter().for_each(|landing| room.join(landing));
@@ -206,6 +200,17 @@ impl EmbeddedStore {
         Ok(keys)
     }
 
+    /// What is taken in must fit into a checkpoint, or a full disk could not be drained (ENGINE 7).
+    pub(super) async fn make_spare(&self) -> Result<()> {
+        if self.spare_is_tight() {
+            self.journal.rolled.notify_one(); // whoever drives checkpoints makes their files longer
+        }
+        if self.has_spare() {
+            return Ok(());
+        }
+        self.grow_spare().await.map_err(|why| no_room(why, self.checkpoint_bytes_max()))
+    }
+
     /// Adds a file to a batch on its way into one record.
     fn take_in(&self, batch: &mut Batch, file: NewFile, room: Reservation) -> Result<()> {
         let refused = |why| Error::InvalidArgument { name: "content", why };
@@ -254,7 +259,7 @@ impl EmbeddedStore {
     }
 
     /// The exact size of the body but for its stamp, whose share is in the frame.
-    fn body_bound(&self, tenant: &TenantId, changes: &[Change]) -> usize {
+    pub(super) fn body_bound(&self, tenant: &TenantId, changes: &[Change]) -> usize {
         let record = Record::files(crate::time::Stamp::default(), tenant, changes.to_vec());
         record.encode().len() + FRAME_BYTES
     }

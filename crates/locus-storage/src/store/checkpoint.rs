@@ -22,7 +22,7 @@ use super::{
     frames::{FORMAT, FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, HeadFault, check_head, encode_head},
     limits::Limits,
     places::Places,
-    tenant::{Remembered, TenantState},
+    tenant::{Remembered, TenantState, Upload},
 };
 use crate::{
     journal::LogPlace,
@@ -32,6 +32,8 @@ use crate::{
 
 /// Most entries that are taken under a tenant's lock at once.
 const SLICE: u32 = 4_096;
+/// Most uploads in one frame: each may have thousands of ranges.
+const UPLOADS_SLICE: usize = 64;
 /// Written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Most bytes of a remembered write,
@@ -60,6 +62,7 @@ pub(crate) enum Frame {
     Remembered { tenant: TenantId, writes: Vec<SavedWrite> },
     Limits { limits: Vec<(Scope, Limit, Lsn)> },
     End { end: Lsn, durable: Lsn, entries: u64 },
+    Uploads { tenant: TenantId, uploads: Vec<SavedUpload> },
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -114,6 +117,63 @@ pub(crate) struct SavedWrite {
     remember: Remember,
     gone_at: Option<StoreTime>,
     last: Lsn,
+}
+
+/// An upload as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedUpload {
+    key: FileKey,
+    last: Lsn,
+    owner: Option<StoragePath>,
+    directory: LogicalDir,
+    original_name: Option<String>,
+    properties: Properties,
+    size: u64,
+    expected: Option<Checksum>,
+    volume: VolumeId,
+    begun_at: Timestamp,
+    touched: StoreTime,
+    staging: Option<FileKey>,
+    confirmed: Vec<Range<u64>>,
+}
+
+impl SavedUpload {
+    fn of(upload: &Upload, places: &Places) -> Self {
+        Self {
+            key: upload.key,
+            last: upload.last,
+            owner: upload.owner.clone(),
+            directory: upload.directory.clone(),
+            original_name: upload.original_name.as_deref().map(Into::into),
+            properties: upload.properties.clone(),
+            size: upload.size,
+            expected: upload.expected,
+            volume: places.id(upload.volume),
+            begun_at: upload.begun_at,
+            touched: upload.touched,
+            staging: upload.staging,
+            confirmed: upload.confirmed.iter().cloned().collect(),
+        }
+    }
+
+    fn restore(self, state: &mut TenantState, places: &Places) {
+        let within = self.confirmed.into_iter().map(|range| range.start..range.end.min(self.size));
+        state.restore_upload(Upload {
+            key: self.key,
+            last: self.last,
+            owner: self.owner,
+            directory: self.directory,
+            original_name: self.original_name.map(Into::into),
+            properties: self.properties,
+            size: self.size,
+            expected: self.expected,
+            volume: places.number(&self.volume),
+            begun_at: self.begun_at,
+            touched: self.touched,
+            staging: self.staging,
+            confirmed: within.filter(|range| !range.is_empty()).collect(),
+        });
+    }
 }
 
 impl Frame {
@@ -388,6 +448,14 @@ impl EmbeddedStore {
                 writer.push(&frame).await?;
                 after = Some(last);
             }
+            let mut after = None;
+            loop {
+                let Some((frame, last)) = uploads_frame(&cell.state.lock(), after, &self.places) else {
+                    break;
+                };
+                writer.push(&frame).await?;
+                after = Some(last);
+            }
         }
         let end = self.journal.last_appended();
         if Site::PublishedWhenDurable.stands() {
@@ -535,6 +603,14 @@ fn writes_frame(state: &TenantState, after: Option<u128>) -> Option<(Frame, u128
     Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
 }
 
+/// A slice of the uploads behind `after`, and its last key.
+fn uploads_frame(state: &TenantState, after: Option<FileKey>, places: &Places) -> Option<(Frame, FileKey)> {
+    let slice = state.uploads().after(after).take(UPLOADS_SLICE);
+    let uploads: Vec<_> = slice.map(|upload| SavedUpload::of(upload, places)).collect();
+    let last = uploads.last()?.key;
+    Some((Frame::Uploads { tenant: state.id.clone(), uploads }, last))
+}
+
 /// The state that a checkpoint is written of when no store is open.
 pub(super) struct Still<'a> {
     pub(super) store: StoreId,
@@ -582,6 +658,12 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
         }
         let mut after = None;
         while let Some((frame, last)) = writes_frame(&state, after) {
+            frame.encode(&mut buffer);
+            flush(&mut buffer, CHUNK_BYTES)?;
+            after = Some(last);
+        }
+        let mut after = None;
+        while let Some((frame, last)) = uploads_frame(&state, after, still.places) {
             frame.encode(&mut buffer);
             flush(&mut buffer, CHUNK_BYTES)?;
             after = Some(last);
@@ -742,6 +824,14 @@ pub(crate) fn load(
                 }
             });
         }
+        Frame::Uploads { tenant, uploads } => {
+            let mut uploads = Some(uploads);
+            target.tenant(&tenant, &mut |state, places| {
+                for upload in uploads.take().unwrap_or_default() {
+                    upload.restore(state, places);
+                }
+            });
+        }
         Frame::Limits { limits } => {
             for (scope, limit, last) in limits {
                 target.limit(scope, limit, last);
@@ -834,7 +924,9 @@ pub(crate) fn read_file(
                 entries += some.len() as u64;
                 visit(frame);
             }
-            (Frame::Remembered { .. } | Frame::Limits { .. }, Some(_)) => visit(frame),
+            (Frame::Remembered { .. } | Frame::Limits { .. } | Frame::Uploads { .. }, Some(_)) => {
+                visit(frame);
+            }
             _ => return Err(corrupt(offset, "its parts are out of order")),
         }
     }

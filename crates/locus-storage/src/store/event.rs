@@ -2,7 +2,7 @@
 //! settings gives the same state.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use locus_core::{
     Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, StoragePath,
@@ -89,6 +89,36 @@ pub(crate) enum Change {
     Forgotten {
         hash: u128,
     },
+    /// An upload began. Its end is [`Accepted`](Self::Accepted) with its key, or [`UploadEnded`](Self::UploadEnded).
+    UploadBegun(UploadBegun),
+    /// From now on its bytes are put together here; nothing of them is confirmed.
+    UploadStaged {
+        key: FileKey,
+        staging: FileKey,
+    },
+    /// These ranges are there, durably.
+    UploadConfirmed {
+        key: FileKey,
+        ranges: Vec<Range<u64>>,
+    },
+    /// It was aborted, or nothing came for too long.
+    UploadEnded {
+        key: FileKey,
+    },
+}
+
+/// A new upload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UploadBegun {
+    pub(crate) key: FileKey,
+    /// `None` when it is the tenant's own id.
+    pub(crate) owner: Option<StoragePath>,
+    pub(crate) directory: LogicalDir,
+    pub(crate) original_name: Option<String>,
+    pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) size: u64,
+    pub(crate) expected: Option<Checksum>,
+    pub(crate) volume: VolumeId,
 }
 
 /// A new file.

@@ -30,6 +30,7 @@ mod schedule;
 mod seam;
 mod slab;
 mod tenant;
+mod upload;
 mod verify;
 
 pub use background::EngineThreads;

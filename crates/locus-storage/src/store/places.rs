@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use locus_core::{Place, VolumeId};
+use locus_core::{Place, UploadLoad, VolumeId};
 
 use super::{
     entry::{JOURNAL, Rest, VolumeNo},
     limits::{Ceiling, Over, Tally},
+    tenant::Upload,
 };
 use crate::sync::{AtomicBool, AtomicU64, Mutex, RwLock};
 
@@ -17,6 +18,10 @@ struct Seen {
     id: VolumeId,
     available: AtomicBool,
     files: AtomicU64,
+    /// Uploads that are put together there.
+    uploads: AtomicU64,
+    /// Bytes that they have still to write.
+    upload_bytes: AtomicU64,
 }
 
 /// Volumes and totals. Every method is a memory operation.
@@ -52,6 +57,8 @@ impl Places {
             id: id.clone(),
             available: AtomicBool::new(false),
             files: AtomicU64::new(0),
+            uploads: AtomicU64::new(0),
+            upload_bytes: AtomicU64::new(0),
         }));
         (volumes.len() - 1) as VolumeNo
     }
@@ -131,6 +138,28 @@ impl Places {
 
     pub(crate) fn files_on(&self, volume: VolumeNo) -> u64 {
         self.seen(volume).files.load(Ordering::Acquire)
+    }
+
+    /// What uploads hold of a volume.
+    pub(crate) fn uploads_on(&self, volume: VolumeNo) -> UploadLoad {
+        let seen = self.seen(volume);
+        UploadLoad {
+            uploads: seen.uploads.load(Ordering::Acquire),
+            bytes_left: seen.upload_bytes.load(Ordering::Acquire),
+        }
+    }
+
+    /// An upload is under way from now on, or no more.
+    pub(crate) fn count_upload(&self, upload: &Upload, more: bool) {
+        self.count_saved(upload.saved_bytes(), more);
+        let seen = self.seen(upload.volume);
+        if more {
+            seen.uploads.fetch_add(1, Ordering::AcqRel);
+            seen.upload_bytes.fetch_add(upload.bytes_left(), Ordering::AcqRel);
+        } else {
+            seen.uploads.fetch_sub(1, Ordering::AcqRel);
+            seen.upload_bytes.fetch_sub(upload.bytes_left(), Ordering::AcqRel);
+        }
     }
 
     /// A file of so many bytes rests there from now on, or no more.

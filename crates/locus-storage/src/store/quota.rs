@@ -55,7 +55,7 @@ impl EmbeddedStore {
         }))
     }
 
-    fn new_key(&self) -> FileKey {
+    pub(super) fn new_key(&self) -> FileKey {
         let mut random = [0; 10];
         self.config.entropy.fill(&mut random);
         FileKey::generate(self.config.clock.wall(), &random)

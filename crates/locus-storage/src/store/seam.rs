@@ -5,9 +5,10 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
-    LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
-    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, UsagePage, VolumeId,
+    Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge,
+    Landing, Lease, LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, NewUpload,
+    Reapable, Reservation, Reserved, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep,
+    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -30,6 +31,42 @@ impl MetadataStore for EmbeddedStore {
 
     async fn accept(&self, files: Vec<(NewFile, Reservation)>) -> Result<Vec<FileKey>> {
         self.accept_files(files).await
+    }
+
+    async fn begin_upload(&self, upload: NewUpload, room: Reservation) -> Result<UploadId> {
+        self.note_upload(upload, room).await
+    }
+
+    async fn stage_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<UploadInfo> {
+        self.note_staging(tenant, id).await
+    }
+
+    async fn confirm_upload(&self, tenant: &TenantId, id: &UploadId, ranges: &[Range<u64>]) -> Result<()> {
+        self.note_ranges(tenant, id, ranges).await
+    }
+
+    async fn finish_upload(&self, tenant: &TenantId, id: &UploadId, checksum: Checksum) -> Result<FileKey> {
+        self.accept_upload(tenant, id, checksum).await
+    }
+
+    async fn finished_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<Option<FileKey>> {
+        self.accepted_upload(tenant, id).await
+    }
+
+    async fn end_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<bool> {
+        self.drop_upload(tenant, id).await
+    }
+
+    fn upload(&self, tenant: &TenantId, id: &UploadId) -> Option<UploadInfo> {
+        self.upload_info(tenant, id)
+    }
+
+    fn uploads(&self, tenant: &TenantId, after: Option<&UploadId>, max: usize) -> Vec<UploadInfo> {
+        self.upload_infos(tenant, after, max)
+    }
+
+    fn uploads_on(&self, volume: &VolumeId) -> UploadLoad {
+        self.places.find(volume).map_or_else(UploadLoad::default, |no| self.places.uploads_on(no))
     }
 
     fn inline_limits(&self) -> InlineLimits {
@@ -196,6 +233,15 @@ impl Upkeep for EmbeddedStore {
 
     async fn expirable(&self) {
         self.wait_expirable().await;
+    }
+
+    async fn expire_uploads(&self, max: usize) -> Result<usize> {
+        self.end_idle_uploads(max).await
+    }
+
+    fn is_staging(&self, owner: &StoragePath, staging: &FileKey) -> bool {
+        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
+        cell.is_some_and(|cell| cell.state.lock().uploads().stages(staging))
     }
 
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {

@@ -6,13 +6,14 @@ mod bridge;
 mod dirs;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
 };
 
-pub(crate) use audit::{Page, Resting as RestingFile, Sums};
+pub(crate) use audit::{Page, Resting as RestingFile, Sums, UploadSums};
 use dirs::Dirs;
 pub(crate) use dirs::Held;
 use hashbrown::HashTable;
@@ -20,10 +21,12 @@ use locus_core::{
     Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
     StoreTime, TenantCounts, TenantId, Token,
 };
+use rangemap::RangeSet;
+pub(crate) use uploads::{Upload, Uploads};
 
 use super::{
     entry::{Cold, Delivery, DirNo, Ended, Entry, Order, Rest, VolumeNo, Waits},
-    event::{Accepted, Change, Resting},
+    event::{Accepted, Change, Resting, UploadBegun},
     limits::{Ceiling, Limits, Over, Tally},
     places::Places,
     slab::Slab,
@@ -141,6 +144,7 @@ pub(crate) struct TenantState {
     suspects: Queues,
     delayed: BTreeMap<(StoreTime, Order), u32>,
     leased: BTreeSet<(StoreTime, u32)>,
+    uploads: Uploads,
     remembered: BTreeMap<u128, Remembered>,
     fading: BTreeSet<(StoreTime, u128)>,
     in_flight: HashMap<FileKey, InFlight>,
@@ -177,6 +181,7 @@ impl TenantState {
             suspects: Queues::default(),
             delayed: BTreeMap::new(),
             leased: BTreeSet::new(),
+            uploads: Uploads::default(),
             remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
             in_flight: HashMap::new(),
@@ -254,6 +259,10 @@ impl TenantState {
 
     pub(crate) fn end_move(&mut self, key: &FileKey) {
         self.moving.remove(key);
+    }
+
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     pub(crate) fn remembered(&self, hash: u128) -> Option<&Remembered> {
@@ -450,10 +459,14 @@ impl TenantState {
             self.dirs.leave(directory);
             return taken;
         }
+        self.take_room(key, directory, room);
+        Ok(())
+    }
+
+    fn take_room(&mut self, key: FileKey, directory: DirNo, room: Tally) {
         self.dirs.reserve(directory, room, true);
         self.reserved.add(room);
-        self.in_flight.insert(key, InFlight { directory, bytes });
-        Ok(())
+        self.in_flight.insert(key, InFlight { directory, bytes: room.bytes });
     }
 
     /// Whether [`reserve`](Self::reserve) would find room now.
@@ -570,6 +583,11 @@ impl TenantState {
         self.index.insert_unique(hash(&key), at, |at| hash(&files[*at].key));
     }
 
+    /// Puts back an upload that a checkpoint holds.
+    pub(crate) fn restore_upload(&mut self, upload: Upload) {
+        self.uploads.insert(upload);
+    }
+
     /// Puts back a remembered write that a checkpoint holds.
     pub(crate) fn restore_remembered(&mut self, hash: u128, remembered: Remembered, places: &Places) {
         self.remember(hash, remembered, places);
@@ -584,6 +602,13 @@ impl TenantState {
                 self.count_place(at, places, true);
                 let _ = places.take(Ceiling::NONE, Tally::one(self.files[at].size));
             }
+        }
+        let uploads: Vec<_> = self.uploads.after(None).cloned().collect();
+        for upload in uploads {
+            places.count_upload(&upload, true);
+            let (directory, room) = (self.dirs.enter(&upload.directory), Tally::one(upload.size));
+            let _ = places.take(Ceiling::NONE, room);
+            self.take_room(upload.key, directory, room);
         }
     }
 
@@ -700,6 +725,29 @@ impl TenantState {
                 }
                 Ok(())
             }
+            Change::UploadBegun(begun) => {
+                self.begin_upload(scene, begun);
+                Ok(())
+            }
+            Change::UploadStaged { key, staging } => self.change_upload(scene, key, |upload| {
+                upload.staging = Some(*staging);
+            }),
+            Change::UploadConfirmed { key, ranges } => self.change_upload(scene, key, |upload| {
+                let within = ranges.iter().map(|range| range.start..range.end.min(upload.size));
+                upload.confirmed.extend(within.filter(|range| !range.is_empty()));
+            }),
+            Change::UploadEnded { key } => {
+                if self.uploads.get(key).is_none() {
+                    return unknown(scene, key);
+                }
+                self.drop_upload(scene, key);
+                if self.live
+                    && let Some(room) = self.unreserve(key)
+                {
+                    scene.places.give_back(room);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -710,6 +758,7 @@ impl TenantState {
             let remembered = Remembered { key: accepted.key, remember, gone_at: None, last: scene.lsn };
             self.remember(hash, remembered, scene.places);
         }
+        self.drop_upload(scene, &accepted.key);
         if self.find(&accepted.key).is_some() {
             return Ok(()); // a checkpoint holds it already
         }
@@ -749,6 +798,63 @@ impl TenantState {
         if self.live {
             self.file(at, scene.places);
             self.count_place(at, scene.places, true);
+        }
+        Ok(())
+    }
+
+    fn begin_upload(&mut self, scene: &Scene<'_>, begun: &UploadBegun) {
+        if self.uploads.get(&begun.key).is_some() {
+            return; // a checkpoint holds it already
+        }
+        let upload = Upload {
+            key: begun.key,
+            last: scene.lsn,
+            owner: begun.owner.clone(),
+            directory: begun.directory.clone(),
+            original_name: begun.original_name.as_deref().map(Into::into),
+            properties: begun.properties.clone(),
+            size: begun.size,
+            expected: begun.expected,
+            volume: scene.places.number(&begun.volume),
+            begun_at: scene.stamp.wall,
+            touched: scene.stamp.time,
+            staging: None,
+            confirmed: RangeSet::new(),
+        };
+        self.keep_upload(scene, upload);
+    }
+
+    fn keep_upload(&mut self, scene: &Scene<'_>, upload: Upload) {
+        if self.live {
+            scene.places.count_upload(&upload, true);
+        }
+        self.uploads.insert(upload);
+    }
+
+    /// It is under way no more. Its room is another matter.
+    fn drop_upload(&mut self, scene: &Scene<'_>, key: &FileKey) -> Option<Upload> {
+        let upload = self.uploads.remove(key)?;
+        if self.live {
+            scene.places.count_upload(&upload, false);
+        }
+        Some(upload)
+    }
+
+    fn change_upload(
+        &mut self,
+        scene: &Scene<'_>,
+        key: &FileKey,
+        change: impl FnOnce(&mut Upload),
+    ) -> Result<()> {
+        match self.uploads.get(key) {
+            None => return unknown(scene, key),
+            Some(upload) if upload.last >= scene.lsn => return Ok(()),
+            Some(_) => {}
+        }
+        if let Some(mut upload) = self.drop_upload(scene, key) {
+            change(&mut upload);
+            (upload.last, upload.touched) = (scene.lsn, scene.stamp.time);
+            self.keep_upload(scene, upload);
         }
         Ok(())
     }

@@ -12,15 +12,16 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, StoragePath,
-    StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId, VolumeStatus,
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, Staged,
+    Staging, StoragePath, StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId,
+    VolumeStatus,
 };
 use locus_storage::{EngineOptions, FileScheduler, StoragePool, VerifyLevel, VerifyReport, WriteOptions};
 use locus_testkit::{Fault, FaultId, OpKind};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::world::{Engine, World};
+use crate::world::{End, Engine, World};
 
 /// An open engine with two volumes and two tenants.
 pub(crate) struct Bench {
@@ -43,6 +44,11 @@ impl Bench {
         Self::open(world)
     }
 
+    /// A world of its own.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self::open(World::new(seed, EngineOptions::default()))
+    }
+
     fn open(mut world: World) -> Self {
         let engine = world.open().unwrap();
         let (pool, scheduler) = (engine.pool.clone(), engine.scheduler.clone());
@@ -55,6 +61,14 @@ impl Bench {
         let Self { world, .. } = self;
         world.disk.heal_all();
         world.disk.kill();
+        Self::open(world)
+    }
+
+    /// This life ends so, and the next begins.
+    pub(crate) fn restart_after(self, end: End) -> Self {
+        let Self { mut world, engine, pool, scheduler, .. } = self;
+        drop((engine, pool, scheduler));
+        world.end(end);
         Self::open(world)
     }
 
@@ -227,6 +241,18 @@ impl StorageVolume for Hanging {
         let stored = self.inner.write(at, content, how).await;
         self.pass(Hang::After).await;
         stored
+    }
+
+    async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        self.inner.stage(at, how).await
+    }
+
+    async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        self.inner.staged(from, limit).await
+    }
+
+    async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        self.inner.discard(at).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

@@ -16,5 +16,6 @@ mod salvage;
 mod scenarios;
 mod scheduler;
 mod timeouts;
+mod uploads;
 mod verify;
 mod world;

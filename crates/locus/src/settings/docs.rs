@@ -50,6 +50,8 @@ const ROWS: &[Row] = &[
         meaning: "Most that store time, in which delays and ages count, advances over a restart." },
     Row { name: "store.idempotency_max", unit: COUNT, default: |s| number(s.store.idempotency_max), example: "",
         meaning: "Most idempotency keys remembered; beyond them a write with a key is refused." },
+    Row { name: "store.upload_expiry", unit: TIME, default: |s| time(s.store.upload_expiry), example: "",
+        meaning: "An upload to which nothing came for so long is ended and its room given back, at the next look for leftovers." },
     Row { name: "journal.segment_size", unit: SIZE, default: |s| size(s.journal.segment_size), example: "",
         meaning: "Largest segment of the journal. 1 MiB to 1 GiB. A fresh store begins with small ones and doubles." },
     Row { name: "journal.inline_content_max", unit: SIZE, default: |s| size(s.journal.inline_content_max), example: "",

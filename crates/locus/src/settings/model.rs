@@ -77,6 +77,9 @@ pub struct StoreSettings {
     pub downtime_max: Duration,
     /// Most idempotency keys remembered. Default 10,000,000.
     pub idempotency_max: u64,
+    /// An upload to which nothing came for so long is ended. Default 1 day.
+    #[serde(with = "humantime_serde")]
+    pub upload_expiry: Duration,
 }
 
 impl Default for StoreSettings {
@@ -90,6 +93,7 @@ impl Default for StoreSettings {
             max_unsynced_size: engine.max_unsynced_bytes,
             downtime_max: engine.downtime_max,
             idempotency_max: engine.idempotency_max,
+            upload_expiry: engine.upload_expiry,
         }
     }
 }
@@ -285,6 +289,7 @@ impl Settings {
             return invalid("store.data_dir", "is empty: name a directory");
         }
         longer_than_zero("store.max_unsynced", self.store.max_unsynced)?;
+        longer_than_zero("store.upload_expiry", self.store.upload_expiry)?;
         longer_than_zero("background.probe_interval", self.background.probe_interval)?;
         longer_than_zero("background.residue_interval", self.background.residue_interval)?;
         size_between("store.max_unsynced_size", self.store.max_unsynced_size, 1 << 20, 1 << 40)?;
@@ -356,6 +361,7 @@ impl Settings {
             pending_bytes_max: self.journal.pending_max,
             downtime_max: self.store.downtime_max,
             idempotency_max: self.store.idempotency_max,
+            upload_expiry: self.store.upload_expiry,
             checkpoint_bytes: self.journal.checkpoint_size,
             global_quota: self.quotas.global,
             global_quota_bytes: self.quotas.global_size,

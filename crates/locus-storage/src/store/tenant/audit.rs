@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use locus_core::{BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts};
+use locus_core::{BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts, UploadLoad};
 
 use super::{DirNo, Dirs, Entry, InFlight, Queues, Rest, TenantState, VolumeNo, Waits};
 use crate::{
@@ -82,6 +82,24 @@ impl Sums {
             && entry.size > 0
         {
             change(self.segments.entry(place.segment()).or_default(), entry.size);
+        }
+    }
+}
+
+/// What the uploads of a tenant add up to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UploadSums {
+    pub(crate) saved_bytes: u64,
+    pub(crate) volumes: BTreeMap<VolumeNo, UploadLoad>,
+}
+
+impl UploadSums {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.saved_bytes += other.saved_bytes;
+        for (no, load) in &other.volumes {
+            let sum = self.volumes.entry(*no).or_default();
+            sum.uploads += load.uploads;
+            sum.bytes_left += load.bytes_left;
         }
     }
 }
@@ -233,6 +251,18 @@ impl TenantState {
     /// What all entries add up to, once all were counted.
     pub(crate) fn audit_sums(&self) -> Option<&Sums> {
         self.audit.as_deref().filter(|audit| audit.mark == u32::MAX).map(|audit| &audit.sums)
+    }
+
+    /// What all uploads under way add up to.
+    pub(crate) fn upload_sums(&self) -> UploadSums {
+        let mut sums = UploadSums::default();
+        for upload in self.uploads().after(None) {
+            sums.saved_bytes += upload.saved_bytes();
+            let load = sums.volumes.entry(upload.volume).or_default();
+            load.uploads += 1;
+            load.bytes_left += upload.bytes_left();
+        }
+        sums
     }
 
     /// How many writes are remembered.

@@ -33,7 +33,11 @@ impl TenantState {
             | Change::Deleted { .. }
             | Change::Moved { .. }
             | Change::Reaped { .. }
-            | Change::Forgotten { .. } => {}
+            | Change::Forgotten { .. }
+            | Change::UploadBegun(_)
+            | Change::UploadStaged { .. }
+            | Change::UploadConfirmed { .. }
+            | Change::UploadEnded { .. } => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::store::{
     embedded::{Cell, EmbeddedStore},
     entry::JOURNAL,
     limits::Tally,
-    tenant::{Page, Sums, TenantState},
+    tenant::{Page, Sums, TenantState, UploadSums},
 };
 
 /// Most entries, or directories, that are looked at under a tenant's lock at once.
@@ -91,6 +91,7 @@ struct Share {
     sums: Sums,
     in_flight: Tally,
     remembered: u64,
+    uploads: UploadSums,
 }
 
 impl Share {
@@ -99,6 +100,7 @@ impl Share {
             sums: state.audit_sums().cloned().unwrap_or_default(),
             in_flight: state.reserved(),
             remembered: state.remembered_count(),
+            uploads: state.upload_sums(),
         }
     }
 }
@@ -109,6 +111,7 @@ struct Totals {
     sums: Sums,
     in_flight: Tally,
     remembered: u64,
+    uploads: UploadSums,
 }
 
 impl Totals {
@@ -118,6 +121,7 @@ impl Totals {
             totals.in_flight.add(share.in_flight);
             totals.remembered += share.remembered;
             totals.sums.add(&share.sums);
+            totals.uploads.add(&share.uploads);
         }
         totals
     }
@@ -139,7 +143,7 @@ impl EmbeddedStore {
         (self.cells.read().all.len() == cells.len()).then_some(found)
     }
 
-    fn compare(&self, Totals { sums, in_flight, remembered }: Totals) -> Vec<Finding> {
+    fn compare(&self, Totals { sums, in_flight, remembered, uploads }: Totals) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut compare = |what, held, actual| {
             if held != actual {
@@ -151,7 +155,7 @@ impl EmbeddedStore {
         compare(Counted::AllBytes, places.bytes.load(Ordering::Acquire), sums.bytes());
         compare(Counted::Taken, places.taken().files, sums.files() + in_flight.files);
         compare(Counted::TakenBytes, places.taken().bytes, sums.bytes() + in_flight.bytes);
-        compare(Counted::CheckpointBytes, places.saved_bytes(), sums.saved_bytes);
+        compare(Counted::CheckpointBytes, places.saved_bytes(), sums.saved_bytes + uploads.saved_bytes);
         compare(Counted::IdempotencyKeys, places.remembered.load(Ordering::Acquire), remembered);
         let in_journal = sums.volumes.get(&JOURNAL).copied().unwrap_or(0);
         compare(Counted::InJournal, places.in_journal.load(Ordering::Acquire), in_journal);
@@ -161,13 +165,20 @@ impl EmbeddedStore {
             found.push(count(Counted::ToReap, None, to_reap, sums.over));
         }
         for (no, id) in places.all() {
-            let (held, actual) = (places.files_on(no), sums.volumes.get(&no).copied().unwrap_or(0));
-            if held != actual {
-                let mut finding = count(Counted::OnVolume, None, held, actual);
-                if let Finding::Count { volume, .. } = &mut finding {
-                    *volume = Some(id);
+            let load = uploads.volumes.get(&no).copied().unwrap_or_default();
+            let held = places.uploads_on(no);
+            for (what, held, actual) in [
+                (Counted::OnVolume, places.files_on(no), sums.volumes.get(&no).copied().unwrap_or(0)),
+                (Counted::UploadsOnVolume, held.uploads, load.uploads),
+                (Counted::UploadBytesOnVolume, held.bytes_left, load.bytes_left),
+            ] {
+                if held != actual {
+                    let mut finding = count(what, None, held, actual);
+                    if let Finding::Count { volume, .. } = &mut finding {
+                        *volume = Some(id.clone());
+                    }
+                    found.push(finding);
                 }
-                found.push(finding);
             }
         }
         let mut segments = self.journal.live_by_segment();

@@ -149,6 +149,10 @@ pub enum Counted {
     InJournal,
     /// Files that rest on a volume.
     OnVolume,
+    /// Uploads that are put together on a volume,
+    UploadsOnVolume,
+    /// and the bytes that they have still to write there.
+    UploadBytesOnVolume,
     /// Bytes of contents that live in a segment of the journal.
     LiveBytes,
     /// Bytes that all files take in a checkpoint, at most.

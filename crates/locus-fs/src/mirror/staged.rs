@@ -1,0 +1,177 @@
+//! Uploads to a mirror: put together on one member, copied to all when they are published.
+//!
+//! So a piece that was confirmed rests on one member until the upload is finished: while that one is away the upload waits,
+//! and only what was finished has as many copies as the mirror promises.
+
+use std::{io::ErrorKind, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use locus_core::{
+    BlobPage, BlobPath, Content, Cursor, Durability, Error, Result, Staged, Staging, StorageVolume,
+    StoredBlob, join_bounded,
+};
+
+use crate::{
+    feed::{CHUNK_BYTES, Feed, feed},
+    mirror::{core::Core, listing::Place, member::Member},
+};
+
+#[derive(Debug)]
+pub(crate) struct MirrorStaged {
+    core: Arc<Core>,
+    at: BlobPath,
+    member: Arc<dyn StorageVolume>,
+    inner: Arc<dyn Staged>,
+}
+
+impl Core {
+    pub(crate) async fn stage(self: &Arc<Self>, at: &BlobPath, how: Staging) -> Result<MirrorStaged> {
+        self.may_be_used()?;
+        self.may_address(at)?;
+        let (member, inner) = match how {
+            Staging::New => self.begin(at).await?,
+            Staging::Resume => self.resume(at).await?,
+        };
+        Ok(MirrorStaged { core: Arc::clone(self), at: at.clone(), member, inner })
+    }
+
+    /// The first member that takes it.
+    async fn begin(&self, at: &BlobPath) -> Result<(Arc<dyn StorageVolume>, Arc<dyn Staged>)> {
+        let mut failed = None;
+        for member in self.members.iter().filter_map(Member::writable) {
+            match member.stage(at, Staging::New).await {
+                Ok(inner) => return Ok((member, inner)),
+                Err(error) if is(&error, ErrorKind::AlreadyExists) => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        let why = || self.status().why.unwrap_or("has no member that can be written".into());
+        Err(failed.unwrap_or_else(|| self.unavailable(why())))
+    }
+
+    async fn resume(&self, at: &BlobPath) -> Result<(Arc<dyn StorageVolume>, Arc<dyn Staged>)> {
+        let mut failed = None;
+        for (_, member) in self.up() {
+            match member.stage(at, Staging::Resume).await {
+                Ok(inner) => return Ok((member, inner)),
+                Err(error) if is(&error, ErrorKind::NotFound) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(match failed {
+            Some(error) => error,
+            None if self.up().len() < self.members.len() => {
+                self.unavailable("may be putting it together on a member that is away")
+            }
+            None => Error::io("open", at.to_string())(ErrorKind::NotFound.into()),
+        })
+    }
+
+    /// Pages of one member after the other. What is staged on one that is away is found when it is back.
+    pub(crate) async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
+        self.may_be_used()?;
+        let mut place = from.map_or(Ok(Place::default()), |from| Place::decode(from, self.members.len()))?;
+        loop {
+            let Some(member) = self.members.get(place.member) else { return Ok(BlobPage::default()) };
+            let Some(volume) = member.up() else {
+                place = Place { member: place.member + 1, from: None };
+                continue;
+            };
+            let page = volume.staged(place.from.as_ref(), limit).await?;
+            let next = match page.next {
+                Some(from) => Place { from: Some(from), ..place },
+                None => Place { member: place.member + 1, from: None },
+            };
+            let next = (next.member < self.members.len()).then(|| next.encode());
+            return Ok(BlobPage { blobs: page.blobs, next });
+        }
+    }
+
+    pub(crate) async fn discard(&self, at: &BlobPath) -> Result<bool> {
+        self.may_be_used()?;
+        self.may_address(at)?;
+        let mut was_there = false;
+        // One that is away is looked through when it is back, as for any other stale staging.
+        for (_, volume) in self.up() {
+            was_there |= volume.discard(at).await?;
+        }
+        Ok(was_there)
+    }
+}
+
+#[async_trait]
+impl Staged for MirrorStaged {
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.core.may_be_used()?;
+        self.inner.write_at(offset, bytes).await
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.inner.read_at(offset, len).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.core.may_be_used()?;
+        self.inner.sync().await
+    }
+
+    async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
+        let stored = self.copy(to).await?.length;
+        if stored != length {
+            self.core.delete(to).await?;
+            let why = format!("it has {stored} bytes where {length} were confirmed");
+            return Err(Error::Corrupt { place: self.at.to_string(), why: why.into() });
+        }
+        self.member.discard(&self.at).await.map(drop)
+    }
+}
+
+impl MirrorStaged {
+    /// Writes what is staged to the members, durably.
+    async fn copy(&self, to: &BlobPath) -> Result<StoredBlob> {
+        enum Done {
+            Pumped(Result<()>),
+            Written(Result<StoredBlob>),
+        }
+        type Boxed<'a> = Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
+        let (feeding, ends) = feed(1);
+        let mut running: Vec<Boxed<'_>> =
+            vec![Box::pin(async { Done::Pumped(pump(&*self.inner, feeding).await) })];
+        for end in ends {
+            running.push(Box::pin(async {
+                let mut content = Content::reader(end);
+                Done::Written(self.core.write(to, &mut content, Durability::Durable).await)
+            }));
+        }
+        let (count, mut stored, mut pumped) = (running.len(), None, Ok(()));
+        for done in join_bounded(running, count).await {
+            match done {
+                Done::Pumped(done) => pumped = done,
+                Done::Written(done) => stored = Some(done),
+            }
+        }
+        let unread = || self.core.unavailable("has nobody who copies what was put together");
+        pumped.and(stored.unwrap_or_else(|| Err(unread()))) // who cannot be read made the write fail
+    }
+}
+
+async fn pump(staged: &dyn Staged, mut feed: Feed) -> Result<()> {
+    let mut at = 0_u64;
+    loop {
+        let chunk = staged.read_at(at, CHUNK_BYTES).await?;
+        at = at.saturating_add(chunk.len() as u64);
+        let is_last = chunk.len() < CHUNK_BYTES;
+        if !chunk.is_empty() && !feed.give(chunk).await {
+            return Ok(()); // the writer failed, and says so
+        }
+        if is_last {
+            feed.end().await;
+            return Ok(());
+        }
+    }
+}
+
+fn is(error: &Error, kind: ErrorKind) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == kind)
+}

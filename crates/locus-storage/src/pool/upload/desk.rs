@@ -1,0 +1,96 @@
+//! What all handles of one upload share in this process.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Weak},
+};
+
+use locus_core::{Staged, StorageVolume, UploadId};
+use parking_lot::Mutex;
+use rangemap::RangeSet;
+use tokio::sync::{Notify, RwLock};
+
+/// The desks that somebody sits at.
+#[derive(Debug, Default)]
+pub(crate) struct Desks(Mutex<HashMap<UploadId, Weak<Desk>>>);
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    id: UploadId,
+    all: Weak<Desks>,
+    /// Pieces share it; who finishes or ends the upload has it alone.
+    pub(super) turn: Arc<RwLock<()>>,
+    /// What is staged, as it was opened last.
+    pub(super) staged: tokio::sync::Mutex<Option<Opened>>,
+    writing: Mutex<RangeSet<u64>>,
+    written: Notify,
+}
+
+/// What is staged on a volume as it was mounted then.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) volume: Arc<dyn StorageVolume>,
+    pub(super) staged: Arc<dyn Staged>,
+}
+
+impl Desks {
+    pub(super) fn of(self: &Arc<Self>, id: UploadId) -> Arc<Desk> {
+        let mut desks = self.0.lock();
+        if let Some(desk) = desks.get(&id).and_then(Weak::upgrade) {
+            return desk;
+        }
+        let desk = Arc::new(Desk {
+            id,
+            all: Arc::downgrade(self),
+            turn: Arc::default(),
+            staged: tokio::sync::Mutex::default(),
+            writing: Mutex::default(),
+            written: Notify::new(),
+        });
+        desks.insert(id, Arc::downgrade(&desk));
+        desk
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let Some(all) = self.all.upgrade() else { return };
+        let mut desks = all.0.lock();
+        // Somebody may have set up a new one meanwhile.
+        if desks.get(&self.id).is_some_and(|desk| desk.strong_count() == 0) {
+            desks.remove(&self.id);
+        }
+    }
+}
+
+impl Desk {
+    /// Takes a range, when nobody writes there any more.
+    pub(super) async fn claim(self: &Arc<Self>, range: Range<u64>) -> Claimed {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable(); // before the look, so that nothing is missed between the two
+            {
+                let mut writing = self.writing.lock();
+                if !writing.overlaps(&range) {
+                    writing.insert(range.clone());
+                    return Claimed { desk: Arc::clone(self), range };
+                }
+            }
+            written.await;
+        }
+    }
+}
+
+/// The right to write a range, until it is dropped.
+pub(super) struct Claimed {
+    desk: Arc<Desk>,
+    range: Range<u64>,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.desk.writing.lock().remove(self.range.clone());
+        self.desk.written.notify_waiters();
+    }
+}

@@ -1,0 +1,387 @@
+//! Large content in pieces, over restarts: room first, then pieces in any order, each confirmed by a record when it is
+//! durable, and one record at the end that queues the file.
+
+mod desk;
+mod options;
+
+use std::{io::ErrorKind, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use locus_core::{
+    Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, Staging,
+    TenantAccess, TenantContext, UploadId, UploadInfo,
+};
+use rangemap::RangeSet;
+
+pub(super) use self::desk::Desks;
+use self::desk::{Desk, Opened};
+pub use self::options::{Chunk, UploadOptions};
+use super::{StoragePool, moves::undisturbed, reader::CHUNK_BYTES};
+
+/// Most uploads that [`StoragePool::uploads`] tells at a time.
+const LISTED_MAX: usize = 1_000;
+
+/// An upload under way. Clones are the same upload, and so is every other handle of this name.
+///
+/// ```
+/// # use locus_storage::{StoragePool, UploadOptions};
+/// # use locus_core::{Result, TenantContext};
+/// # async fn send(pool: &StoragePool, acme: &TenantContext, film: &[u8]) -> Result<()> {
+/// let upload = pool.upload(acme, UploadOptions::new(film.len() as u64)).await?;
+/// let id = upload.id(); // kept somewhere: it is all that one needs to go on
+/// upload.write_at(0, film[..1_000].to_vec()).await?;
+///
+/// let upload = pool.resume_upload(acme, &id).await?; // also after a restart
+/// for range in upload.info()?.missing() {
+///     let piece = &film[range.start as usize..range.end as usize];
+///     upload.write_at(range.start, piece.to_vec()).await?;
+/// }
+/// let key = upload.finish().await?; // queued; an answer that was lost is asked for again
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Upload {
+    pool: StoragePool,
+    tenant: TenantContext,
+    id: UploadId,
+    desk: Arc<Desk>,
+}
+
+impl StoragePool {
+    /// Begins an upload: takes room for the whole of it in every quota, and chooses its volume. It lives until it is
+    /// [finished](Upload::finish), [aborted](Upload::abort), or nothing came for the setting `upload_expiry` (1 day).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), as far as that is known before a byte comes.
+    ///
+    /// # Cancel safety
+    /// After a dropped future there is no upload, or one that nobody knows, which expires.
+    pub async fn upload(&self, tenant: &TenantContext, options: UploadOptions) -> Result<Upload> {
+        let owner = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let UploadOptions { size, original_name, directory, properties, expected_checksum } = options;
+        let directory = LogicalDir::parse(directory.as_deref().unwrap_or_default())?;
+        NewFile::check_names(original_name.as_deref(), &properties, None)?;
+        let room = match self.inner.store.reserve(&owner.id, &directory, Some(size), None).await? {
+            Reserved::Room(room) => room,
+            Reserved::Known(key) => return Err(Error::UploadNotFound { upload: UploadId::new(key) }),
+        };
+        let ticket = self.place(Some(size), None).await?;
+        let new = NewUpload {
+            tenant: owner.id.clone(),
+            owner: owner.storage_path.clone(),
+            directory,
+            original_name,
+            properties,
+            size,
+            expected: expected_checksum,
+            volume: ticket.volume().id().clone(),
+        };
+        let id = self.inner.store.begin_upload(new, room).await?;
+        drop(ticket); // its bytes are counted as the upload's from now on
+        Ok(self.handle(tenant, id))
+    }
+
+    /// Goes on with an upload, also after a restart.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`], also when it is finished: [`finish_upload`](Self::finish_upload) tells its key.
+    /// [`Error::TenantNotFound`], [`Error::TenantDisabled`] unless the tenant is enabled.
+    pub async fn resume_upload(&self, tenant: &TenantContext, id: &UploadId) -> Result<Upload> {
+        self.allow(tenant, TenantAccess::Work)?;
+        let upload = self.handle(tenant, *id);
+        upload.info()?;
+        Ok(upload)
+    }
+
+    /// Finishes an upload by its name, or tells the key again when it was finished before: as [`Upload::finish`].
+    ///
+    /// # Errors
+    /// As [`Upload::finish`].
+    ///
+    /// # Cancel safety
+    /// As [`Upload::finish`].
+    pub async fn finish_upload(&self, tenant: &TenantContext, id: &UploadId) -> Result<FileKey> {
+        self.handle(tenant, *id).finish().await
+    }
+
+    /// A tenant's uploads under way behind `after`, in the order in which they were begun; up to 1,000.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn uploads(&self, tenant: &TenantContext, after: Option<&UploadId>) -> Result<Vec<UploadInfo>> {
+        self.allow(tenant, TenantAccess::Read)?;
+        Ok(self.inner.store.uploads(tenant.id(), after, LISTED_MAX))
+    }
+
+    fn handle(&self, tenant: &TenantContext, id: UploadId) -> Upload {
+        Upload { pool: self.clone(), tenant: tenant.clone(), id, desk: self.inner.desks.of(id) }
+    }
+}
+
+impl Upload {
+    /// Its name, to go on with it elsewhere or later.
+    #[must_use]
+    pub const fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// What is known of it: what is confirmed, and what is missing.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`] when it is finished, aborted or expired.
+    pub fn info(&self) -> Result<UploadInfo> {
+        let info = self.pool.inner.store.upload(self.tenant.id(), &self.id);
+        info.ok_or(Error::UploadNotFound { upload: self.id })
+    }
+
+    /// Writes a piece, of any length, in any order, any number at the same time. Once this returns, the piece is confirmed:
+    /// it is durable, whatever the pool's durability is, and need not be sent again. What was confirmed before is not
+    /// written again but compared. Costs one sync of the staged file; pieces of some MiB make it small.
+    ///
+    /// # Errors
+    /// Nothing of the piece is confirmed then, unless its answer got lost: [`Error::ChecksumMismatch`] when the piece
+    /// is not what its [`checksum`](Chunk::checksum) says; [`Error::InvalidArgument`] when it leads beyond the upload's
+    /// size, or differs from what was confirmed at the same place; [`Error::TooLarge`] when more than 4,096 separate
+    /// ranges would be confirmed: fill gaps first. [`Error::UploadNotFound`]; [`Error::VolumeUnavailable`] while its
+    /// volume is away, [`Error::InsufficientStorage`], [`Error::Io`]; [`Error::TenantNotFound`],
+    /// [`Error::TenantDisabled`].
+    ///
+    /// # Cancel safety
+    /// A dropped future does not stop the piece: it is confirmed or not, and nobody else writes there meanwhile.
+    pub async fn write_at(&self, offset: u64, chunk: impl Into<Chunk>) -> Result<()> {
+        let Chunk { bytes, checksum } = chunk.into();
+        self.pool.allow(&self.tenant, TenantAccess::Work)?;
+        let size = self.info()?.size;
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= size);
+        let end = end.ok_or(Error::InvalidArgument {
+            name: "offset",
+            why: "leads beyond the size that the upload was begun with",
+        })?;
+        if let Some(expected) = checksum {
+            let actual = self.pool.checksum(&bytes).await;
+            if actual != expected {
+                return Err(Error::ChecksumMismatch { place: "of a piece".into(), expected, actual });
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        undisturbed(async move { this.put(offset..end, &bytes).await })
+            .await
+            .unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    async fn put(&self, range: Range<u64>, bytes: &Bytes) -> Result<()> {
+        let _turn = self.desk.turn.read().await;
+        let _claimed = self.desk.claim(range.clone()).await;
+        let info = self.info()?;
+        let confirmed: RangeSet<u64> = info.confirmed.iter().cloned().collect();
+        let part = |part: &Range<u64>| {
+            let at = |offset: u64| usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
+            bytes.slice(at(part.start)..at(part.end))
+        };
+        let opened = self.staged(&info).await?;
+        for known in confirmed.overlapping(&range) {
+            let known = known.start.max(range.start)..known.end.min(range.end);
+            self.compare(&opened, &known, &part(&known)).await?;
+        }
+        let gaps: Vec<_> = confirmed.gaps(&range).collect();
+        if !gaps.is_empty() {
+            let written = async {
+                for gap in &gaps {
+                    opened.staged.write_at(gap.start, part(gap)).await?;
+                }
+                opened.staged.sync().await
+            };
+            self.judged(&opened, written.await).await?;
+        }
+        // Without any it waits until what was noted before is as safe as the pool promises.
+        self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &gaps).await
+    }
+
+    async fn compare(&self, opened: &Opened, range: &Range<u64>, bytes: &Bytes) -> Result<()> {
+        let there = opened.staged.read_at(range.start, bytes.len()).await;
+        if self.judged(opened, there).await? == *bytes {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument {
+            name: "chunk",
+            why: "differs from what was confirmed at the same place",
+        })
+    }
+
+    /// After a failure what is staged is opened anew by the next call: its volume may be mounted elsewhere by then.
+    async fn judged<T>(&self, opened: &Opened, done: Result<T>) -> Result<T> {
+        if let Err(error) = &done
+            && !matches!(error, Error::ChecksumMismatch { .. })
+        {
+            *self.desk.staged.lock().await = None;
+            self.pool.judge(&opened.volume, error).await;
+        }
+        done
+    }
+
+    /// What is staged on the volume as it is mounted now.
+    async fn staged(&self, info: &UploadInfo) -> Result<Opened> {
+        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
+        let mut slot = self.desk.staged.lock().await;
+        if let Some(opened) = slot.as_ref().filter(|opened| Arc::ptr_eq(&opened.volume, &volume)) {
+            return Ok(opened.clone());
+        }
+        let staged = match info.staged_at().filter(|_| !info.confirmed.is_empty()) {
+            Some(at) => volume.stage(&at, Staging::Resume).await?,
+            // The place is known before anything lies there, and nothing that is left of a try is found again.
+            None => {
+                let noted = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
+                let at = noted.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
+                volume.stage(&at, Staging::New).await?
+            }
+        };
+        let opened = Opened { volume, staged };
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Finishes the upload: the file is queued, with the key that this returns. Called again it returns the same key,
+    /// as long as the file's record is there, and then 24 hours. Reads the content once, for its checksum.
+    ///
+    /// # Errors
+    /// The upload goes on then: [`Error::UploadIncomplete`] names the first range that is missing;
+    /// [`Error::ChecksumMismatch`] when the content is not what was expected: abort it. [`Error::UploadNotFound`];
+    /// [`Error::VolumeUnavailable`] while its volume is away; [`Error::InsufficientStorage`], [`Error::Io`],
+    /// [`Error::Poisoned`]; [`Error::TenantNotFound`], [`Error::TenantDisabled`].
+    ///
+    /// # Cancel safety
+    /// A dropped future does not stop it: finish again to learn what came of it.
+    pub async fn finish(&self) -> Result<FileKey> {
+        self.pool.allow(&self.tenant, TenantAccess::Work)?;
+        let this = self.clone();
+        undisturbed(async move { this.complete().await }).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    async fn complete(&self) -> Result<FileKey> {
+        let _turn = self.desk.turn.write().await;
+        let (store, tenant) = (&self.pool.inner.store, self.tenant.id());
+        let Some(info) = store.upload(tenant, &self.id) else {
+            let finished = store.finished_upload(tenant, &self.id).await?;
+            return finished.ok_or(Error::UploadNotFound { upload: self.id });
+        };
+        if let Some(missing) = info.missing().into_iter().next() {
+            return Err(Error::UploadIncomplete { upload: self.id, missing });
+        }
+        let checksum = match self.publish(&info).await {
+            // An earlier try came as far as its name.
+            Err(error) if is(&error, ErrorKind::NotFound) || is(&error, ErrorKind::AlreadyExists) => {
+                self.published(&info).await?
+            }
+            published => published?,
+        };
+        *self.desk.staged.lock().await = None;
+        store.finish_upload(tenant, &self.id, checksum).await
+    }
+
+    async fn publish(&self, info: &UploadInfo) -> Result<Checksum> {
+        let opened = self.staged(info).await?;
+        let mut sum = Sum::default();
+        while sum.length < info.size {
+            let piece = opened.staged.read_at(sum.length, to_read(info.size - sum.length)).await;
+            if !sum.add(&self.judged(&opened, piece).await?) {
+                break; // too short: publishing it says so
+            }
+        }
+        let checksum = sum.hasher.finish();
+        is_expected(info, checksum)?;
+        match opened.staged.publish(&info.blob(), info.size).await {
+            Err(error) if is(&error, ErrorKind::AlreadyExists) => Err(error),
+            published => self.judged(&opened, published).await.map(|()| checksum),
+        }
+    }
+
+    /// The checksum of what an earlier try published.
+    async fn published(&self, info: &UploadInfo) -> Result<Checksum> {
+        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
+        let at = info.blob();
+        let opened = volume.open(&at, 0..0).await?;
+        let mut sum = Sum::default();
+        while sum.length < opened.length {
+            let piece = opened.blob.read_at(sum.length, to_read(opened.length - sum.length)).await?;
+            if !sum.add(&piece) {
+                break;
+            }
+        }
+        if sum.length != info.size {
+            let place = format!("upload {} on {}", self.id, volume.id());
+            let why = format!("it has {} bytes where {} were confirmed", sum.length, info.size);
+            return Err(Error::Corrupt { place, why: why.into() });
+        }
+        let checksum = sum.hasher.finish();
+        is_expected(info, checksum)?;
+        volume.sync_blob(&at).await?; // whoever published it may not have come to sync it
+        Ok(checksum)
+    }
+
+    /// Ends the upload without a file and gives its room back. `false` when there is none (any more).
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`], [`Error::TenantDisabled`] when the tenant is disabled; [`Error::Poisoned`].
+    ///
+    /// # Cancel safety
+    /// A dropped future does not stop it.
+    pub async fn abort(&self) -> Result<bool> {
+        self.pool.allow(&self.tenant, TenantAccess::Read)?;
+        let this = self.clone();
+        undisturbed(async move { this.give_up().await }).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    async fn give_up(&self) -> Result<bool> {
+        let _turn = self.desk.turn.write().await;
+        let info = self.info().ok();
+        if !self.pool.inner.store.end_upload(self.tenant.id(), &self.id).await? {
+            return Ok(false);
+        }
+        *self.desk.staged.lock().await = None;
+        // What cannot be removed now is found by the sweep, which asks for uploads under way.
+        if let Some(info) = info
+            && let Ok(volume) = self.pool.inner.mounts.usable(&info.volume_id)
+            && let Some(at) = info.staged_at()
+        {
+            let _ = volume.discard(&at).await;
+        }
+        Ok(true)
+    }
+}
+
+fn is_expected(info: &UploadInfo, actual: Checksum) -> Result<()> {
+    match info.expected_checksum {
+        Some(expected) if expected != actual => {
+            Err(Error::ChecksumMismatch { place: "that was uploaded".into(), expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn to_read(left: u64) -> usize {
+    left.min(CHUNK_BYTES) as usize
+}
+
+fn is(error: &Error, kind: ErrorKind) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == kind)
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Sum {
+    hasher: Box<Hasher>, // 2 KiB that need not lie in a future
+    length: u64,
+}
+
+impl Sum {
+    /// `false` at the end.
+    fn add(&mut self, piece: &Bytes) -> bool {
+        self.hasher.update(piece);
+        self.length += piece.len() as u64;
+        !piece.is_empty()
+    }
+}
