@@ -1,17 +1,18 @@
 //! The calls that are made, and what their answers mean.
 
-use std::{collections::BTreeMap, fmt, future::Future, path::PathBuf, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, ops::Range, path::PathBuf, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use locus_core::{
-    Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, Limit, MetadataStore,
-    Owner, Scope, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep,
+    Checksum, Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, Limit,
+    MetadataStore, Owner, Scope, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep, UploadId,
 };
-use locus_storage::{EngineOptions, LeasedFile, WriteOptions};
+use locus_storage::{Chunk, EngineOptions, LeasedFile, UploadOptions, WriteOptions};
 
 use crate::{
     copy,
     model::{File, MAX_DELIVERIES, Model, State, Touched},
+    uploads::Upload,
     violation::{Kind, Violation, ensure},
     world::Engine,
 };
@@ -95,6 +96,22 @@ pub enum Call {
     Backup {
         number: u64,
     },
+    /// Begins an upload of this content.
+    Begin {
+        tenant: usize,
+        content: Vec<u8>,
+    },
+    /// A piece of an upload.
+    Piece {
+        id: UploadId,
+        range: Range<u64>,
+    },
+    Finish {
+        id: UploadId,
+    },
+    Abort {
+        id: UploadId,
+    },
     Sync,
     Checkpoint,
     Reap,
@@ -131,6 +148,8 @@ pub enum Answer {
     Path(PathBuf, PathBuf, Option<bool>),
     /// How many.
     Count(usize),
+    /// An upload.
+    Begun(UploadId),
 }
 
 impl Call {
@@ -170,7 +189,41 @@ impl Call {
         let of = if matches!(self, Self::Stale { .. }) { &model.overtaken } else { &model.leases };
         let leases: Vec<Lease> = self.keys().iter().filter_map(|key| of.get(key).cloned()).collect();
         let tenant = self.keys().first().and_then(|key| model.facts.files.get(key)).map(|file| file.tenant);
-        async move { call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await }
+        let upload = match self {
+            Self::Piece { id, .. } | Self::Finish { id } | Self::Abort { id } => {
+                model.uploads.get(id).cloned()
+            }
+            _ => None,
+        };
+        async move {
+            match upload {
+                Some(upload) => call.run_upload(&engine, &upload).await,
+                None => call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await,
+            }
+        }
+    }
+
+    /// A call for an upload under way.
+    async fn run_upload(self, engine: &Engine, upload: &Upload) -> Result<Answer, Error> {
+        let (pool, tenant) = (&engine.pool, &engine.tenants[upload.tenant]);
+        match self {
+            Self::Piece { id, range } => {
+                let handle = pool.resume_upload(tenant, &id).await?;
+                let piece = Bytes::copy_from_slice(upload.bytes(&range));
+                let chunk = Chunk::new(piece.clone()).checksum(Checksum::of(&piece));
+                handle.write_at(range.start, chunk).await.map(|()| Answer::Done)
+            }
+            Self::Finish { id } => {
+                let key = pool.finish_upload(tenant, &id).await?;
+                let again = pool.finish_upload(tenant, &id).await?;
+                Ok(Answer::Keys(if key == again { vec![key] } else { vec![key, again] }))
+            }
+            Self::Abort { id } => {
+                let aborted = pool.resume_upload(tenant, &id).await?.abort().await?;
+                Ok(Answer::Count(usize::from(aborted)))
+            }
+            _ => Ok(Answer::Done),
+        }
     }
 
     async fn run(
@@ -245,6 +298,19 @@ impl Call {
             }
             Self::Expire { .. } => store.expire(1_000).await.map(Answer::Count),
             Self::Backup { number } => copy::take(engine, number).await.map(done),
+            Self::Begin { tenant, content } => {
+                let options = UploadOptions::new(content.len() as u64)
+                    .directory(directory_name(content.len() as u64 % DIRECTORIES))
+                    .expected_checksum(Checksum::of(&content));
+                match pool.upload(&tenants[tenant], options).await {
+                    Err(Error::TenantQuotaExceeded { used, limit, .. }) => Ok(Answer::Full { used, limit }),
+                    answer => answer.map(|upload| Answer::Begun(upload.id())),
+                }
+            }
+            // Of an upload that is under way no more: it is not drawn.
+            Self::Piece { id, .. } | Self::Finish { id } | Self::Abort { id } => {
+                Err(Error::UploadNotFound { upload: id })
+            }
             Self::Sync => store.sync().await.map(done),
             Self::Checkpoint => store.checkpoint().await.map(done),
             Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
@@ -276,15 +342,48 @@ impl Call {
                 let is_new = written(*tenant, files, name.as_deref(), &keys, model)?;
                 touched.durable = durable && is_new;
                 touched.keys = if is_new { keys } else { Vec::new() };
-                if is_new && let Some(limit) = model.facts.limits.get(tenant) {
-                    ensure(model.count(*tenant) <= *limit, Kind::QuotaDrift, || {
-                        format!("tenant {tenant} has more than {limit} files")
-                    })?;
+                if is_new {
+                    within_limit(*tenant, model)?;
                 }
             }
-            (Self::Write { tenant, files, .. }, Answer::Full { used, limit }) => {
-                let (live, batch) = (model.count(*tenant), files.len() as u64);
-                let known = model.facts.files.values().filter(|file| file.tenant == *tenant).count() as u64;
+            (Self::Begin { tenant, content }, Answer::Begun(id)) => {
+                touched.durable = durable;
+                let before = model.uploads.insert(id, Upload::new(*tenant, content.clone()));
+                ensure(before.is_none(), Kind::Unexpected, || format!("{id} was given twice"))?;
+                within_limit(*tenant, model)?;
+            }
+            (Self::Piece { id, range }, Answer::Done) => {
+                if let Some(upload) = model.uploads.get_mut(id)
+                    && !range.is_empty()
+                {
+                    // What was there already has no record of its own.
+                    touched.durable = durable && upload.confirmed.gaps(range).next().is_some();
+                    upload.sent.insert(range.clone());
+                    upload.confirmed.insert(range.clone());
+                }
+            }
+            (Self::Finish { id }, Answer::Keys(keys)) => {
+                touched.durable = durable;
+                let upload = model.uploads.remove(id);
+                let upload = upload
+                    .ok_or_else(|| Violation::new(Kind::Unexpected, format!("{id} was finished twice")))?;
+                ensure(keys == [id.key()], Kind::Resurrected, || format!("upload {id} became {keys:?}"))?;
+                written(upload.tenant, &[(upload.content, 0)], None, &keys, model)?;
+                touched.keys = keys;
+            }
+            (Self::Abort { id }, Answer::Count(1)) => {
+                touched.durable = durable;
+                model.uploads.remove(id);
+            }
+            (Self::Write { .. } | Self::Begin { .. }, Answer::Full { used, limit }) => {
+                let (tenant, batch) = match self {
+                    Self::Write { tenant, files, .. } => (tenant, files.len() as u64),
+                    Self::Begin { tenant, .. } => (tenant, 1),
+                    _ => return Ok(touched),
+                };
+                let live = model.count(*tenant);
+                let known = model.facts.files.values().filter(|file| file.tenant == *tenant).count() as u64
+                    + model.uploads_of(*tenant);
                 // The batch's own reservations count, and so does what is over until it is reaped.
                 let possible = (live..=known + batch).contains(&used);
                 let full = used + batch > limit && model.facts.limits.get(tenant) == Some(&limit);
@@ -423,6 +522,14 @@ fn over(keys: &[FileKey], model: &mut Model) {
     }
 }
 
+/// A limit holds for files and uploads together, when one more was let in.
+fn within_limit(tenant: usize, model: &Model) -> Result<(), Violation> {
+    let Some(limit) = model.facts.limits.get(&tenant) else { return Ok(()) };
+    ensure(model.count(tenant) + model.uploads_of(tenant) <= *limit, Kind::QuotaDrift, || {
+        format!("tenant {tenant} has more than {limit} files")
+    })
+}
+
 /// Notes what a write made; says whether it made anything.
 fn written(
     tenant: usize,
@@ -481,6 +588,10 @@ impl fmt::Debug for Call {
             Self::Materialize { key } => write!(f, "materialize {key}"),
             Self::Expire { overdue } => write!(f, "expire {}", list(overdue)),
             Self::Backup { number } => write!(f, "backup {number}"),
+            Self::Begin { tenant, content } => write!(f, "begin {} bytes for {tenant}", content.len()),
+            Self::Piece { id, range } => write!(f, "piece {range:?} of {id}"),
+            Self::Finish { id } => write!(f, "finish {id}"),
+            Self::Abort { id } => write!(f, "abort {id}"),
             Self::Sync => f.write_str("sync"),
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reap => f.write_str("reap"),

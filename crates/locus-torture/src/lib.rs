@@ -18,5 +18,6 @@ mod recovered;
 pub mod report;
 mod rest;
 pub mod story;
-pub mod violation;
+pub mod uploads;
+mod violation;
 pub mod world;

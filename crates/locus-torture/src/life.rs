@@ -45,6 +45,8 @@ pub fn world_of(seed: u64) -> World {
         segment_size: 1 << 20,
         inline_content_max: [0, 1 << 10, 4 << 10, 32 << 10][usize::try_from(dice.below(4)).unwrap_or(0)],
         landing_zone_max: Some(4 << 20),
+        // Store time jumps by days from life to life.
+        upload_expiry: Duration::from_secs(100 * 365 * 24 * 3_600),
         ..EngineOptions::default()
     };
     let mut world = World::new(seed, options, dice.below(4) == 0);
@@ -287,7 +289,7 @@ impl Run {
         // Whatever crash point was not reached is taken back.
         world.disk.crash_at(u64::MAX);
         world.disk.heal_all();
-        let reconciled = recovered::reconcile(world, engine, model, killed && !self.faulty);
+        let reconciled = recovered::reconcile(world, engine, model, killed && !self.faulty, !honest);
         if reconciled.is_err() && world.trace {
             recovered::tell_journal(world);
         }

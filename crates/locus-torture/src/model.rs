@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{FileKey, Lease, Owner, RetryPolicy, TenantStatus, Timestamp, Token};
+use locus_core::{FileKey, Lease, Owner, RetryPolicy, TenantStatus, Timestamp, Token, UploadId};
 use locus_storage::LeasedFile;
 
 use crate::{
     call::Call,
+    uploads::Upload,
     violation::{Kind, Violation, ensure},
 };
 
@@ -135,6 +136,8 @@ pub struct Model {
     /// Guests of whom a change failed on a failing disk, with what they were before: a power cut may bring that back
     /// until a change succeeds.
     pub doubtful_guests: BTreeMap<usize, Option<(Timestamp, TenantStatus)>>,
+    /// Uploads under way.
+    pub uploads: BTreeMap<UploadId, Upload>,
     /// Files by the name that their write was given.
     pub named: BTreeMap<String, FileKey>,
     /// Names that may be known or not.
@@ -190,6 +193,12 @@ impl Model {
     #[must_use]
     pub fn count(&self, tenant: usize) -> u64 {
         self.live().filter(|(_, file)| file.tenant == tenant).count() as u64
+    }
+
+    /// How many uploads of a tenant are under way.
+    #[must_use]
+    pub fn uploads_of(&self, tenant: usize) -> u64 {
+        self.uploads.values().filter(|upload| upload.tenant == tenant).count() as u64
     }
 
     /// A file was handed out.

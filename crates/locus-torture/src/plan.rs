@@ -2,22 +2,27 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use locus_core::{FileKey, Owner, TenantStatus};
+use locus_core::{FileKey, Owner, TenantStatus, UploadId};
 
 use crate::{
     call::{Call, DIRECTORIES, GUESTS},
     model::{File, Model},
+    uploads::Upload,
     world::World,
 };
 
 /// Files that live at once.
 const LIVE_MAX: usize = 40;
+/// Uploads under way at once.
+const UPLOADS_MAX: usize = 6;
 
 /// What the calls of a round may touch: no two of them meet at a file or at a tenant's queue.
 #[derive(Debug, Default)]
 pub struct Taken {
     tenants: BTreeSet<usize>,
     keys: BTreeSet<FileKey>,
+    /// Uploads of which pieces are sent.
+    pieces: BTreeSet<UploadId>,
     /// Something of this kind runs already.
     upkeep: BTreeSet<&'static str>,
 }
@@ -75,7 +80,8 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let waits = |file: &File| file.lives() && !file.is_leased();
     let upkeep =
         |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
-    match world.below(100) {
+    match world.below(112) {
+        100.. => upload(world, model, taken, tenant),
         0..30 => {
             if model.live().count() >= LIVE_MAX {
                 return None;
@@ -174,8 +180,51 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     }
 }
 
+/// A call for an upload: pieces beside each other, begin and end with nobody else of the tenant.
+fn upload(world: &World, model: &Model, taken: &mut Taken, tenant: usize) -> Option<Call> {
+    let what = world.below(100);
+    if what < 15 {
+        if model.uploads.len() >= UPLOADS_MAX || !taken.tenants.insert(tenant) {
+            return None;
+        }
+        let most = world.choose(&[1, 3_000, 40_000]);
+        return Some(Call::Begin { tenant, content: world.noise(world.index(most)) });
+    }
+    let open = |(id, upload): &(&UploadId, &Upload)| {
+        !taken.keys.contains(&id.key()) && !taken.tenants.contains(&upload.tenant)
+    };
+    let ids: Vec<_> = model.uploads.iter().filter(open).map(|(id, _)| *id).collect();
+    if ids.is_empty() {
+        return None;
+    }
+    let id = world.choose(&ids);
+    let upload = &model.uploads[&id];
+    let is_busy = taken.pieces.contains(&id);
+    match what {
+        15..25 if !is_busy => {
+            taken.tenants.insert(upload.tenant);
+            Some(Call::Abort { id })
+        }
+        25.. if upload.is_complete() && !is_busy => {
+            taken.tenants.insert(upload.tenant);
+            Some(Call::Finish { id })
+        }
+        _ => {
+            let size = upload.content.len() as u64;
+            // Mostly the first gap, or some of it.
+            let gap = upload.confirmed.gaps(&(0..size.max(1))).next().filter(|_| world.chance(80));
+            let gap = gap.unwrap_or(0..size);
+            let start =
+                if world.chance(60) { gap.start } else { gap.start + world.below(gap.end - gap.start + 1) };
+            let end = if world.chance(60) { gap.end } else { start + world.below(gap.end - start + 1) };
+            taken.pieces.insert(id);
+            Some(Call::Piece { id, range: start..end.min(size) })
+        }
+    }
+}
+
 impl Taken {
     fn is_empty(&self) -> bool {
-        self.tenants.is_empty() && self.keys.is_empty() && self.upkeep.is_empty()
+        self.tenants.is_empty() && self.keys.is_empty() && self.upkeep.is_empty() && self.pieces.is_empty()
     }
 }

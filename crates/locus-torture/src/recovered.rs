@@ -13,6 +13,7 @@ use locus_fs::Disk;
 use crate::{
     call::{Call, GUESTS, guest},
     model::{Facts, File, MAX_DELIVERIES, Model, State},
+    uploads,
     violation::{Kind, Violation, ensure},
     world::{Engine, JOURNAL, World},
 };
@@ -152,6 +153,7 @@ pub(crate) fn reconcile(
     engine: &Rc<Engine>,
     model: &mut Model,
     killed: bool,
+    faulty: bool,
 ) -> Result<BTreeSet<FileKey>, Violation> {
     let seen = observe(world, engine, model)?;
     let now = world.now();
@@ -252,6 +254,7 @@ pub(crate) fn reconcile(
     guests(world, engine, model, &under_way)?;
     removed(world, engine, &facts, &seen)?;
     adopt(world, engine, model, &mut facts, &under_way)?;
+    uploads::reconcile(world, engine, model, &under_way, uploads::is_promised(world, killed, faulty))?;
     // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
     // nothing tells, so its name may be known or not.
     let doubtful = |key: &FileKey| {
@@ -355,6 +358,8 @@ fn adopt(
     let drawn: Vec<FileKey> =
         world.take_drawn().into_iter().filter(|key| !model.contents.contains_key(key)).collect();
     let at = engine.clone();
+    let finishing = uploads::finishing(model, under_way);
+    let drawn: Vec<_> = drawn.into_iter().chain(finishing.iter().map(|(key, ..)| *key)).collect();
     let found = world.run(engine, async move {
         let mut found = Vec::new();
         for key in drawn {
@@ -388,6 +393,16 @@ fn adopt(
         ensure(adopted == 0 || adopted == files.len(), Kind::Lost, || {
             format!("{adopted} files of a batch of {} were accepted", files.len())
         })?;
+    }
+    for (key, tenant, content) in finishing {
+        let is_it = |(of, owner, known): &(FileKey, usize, bytes::Bytes)| {
+            *of == key && *owner == tenant && *known == content
+        };
+        let Some(place) = found.iter().position(is_it) else { continue };
+        found.remove(place);
+        let order = model.next_order();
+        facts.files.insert(key, File::new(tenant, order));
+        model.contents.insert(key, content);
     }
     ensure(found.is_empty(), Kind::Resurrected, || {
         let keys: Vec<_> = found.iter().map(|(key, ..)| key).collect();

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use locus_core::{Error, FileKey, LogicalDir, MetadataStore, Scope, Upkeep, VolumeSet};
+use locus_core::{Error, FileKey, LogicalDir, MetadataStore, Scope, Upkeep, UploadId, VolumeSet};
 use locus_storage::VerifyLevel;
 
 use crate::{
     call::{DIRECTORIES, directory_name},
     model::{File, Model},
+    uploads,
     violation::{Kind, Violation, ensure},
     world::{Engine, World},
 };
@@ -40,6 +41,8 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
     }
 
     let (at, files) = (engine.clone(), live.clone());
+    // An upload may have its name already, and the record that says so have been lost.
+    let published: Vec<FileKey> = model.uploads.keys().map(UploadId::key).collect();
     let tidied = world.run(engine, async move {
         at.sweeper.leftovers().await?;
         while at.sweeper.reap_step().await?.completed_removed > 0 {}
@@ -47,6 +50,7 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
         while at.sweeper.reap_step().await?.completed_removed > 0 {}
         at.store.settled().await?;
         let mut blobs: Vec<FileKey> = at.blobs().await?.into_iter().map(|blob| blob.key).collect();
+        blobs.retain(|key| !published.contains(key));
         blobs.sort_unstable();
         let mut expected = Vec::new();
         for (key, file) in files {
@@ -65,6 +69,7 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
             "blobs on the volumes are not the files that rest there: {extra:?} too many, {missing:?} missing"
         )
     })?;
+    uploads::check(world, engine, model)?;
     // Contents are read again now and then.
     let level = if live.len().is_multiple_of(4) { VerifyLevel::Contents } else { VerifyLevel::Counts };
     let at = engine.clone();

@@ -1,0 +1,164 @@
+//! Uploads: what is known of them outside, and what must be left of them after a crash.
+
+use std::{collections::BTreeMap, ops::Range, rc::Rc};
+
+use locus_core::{Durability, Error, FileKey, MetadataStore, Staging, UploadId, UploadInfo, VolumeSet};
+use rangemap::RangeSet;
+
+use crate::{
+    call::Call,
+    model::Model,
+    violation::{Kind, Violation, ensure},
+    world::{Engine, World},
+};
+
+/// An upload under way.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Whose.
+    pub tenant: usize,
+    /// What it is to become.
+    pub content: Vec<u8>,
+    /// What was confirmed.
+    pub confirmed: RangeSet<u64>,
+    /// What was sent, whether it was confirmed or not.
+    pub sent: RangeSet<u64>,
+}
+
+impl Upload {
+    /// One of which nothing was sent.
+    #[must_use]
+    pub fn new(tenant: usize, content: Vec<u8>) -> Self {
+        Self { tenant, content, confirmed: RangeSet::new(), sent: RangeSet::new() }
+    }
+
+    /// Whether all of it was confirmed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let size = self.content.len() as u64;
+        size == 0 || self.confirmed.gaps(&(0..size)).next().is_none()
+    }
+
+    /// The bytes of a range.
+    #[must_use]
+    pub fn bytes(&self, range: &Range<u64>) -> &[u8] {
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        &self.content[at(range.start)..at(range.end)]
+    }
+}
+
+/// All uploads under way of the tenants, as the engine tells them.
+async fn told(engine: &Engine) -> Vec<UploadInfo> {
+    engine.tenants.iter().flat_map(|tenant| engine.store.uploads(tenant.id(), None, 1_000)).collect()
+}
+
+/// Holds what is left of uploads against what was promised, and makes it the model. What nobody was told of is aborted.
+pub(crate) fn reconcile(
+    world: &mut World,
+    engine: &Rc<Engine>,
+    model: &mut Model,
+    under_way: &[Call],
+    promised: bool,
+) -> Result<(), Violation> {
+    let at = engine.clone();
+    let found = world.run(engine, async move { told(&at).await })?;
+    let mut found: BTreeMap<UploadId, UploadInfo> = found.into_iter().map(|info| (info.id, info)).collect();
+    let ends = |id: &UploadId| {
+        under_way
+            .iter()
+            .any(|call| matches!(call, Call::Finish { id: of } | Call::Abort { id: of } if of == id))
+    };
+    let known = std::mem::take(&mut model.uploads);
+    for (id, mut upload) in known {
+        for call in under_way {
+            if let Call::Piece { id: of, range } = call
+                && *of == id
+            {
+                upload.sent.insert(range.clone());
+            }
+        }
+        let Some(info) = found.remove(&id) else {
+            ensure(!promised || ends(&id), Kind::Lost, || format!("upload {id} is gone"))?;
+            continue;
+        };
+        let left: RangeSet<u64> = info.confirmed.iter().cloned().collect();
+        let covers = |all: &RangeSet<u64>, part: &RangeSet<u64>| {
+            part.iter().all(|range| all.gaps(range).next().is_none())
+        };
+        ensure(!promised || covers(&left, &upload.confirmed), Kind::Lost, || {
+            format!("of upload {id} {:?} was confirmed and {left:?} is left", upload.confirmed)
+        })?;
+        ensure(covers(&upload.sent, &left), Kind::Resurrected, || {
+            format!("of upload {id} {left:?} is there and only {:?} was sent", upload.sent)
+        })?;
+        upload.confirmed = left;
+        model.uploads.insert(id, upload);
+    }
+    // Of these nobody was told: they were begun by a call that did not return, or ended by one whose record did not last.
+    let begun = under_way.iter().filter(|call| matches!(call, Call::Begin { .. })).count();
+    ensure(!promised || found.len() <= begun, Kind::Resurrected, || {
+        format!("{begun} uploads were being begun, and there are {:?}", found.keys())
+    })?;
+    let at = engine.clone();
+    let aborted = world.run(engine, async move {
+        for (id, info) in found {
+            at.store.end_upload(&info.tenant, &id).await?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    aborted.map_err(|why| Violation::new(Kind::Unexpected, format!("an upload cannot be aborted: {why:?}")))
+}
+
+/// The files that finishing uploads may have made, with their contents: nobody was told.
+pub(crate) fn finishing(model: &Model, under_way: &[Call]) -> Vec<(FileKey, usize, Vec<u8>)> {
+    let upload = |call: &Call| match call {
+        Call::Finish { id } => {
+            let upload = model.uploads.get(id)?;
+            Some((id.key(), upload.tenant, upload.content.clone()))
+        }
+        _ => None,
+    };
+    under_way.iter().filter_map(upload).collect()
+}
+
+/// What is confirmed is there, byte for byte, and nothing is staged that no upload names.
+pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Result<(), Violation> {
+    let at = engine.clone();
+    let read = world.run(engine, async move {
+        let mut read = Vec::new();
+        let mut named = Vec::new();
+        for info in told(&at).await {
+            named.extend(info.staging);
+            let Some(place) = info.staged_at().filter(|_| !info.confirmed.is_empty()) else { continue };
+            let lost = || Error::UploadNotFound { upload: info.id };
+            let staged =
+                at.registry.volume(&info.volume_id).ok_or_else(lost)?.stage(&place, Staging::Resume).await?;
+            for range in info.confirmed.clone() {
+                let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                read.push((info.id, range.clone(), staged.read_at(range.start, len).await?));
+            }
+        }
+        let mut stray = Vec::new();
+        for volume in at.registry.all() {
+            let page = volume.staged(None, 1_000).await?;
+            stray.extend(page.blobs.into_iter().map(|blob| blob.path.key).filter(|key| !named.contains(key)));
+        }
+        Ok::<_, Error>((read, stray))
+    })?;
+    let (read, stray) =
+        read.map_err(|why| Violation::new(Kind::Lost, format!("an upload cannot be read: {why:?}")))?;
+    for (id, range, bytes) in read {
+        let upload = model.uploads.get(&id);
+        let upload =
+            upload.ok_or_else(|| Violation::new(Kind::Unexpected, format!("upload {id} is not known")))?;
+        ensure(bytes == upload.bytes(&range), Kind::Corrupted, || {
+            format!("{range:?} of upload {id} is not what was sent")
+        })?;
+    }
+    ensure(stray.is_empty(), Kind::QuotaDrift, || format!("{stray:?} is staged, and no upload names it"))
+}
+
+/// Whether what was answered before a crash must all be there after it.
+pub(crate) fn is_promised(world: &World, killed: bool, faulty: bool) -> bool {
+    killed || !faulty && world.options.durability == Durability::Durable
+}
