@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use locus_core::{
-    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StorageVolume, Tidy, TidyReport, VolumeId,
+    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StoragePath, StorageVolume, Tidy,
+    TidyReport, VolumeId,
 };
 use tracing::info;
 
@@ -59,6 +60,47 @@ impl Sweeper {
         let mut done = CleanupStatistics::default();
         let more = self.step(&mut *self.scan.lock().await, &mut done).await?;
         Ok((done, more))
+    }
+
+    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes. Says what it did.
+    ///
+    /// # Errors
+    /// As [`leftovers`](Self::leftovers).
+    ///
+    /// # Cancel safety
+    /// What was removed is; the rest is found again.
+    pub async fn leftovers_of(&self, owner: &StoragePath) -> Result<CleanupStatistics> {
+        if !self.upkeep.is_trustworthy() {
+            return Err(Error::Poisoned { outcome: Outcome::NotDone });
+        }
+        let began = self.clock.monotonic();
+        let mut done = CleanupStatistics::default();
+        for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
+            let mut from = None;
+            loop {
+                match volume.list(Some(owner), from.as_ref(), LIST_BLOBS_MAX).await {
+                    Ok(page) => {
+                        self.remove_unknown(&*volume, &page, &mut done).await;
+                        from = page.next;
+                    }
+                    Err(error) => {
+                        self.tell(volume.id(), "look for leftovers", &error);
+                        done.errors += 1;
+                        from = None;
+                    }
+                }
+                if from.is_none() {
+                    break;
+                }
+            }
+            if done.orphans_removed > 0
+                && let Err(error) = volume.sync_names().await
+            {
+                self.tell(volume.id(), "sync names", &error);
+                done.errors += 1;
+            }
+        }
+        Ok(self.count(done, began))
     }
 
     async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {

@@ -12,7 +12,7 @@ use locus_storage::{EmbeddedStore, FileScheduler, StoragePool, StoreConfig, Volu
 use locus_tenant::TenantDirectory;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     background::{Background, Parts},
@@ -86,7 +86,9 @@ impl Builder {
         self
     }
 
-    /// Adds a tenant, which is created when absent. An existing one keeps its status and properties.
+    /// Adds a tenant, which is created when absent: after it was deleted or purged as another tenant of that name, at the
+    /// next start. An existing one keeps its status and properties, and one whose file is missing although it has files
+    /// stays disabled until it is [created](crate::Tenants::create) by hand.
     pub fn add_tenant(mut self, id: impl Into<String>) -> Self {
         self.tenants.push(id.into());
         self
@@ -314,8 +316,14 @@ impl Plan {
             entropy: Arc::clone(&self.entropy),
             volumes: Arc::new(LockedVolumes { volumes: Arc::clone(&registry), _lock: Arc::clone(&lock) }),
         };
-        let (engine, report) = EmbeddedStore::open(config).await?;
+        let (engine, mut report) = EmbeddedStore::open(config).await?;
 
+        for (tenant, storage_path) in engine.tenants_with_files() {
+            if tenants.note_lost(&tenant, storage_path) {
+                warn!(%tenant, "file of a tenant is missing, its files wait until it is created or purged");
+                report.tenants_lost.push(tenant);
+            }
+        }
         for tenant in &self.settings.tenants {
             tenants.ensure(&tenant.id, tenant.properties.clone()).await?;
         }

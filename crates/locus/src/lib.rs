@@ -53,6 +53,7 @@ mod handle;
 mod inspect;
 mod mounts;
 pub mod prelude;
+mod purge;
 mod quotas;
 mod settings;
 mod tenants;
@@ -70,9 +71,9 @@ pub use handle::Locus;
 pub use inspect::{InspectedVolume, Inspection};
 pub use locus_core::{
     BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
-    ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, IdempotencyKey, Lease, LeaseOptions,
-    Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy, Scope,
-    StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
+    ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, Holdings, IdempotencyKey, Lease,
+    LeaseOptions, Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy,
+    Scope, StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
     TenantStatus, Timestamp, Token, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{
@@ -84,6 +85,7 @@ pub use locus_storage::{
     LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
     UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
 };
+pub use purge::PurgeProgress;
 pub use quotas::Quotas;
 pub use settings::{
     BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,

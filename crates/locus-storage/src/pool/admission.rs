@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use locus_core::{
     BlobPath, Content, Error, FileKey, InlineLimits, Landing, LogicalDir, NewFile, Reservation, Reserved,
-    Result, Tenant,
+    Result, Tenant, TenantAccess,
 };
 use locus_fs::off_thread;
 
@@ -48,6 +48,11 @@ impl StoragePool {
             Reserved::Known(key) => return Ok(Fresh::Known(key)),
             Reserved::Room(room) => room,
         };
+        // A tenant with a write under way is not removed: who it is now, it is to the end.
+        let now = self.inner.tenants.check(&tenant.id, TenantAccess::Work)?;
+        if now.storage_path != tenant.storage_path {
+            return Err(Error::TenantNotFound { tenant: tenant.id.clone() });
+        }
         let intake = self.take_in(content, left).await?;
         NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
         Ok(Fresh::New(Draft { options, directory, room, intake }))

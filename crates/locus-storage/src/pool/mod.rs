@@ -154,7 +154,7 @@ impl StoragePool {
     }
 
     fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {
-        self.inner.tenants.check(tenant.id(), access).map(drop)
+        self.inner.tenants.admit(tenant, access).map(drop)
     }
 
     /// The record of a file that is not over.

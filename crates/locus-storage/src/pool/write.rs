@@ -84,7 +84,7 @@ impl StoragePool {
             let (size, limit) = (files.len() as u64, WRITE_BATCH_MAX as u64);
             return Err(Error::TooLarge { what: "batch", size, limit });
         }
-        let tenant = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let tenant = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
         let mut inline = self.inner.store.inline_limits();
         let mut drafts = Vec::with_capacity(files.len());
         for (content, options) in files {

@@ -5,9 +5,10 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
-    LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
-    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, UsagePage, VolumeId,
+    Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey, InlineLimits, Knowledge,
+    Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore, Moving, NewFile,
+    Reapable, Reservation, Reserved, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep,
+    Usage, UsagePage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -68,9 +69,9 @@ impl MetadataStore for EmbeddedStore {
         &self,
         max: usize,
         options: &LeaseOptions,
-        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+        weigh: &(dyn for<'a> Fn(&'a TenantId) -> u32 + Send + Sync),
     ) -> Result<Vec<Leased>> {
-        self.lease_fairly(max, options, eligible).await
+        self.lease_fairly(max, options, weigh).await
     }
 
     async fn lease_key(&self, tenant: &TenantId, key: &FileKey, options: &LeaseOptions) -> Result<Leased> {
@@ -147,6 +148,26 @@ impl MetadataStore for EmbeddedStore {
         self.look_again(tenant);
     }
 
+    fn holdings(&self, tenant: &TenantId) -> Holdings {
+        self.holdings_of(tenant)
+    }
+
+    fn begin_leaving(&self, tenant: &TenantId, when_empty: bool) -> Result<Leaving> {
+        self.leave(tenant, when_empty)
+    }
+
+    async fn end_files(&self, leaving: &Leaving, from: u32, max: usize) -> Result<(u64, Option<u32>)> {
+        self.end_some(leaving, from, max).await
+    }
+
+    async fn forget_tenant(&self, leaving: &Leaving) -> Result<()> {
+        self.forget_all_of(leaving).await
+    }
+
+    fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)> {
+        self.owners()
+    }
+
     async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool> {
         self.forget_key(tenant, idempotency).await
     }
@@ -188,6 +209,10 @@ impl Upkeep for EmbeddedStore {
 
     async fn settled(&self) -> Result<()> {
         self.wait_settled().await
+    }
+
+    async fn emptied(&self, leaving: &Leaving) -> Result<()> {
+        self.wait_emptied(leaving).await
     }
 
     async fn expire(&self, max: usize) -> Result<usize> {

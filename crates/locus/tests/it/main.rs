@@ -3,6 +3,7 @@
 mod care;
 mod queue;
 mod quotas;
+mod removing;
 mod settings;
 mod start;
 mod stop;
