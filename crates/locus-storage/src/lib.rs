@@ -16,7 +16,7 @@ mod time;
 mod volumes;
 
 pub use options::EngineOptions;
-pub use placement::{Candidate, Placement, choose};
+pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
     FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
 };

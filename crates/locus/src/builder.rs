@@ -8,7 +8,7 @@ use locus_core::{
     SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, join_bounded,
 };
 use locus_fs::{DirLock, Disk, OsDisk, VolumeContext, VolumeSpec, create_dirs, off_thread};
-use locus_storage::{EmbeddedStore, FileScheduler, StoragePool, StoreConfig, VolumeRegistry};
+use locus_storage::{EmbeddedStore, FileScheduler, Placement, StoragePool, StoreConfig, VolumeRegistry};
 use locus_tenant::TenantDirectory;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -103,6 +103,11 @@ impl Builder {
     /// power loss may deliver a completed file again, and loses none.
     pub fn complete_durability(self, durability: Durability) -> Self {
         self.change(move |settings| settings.store.complete_durability = Some(durability))
+    }
+
+    /// How a volume is chosen for new content. Default [`Placement::MostAvailable`].
+    pub fn placement(self, placement: Placement) -> Self {
+        self.change(move |settings| settings.store.placement = placement)
     }
 
     /// When failed files come back. Default: 5 s after the first failure, 10 s after the second, given up at the third.
@@ -333,6 +338,7 @@ impl Plan {
         let gate = Arc::new(Gate::new(tenants, Arc::clone(&store)));
         let durability = self.settings.store.durability;
         let pool = StoragePool::new(Arc::clone(&store), registry, gate.clone(), context, durability);
+        pool.set_placement(self.settings.store.placement);
         note.refresh(&pool, None).await?;
         let volumes: Arc<dyn VolumeSet> = Arc::new(pool.clone());
         let sweeper = Arc::new(Sweeper::new(upkeep, volumes, Arc::clone(&self.clock)));

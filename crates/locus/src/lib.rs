@@ -82,7 +82,7 @@ pub use locus_fs::{
 };
 pub use locus_storage::{
     BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
-    LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
+    LeasedFile, LostContent, LostRecords, OpenReport, Placement, SalvageReport, StoragePool, StoreStatistics,
     UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
 };
 pub use purge::PurgeProgress;

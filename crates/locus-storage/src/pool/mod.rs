@@ -20,7 +20,10 @@ use locus_core::{
 use locus_fs::VolumeContext;
 
 use self::{mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
-use crate::{placement::Placement, volumes::VolumeRegistry};
+use crate::{
+    placement::{Placement, Placer},
+    volumes::VolumeRegistry,
+};
 
 pub use self::{
     options::WriteOptions,
@@ -46,7 +49,7 @@ struct Inner {
     tenants: Arc<dyn TenantManager>,
     context: VolumeContext,
     durability: Durability,
-    placement: Placement,
+    placement: Placer,
     mounts: Arc<Mounts>,
     opening: Opening,
     moves: Moves,
@@ -66,11 +69,16 @@ impl StoragePool {
     ) -> Self {
         let mounts = Arc::new(Mounts::new(volumes, Arc::clone(&store)));
         let residue = Arc::default();
-        let placement = Placement::default();
+        let placement = Placer::new(Arc::clone(&context.entropy));
         let opening = Opening::default();
         let moves = Moves::default();
         let inner = Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Chooses volumes for new content in this way from now on; at first [`Placement::MostAvailable`].
+    pub fn set_placement(&self, placement: Placement) {
+        self.inner.placement.set(placement);
     }
 
     /// What is known about a file; `None` for an unknown key.

@@ -191,7 +191,7 @@ impl StoragePool {
             if !content.rewind().await.map_err(|source| Error::Source { source })? {
                 return Err(error);
             }
-            match self.inner.mounts.place(self.inner.placement, size_hint, &tried, None) {
+            match self.inner.mounts.place(&self.inner.placement, size_hint, &tried, None) {
                 Ok(next) => ticket = next,
                 Err(_) => return Err(error),
             }

@@ -50,6 +50,8 @@ const ROWS: &[Row] = &[
         meaning: "Most that store time, in which delays and ages count, advances over a restart." },
     Row { name: "store.idempotency_max", unit: COUNT, default: |s| number(s.store.idempotency_max), example: "",
         meaning: "Most idempotency keys remembered; beyond them a write with a key is refused." },
+    Row { name: "store.placement", unit: "`most-available`, `round-robin`, `least-used`, `capacity-weighted` or `two-choices`", default: |s| placement(s.store.placement), example: "",
+        meaning: "How a volume is chosen for new content among those with room for it: the one with the most room; one after the other; the one of which the smallest share is used; at random in proportion to their sizes; or of two drawn so the one of which less is used." },
     Row { name: "journal.segment_size", unit: SIZE, default: |s| size(s.journal.segment_size), example: "",
         meaning: "Largest segment of the journal. 1 MiB to 1 GiB. A fresh store begins with small ones and doubles." },
     Row { name: "journal.inline_content_max", unit: SIZE, default: |s| size(s.journal.inline_content_max), example: "",
@@ -187,6 +189,17 @@ fn size(bytes: u64) -> Option<String> {
 
 fn time(time: std::time::Duration) -> Option<String> {
     text(humantime_serde::re::humantime::format_duration(time))
+}
+
+fn placement(placement: locus_storage::Placement) -> Option<String> {
+    use locus_storage::Placement as P;
+    text(match placement {
+        P::RoundRobin => "round-robin",
+        P::LeastUsed => "least-used",
+        P::CapacityWeighted => "capacity-weighted",
+        P::TwoChoices => "two-choices",
+        _ => "most-available",
+    })
 }
 
 fn promise(durability: locus_core::Durability) -> Option<String> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId};
-use locus_storage::{EngineOptions, check_quotas};
+use locus_storage::{EngineOptions, Placement, check_quotas};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{
@@ -77,6 +77,8 @@ pub struct StoreSettings {
     pub downtime_max: Duration,
     /// Most idempotency keys remembered. Default 10,000,000.
     pub idempotency_max: u64,
+    /// How a volume is chosen for new content. Default the one with the most room.
+    pub placement: Placement,
 }
 
 impl Default for StoreSettings {
@@ -90,6 +92,7 @@ impl Default for StoreSettings {
             max_unsynced_size: engine.max_unsynced_bytes,
             downtime_max: engine.downtime_max,
             idempotency_max: engine.idempotency_max,
+            placement: Placement::default(),
         }
     }
 }

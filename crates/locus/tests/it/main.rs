@@ -1,6 +1,7 @@
 //! The facade: what a program that embeds Locus sees.
 
 mod care;
+mod placement;
 mod queue;
 mod quotas;
 mod removing;
