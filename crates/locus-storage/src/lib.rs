@@ -18,7 +18,8 @@ mod volumes;
 pub use options::EngineOptions;
 pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
-    FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+    EXPANSION_WAIT_MAX, ExpandBelow, FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo,
+    WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

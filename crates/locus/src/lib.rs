@@ -77,19 +77,20 @@ pub use locus_core::{
     TenantStatus, Timestamp, Token, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{
-    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
-    VolumeContext, VolumeSpec,
+    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress, Shortage,
+    VolumeContext, VolumeProvider, VolumeSpec, provider_fn,
 };
 pub use locus_storage::{
-    BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
-    LeasedFile, LostContent, LostRecords, OpenReport, Placement, SalvageReport, StoragePool, StoreStatistics,
-    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
+    BackupContents, BackupReport, ContentHold, Counted, EXPANSION_WAIT_MAX, ExpandBelow, FileReader,
+    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, Placement,
+    SalvageReport, StoragePool, StoreStatistics, UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport,
+    VolumeInfo, WriteOptions,
 };
 pub use purge::PurgeProgress;
 pub use quotas::Quotas;
 pub use settings::{
-    BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,
-    StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
+    BackgroundSettings, ExpansionSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings,
+    Settings, StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
     settings_toml,
 };
 pub use tenants::Tenants;

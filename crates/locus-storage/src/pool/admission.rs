@@ -102,9 +102,13 @@ impl StoragePool {
     /// A volume for content of about `size_hint` bytes; with `path_of` one that gives this blob a path.
     pub(super) async fn place(&self, size_hint: Option<u64>, path_of: Option<&BlobPath>) -> Result<Ticket> {
         let choose = || self.inner.mounts.place(&self.inner.placement, size_hint, &[], path_of);
-        match choose() {
+        let answer = match choose() {
             // Better a volume that failed a write and may be well again than none.
             Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
+            answer => answer,
+        };
+        match answer {
+            Err(refused) => self.place_after_expansion(size_hint, &[], path_of, refused).await,
             answer => answer,
         }
     }

@@ -1,6 +1,7 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
 mod admission;
+mod expansion;
 mod mounts;
 mod moves;
 mod options;
@@ -19,13 +20,14 @@ use locus_core::{
 };
 use locus_fs::VolumeContext;
 
-use self::{mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
+use self::{expansion::Expansion, mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
 use crate::{
     placement::{Placement, Placer},
     volumes::VolumeRegistry,
 };
 
 pub use self::{
+    expansion::{EXPANSION_WAIT_MAX, ExpandBelow},
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
@@ -50,6 +52,7 @@ struct Inner {
     context: VolumeContext,
     durability: Durability,
     placement: Placer,
+    expansion: Expansion,
     mounts: Arc<Mounts>,
     opening: Opening,
     moves: Moves,
@@ -70,9 +73,21 @@ impl StoragePool {
         let mounts = Arc::new(Mounts::new(volumes, Arc::clone(&store)));
         let residue = Arc::default();
         let placement = Placer::new(Arc::clone(&context.entropy));
+        let expansion = Expansion::default();
         let opening = Opening::default();
         let moves = Moves::default();
-        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue };
+        let inner = Inner {
+            store,
+            tenants,
+            context,
+            durability,
+            placement,
+            expansion,
+            mounts,
+            opening,
+            moves,
+            residue,
+        };
         Self { inner: Arc::new(inner) }
     }
 

@@ -191,10 +191,13 @@ impl StoragePool {
             if !content.rewind().await.map_err(|source| Error::Source { source })? {
                 return Err(error);
             }
-            match self.inner.mounts.place(&self.inner.placement, size_hint, &tried, None) {
-                Ok(next) => ticket = next,
+            ticket = match self.inner.mounts.place(&self.inner.placement, size_hint, &tried, None) {
+                Ok(next) => next,
+                Err(_) if error.is_full() => {
+                    self.place_after_expansion(size_hint, &tried, None, error).await?
+                }
                 Err(_) => return Err(error),
-            }
+            };
         }
     }
 

@@ -11,6 +11,7 @@ use locus_storage::{EngineOptions, Placement, check_quotas};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{
+    expansion::ExpansionSettings,
     unit,
     volume::{VolumeKind, VolumeSettings},
 };
@@ -49,6 +50,8 @@ pub struct Settings {
     pub workers: WorkerSettings,
     /// What goes on by itself.
     pub background: BackgroundSettings,
+    /// When the pool grows by itself.
+    pub expansion: ExpansionSettings,
     /// The volumes to mount at start.
     pub volumes: Vec<VolumeSettings>,
     /// The tenants to create when absent.
@@ -276,10 +279,12 @@ impl Settings {
         self.check_leases()?;
         check_quotas(&self.quotas.directories, &self.quotas.subtrees)?;
         unique("tenants", self.tenants.iter().map(|tenant| &tenant.id))?;
-        let parts = || self.volumes.iter().flat_map(VolumeSettings::parts);
-        let mirrors = self.volumes.iter().filter(|volume| volume.kind == VolumeKind::Mirrored);
+        let all = || self.volumes.iter().chain(&self.expansion.volumes);
+        let parts = || all().flat_map(VolumeSettings::parts);
+        let mirrors = all().filter(|volume| volume.kind == VolumeKind::Mirrored);
         unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
         self.volumes.iter().try_for_each(VolumeSettings::check)?;
+        self.expansion.check()?;
         unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 
@@ -372,7 +377,7 @@ impl Settings {
     /// Relative paths become paths relative to `base`.
     pub(crate) fn resolve(&mut self, base: &Path) {
         self.store.data_dir = base.join(&self.store.data_dir);
-        for volume in &mut self.volumes {
+        for volume in self.volumes.iter_mut().chain(&mut self.expansion.volumes) {
             volume.resolve(base);
         }
     }
@@ -425,6 +430,7 @@ mod tests {
     #[case::unsynced("store.max_unsynced", |s: &mut Settings| s.store.max_unsynced = Duration::ZERO)]
     #[case::data_dir("store.data_dir", |s: &mut Settings| s.store.data_dir = PathBuf::new())]
     #[case::timeout("leases.visibility_timeout", |s: &mut Settings| s.leases.visibility_timeout = Duration::ZERO)]
+    #[case::percent("expansion.free_percent_min", |s: &mut Settings| s.expansion.free_percent_min = 100)]
     #[case::concurrency("workers.concurrency", |s: &mut Settings| s.workers.concurrency = 0)]
     #[case::glob("quotas.directories[*/[z-a]]", |s: &mut Settings| s.quotas.directories = vec![quota("*/[z-a]")])]
     #[case::subtree("quotas.subtrees[A/b]", |s: &mut Settings| s.quotas.subtrees = vec![quota("A/b")])]

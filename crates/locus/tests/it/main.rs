@@ -1,6 +1,8 @@
 //! The facade: what a program that embeds Locus sees.
 
 mod care;
+mod counting;
+mod expansion;
 mod placement;
 mod queue;
 mod quotas;
