@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use locus_core::{
-    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StorageVolume, Tidy, TidyReport, VolumeId,
+    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StoragePath, StorageVolume, Tidy,
+    TidyReport, VolumeId,
 };
 use tracing::info;
 
@@ -92,6 +93,51 @@ impl Sweeper {
         Ok(self.count(step, began))
     }
 
+    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes. Says what it did.
+    ///
+    /// # Errors
+    /// As [`leftovers`](Self::leftovers).
+    ///
+    /// # Cancel safety
+    /// What was removed is; the rest is found again.
+    pub async fn leftovers_of(&self, owner: &StoragePath) -> Result<CleanupStatistics> {
+        if !self.upkeep.is_trustworthy() {
+            return Err(Error::Poisoned { outcome: Outcome::NotDone });
+        }
+        let began = self.clock.monotonic();
+        let mut done = CleanupStatistics::default();
+        for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
+            if let Err(error) = self.discard_of(&*volume, owner, &mut done).await {
+                self.tell(volume.id(), "look for leftovers", &error);
+                done.errors += 1;
+            }
+            let mut from = None;
+            loop {
+                match volume.list(Some(owner), from.as_ref(), LIST_BLOBS_MAX).await {
+                    Ok(page) => {
+                        self.remove_unknown(&*volume, &page, &mut done).await;
+                        from = page.next;
+                    }
+                    Err(error) => {
+                        self.tell(volume.id(), "look for leftovers", &error);
+                        done.errors += 1;
+                        from = None;
+                    }
+                }
+                if from.is_none() {
+                    break;
+                }
+            }
+            if done.orphans_removed > 0
+                && let Err(error) = volume.sync_names().await
+            {
+                self.tell(volume.id(), "sync names", &error);
+                done.errors += 1;
+            }
+        }
+        Ok(self.count(done, began))
+    }
+
     async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {
         if !self.upkeep.is_trustworthy() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
@@ -148,7 +194,25 @@ impl Sweeper {
         Ok(page.next.map(|next| At::Blobs(Some(next))))
     }
 
-    /// A place is noted before anything is staged there, and never used again: what no upload names is given up.
+    /// What is staged for this owner, page by page.
+    async fn discard_of(
+        &self,
+        volume: &dyn StorageVolume,
+        owner: &StoragePath,
+        step: &mut CleanupStatistics,
+    ) -> Result<()> {
+        let mut from = None;
+        loop {
+            let mut page = volume.staged(from.as_ref(), LIST_BLOBS_MAX).await?;
+            page.blobs.retain(|found| found.path.owner == *owner);
+            self.discard_unknown(volume, &page, step).await;
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
     async fn staged_page(
         &self,
         volume: &dyn StorageVolume,
@@ -156,6 +220,17 @@ impl Sweeper {
         step: &mut CleanupStatistics,
     ) -> Result<At> {
         let page = volume.staged(from, LIST_BLOBS_MAX).await?;
+        self.discard_unknown(volume, &page, step).await;
+        Ok(page.next.map_or(At::Blobs(None), At::Staged))
+    }
+
+    /// A place is noted before anything is staged there, and never used again: what no upload names is given up.
+    async fn discard_unknown(
+        &self,
+        volume: &dyn StorageVolume,
+        page: &BlobPage,
+        step: &mut CleanupStatistics,
+    ) {
         for found in &page.blobs {
             if self.upkeep.is_staging(&found.path.owner, &found.path.key) || !self.upkeep.is_trustworthy() {
                 continue;
@@ -171,7 +246,6 @@ impl Sweeper {
                 }
             }
         }
-        Ok(page.next.map_or(At::Blobs(None), At::Staged))
     }
 
     async fn remove_unknown(

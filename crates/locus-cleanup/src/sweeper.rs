@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use locus_core::{
-    CleanupStatistics, Clock, Error, Reapable, Result, StorageVolume, Upkeep, VolumeId, VolumeSet,
+    CleanupStatistics, Clock, Error, Leaving, Reapable, Result, StorageVolume, Upkeep, VolumeId, VolumeSet,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -90,13 +90,45 @@ impl Sweeper {
     /// # Cancel safety
     /// Dropping the future has no effect but what was reaped.
     pub async fn settled(&self) -> Result<()> {
+        self.reap_until(self.upkeep.settled()).await
+    }
+
+    /// Returns when nothing of a tenant that leaves is left. Reaps as [`settled`](Self::settled) does.
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`] when what is left rests on volumes that are not available, or that can be read but take
+    /// no writes. What the store says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect but what was reaped.
+    pub async fn emptied(&self, leaving: &Leaving) -> Result<()> {
+        self.reap_until(self.upkeep.emptied(leaving)).await
+    }
+
+    /// Reaps what waits until `over`, or until a volume lets nothing be removed.
+    async fn reap_until(&self, over: impl Future<Output = Result<()>>) -> Result<()> {
         let mut held = pin!(self.held.notified());
         held.as_mut().enable();
-        while self.reap_step().await?.completed_removed > 0 {}
-        let mut settled = pin!(self.upkeep.settled());
+        let mut over = pin!(over);
+        let mut reaping = pin!(async {
+            loop {
+                match self.reap_step().await {
+                    Ok(step) if step.completed_removed > 0 => {}
+                    Ok(_) => return Ok(()),
+                    Err(why) => return Err(why),
+                }
+            }
+        });
+        let mut reaps = true;
         poll_fn(|context| {
             loop {
-                if let Poll::Ready(done) = settled.as_mut().poll(context) {
+                if reaps && let Poll::Ready(reaped) = reaping.as_mut().poll(context) {
+                    reaps = false;
+                    if reaped.is_err() {
+                        return Poll::Ready(reaped);
+                    }
+                }
+                if let Poll::Ready(done) = over.as_mut().poll(context) {
                     return Poll::Ready(done);
                 }
                 if held.as_mut().poll(context).is_pending() {

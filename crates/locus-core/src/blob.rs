@@ -36,6 +36,12 @@ impl StoragePath {
         Ok(Self(text.into()))
     }
 
+    /// The path of a later incarnation of a tenant.
+    #[must_use]
+    pub fn incarnation(tenant: &TenantId, number: u32) -> Self {
+        Self(format!("{tenant}+{number:08x}").into())
+    }
+
     /// The path component as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -205,6 +211,11 @@ mod tests {
         let acme = TenantId::parse("acme").unwrap();
         for text in ["acme", "acme+0123abcd"] {
             assert_eq!(StoragePath::parse(text).unwrap().tenant(), Some(acme.clone()));
+        }
+        for number in [0, 0x0123_abcd, u32::MAX] {
+            let path = StoragePath::incarnation(&acme, number);
+            assert_eq!(StoragePath::parse(path.as_str()).unwrap(), path);
+            assert_eq!(path.tenant(), Some(acme.clone()));
         }
     }
 

@@ -68,6 +68,32 @@ pub enum Error {
         /// Disabled or suspended.
         status: TenantStatus,
     },
+    /// The tenant cannot be deleted, because it is not empty.
+    #[error(
+        "tenant {tenant} still has {files} files, {writes} writes under way and {uploads} open uploads: let them end, or purge it"
+    )]
+    TenantInUse {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its files in all states that count, those waiting to be removed included.
+        files: u64,
+        /// Writes under way.
+        writes: u64,
+        /// Uploads that are open.
+        uploads: u64,
+    },
+    /// The tenant is being deleted or purged, which ends this call's say over it.
+    #[error("tenant {tenant} is being removed")]
+    TenantLeaving {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// The store has files of a tenant whose own file is missing.
+    #[error("the file of tenant {tenant} is missing: create the tenant to bring its files back, or purge it")]
+    TenantLost {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// The tenant has no file with this key.
     #[error("there is no file {key}")]
     FileNotFound {
@@ -331,6 +357,8 @@ impl Error {
             | E::NotMaterializable { .. } => ErrorKind::FixCall,
             E::Source { .. } => ErrorKind::Retry,
             E::TenantDisabled { .. }
+            | E::TenantInUse { .. }
+            | E::TenantLeaving { .. }
             | E::DirectoryQuotaExceeded { .. }
             | E::TenantQuotaExceeded { .. }
             | E::GlobalQuotaExceeded { .. }
@@ -342,7 +370,8 @@ impl Error {
             | E::NotDue { .. }
             | E::AlreadyOpen { .. }
             | E::ShuttingDown => ErrorKind::Wait,
-            E::ChecksumMismatch { .. }
+            E::TenantLost { .. }
+            | E::ChecksumMismatch { .. }
             | E::Corrupt { .. }
             | E::NewerFormat { .. }
             | E::Poisoned { .. }

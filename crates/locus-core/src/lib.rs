@@ -14,6 +14,7 @@ mod file;
 mod ids;
 mod join;
 mod lease;
+mod leaving;
 mod properties;
 mod quota;
 mod retry;
@@ -36,6 +37,7 @@ pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
 pub use ids::{FileKey, IdWord, StoreId, TenantId, VolumeId, WatcherId};
 pub use join::join_bounded;
 pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
+pub use leaving::{Holdings, Leaving};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
 pub use quota::{DirectoryQuota, Limit, QuotaUnit, Scope, Usage, UsagePage};
 pub use retry::RetryPolicy;
@@ -45,7 +47,7 @@ pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,
     Moving, NewContent, NewFile, Remember, Reservation, Reserved, StoreCounts, TenantCounts,
 };
-pub use tenant::{Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
+pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};
 pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Checksum, Error, FileKey, FileRecord, FileStatus, Lease, LeaseOptions, Limit, LogicalDir, NewUpload,
-    Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp, UploadId, UploadInfo, UploadLoad,
-    Usage, UsagePage, VolumeId,
+    Checksum, Error, FileKey, FileRecord, FileStatus, Holdings, Lease, LeaseOptions, Leaving, Limit,
+    LogicalDir, NewUpload, Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp, UploadId,
+    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -448,13 +448,14 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Leases up to `max` files of a tenant in accept order; fewer, or none, when fewer are ready.
     async fn lease(&self, tenant: &TenantId, max: usize, options: &LeaseOptions) -> Result<Vec<Leased>>;
 
-    /// Leases up to `max` files of one tenant, chosen fairly among those that have some and that `eligible` lets
-    /// through. A tenant that it holds back is looked at again after [`tenant_changed`](Self::tenant_changed).
+    /// Leases up to `max` files of one tenant, chosen fairly among those that have some: in the long run, as long as they
+    /// have any, tenants get files in proportion to the weight that `weigh` gives them. One that it gives 0 is passed by,
+    /// and looked at again after [`tenant_changed`](Self::tenant_changed).
     async fn lease_any(
         &self,
         max: usize,
         options: &LeaseOptions,
-        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+        weigh: &(dyn for<'a> Fn(&'a TenantId) -> u32 + Send + Sync),
     ) -> Result<Vec<Leased>>;
 
     /// Leases this very file.
@@ -541,6 +542,34 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// A tenant's status changed: those who wait for its files look again.
     fn tenant_changed(&self, tenant: &TenantId);
+
+    /// What the store has of a tenant.
+    fn holdings(&self, tenant: &TenantId) -> Holdings;
+
+    /// From now on, and as long as the answer lives, nothing is taken in for this tenant and none of its files is handed
+    /// out: such calls are refused with [`Error::TenantDisabled`]. What is leased stays so.
+    ///
+    /// # Errors
+    /// [`Error::TenantLeaving`] when it is on its way out already; with `when_empty`, [`Error::TenantInUse`] unless there
+    /// is nothing of it. Nothing changed then.
+    fn begin_leaving(&self, tenant: &TenantId, when_empty: bool) -> Result<Leaving>;
+
+    /// Ends up to `max` files of a tenant that leaves, leased ones among them, as [`delete`](Self::delete) does by force.
+    /// Goes on `from` what the call before said. Says how many ended, and where to go on, unless that was all.
+    ///
+    /// # Errors
+    /// What the store says. Those of the calls before are ended then.
+    async fn end_files(&self, leaving: &Leaving, from: u32, max: usize) -> Result<(u64, Option<u32>)>;
+
+    /// Forgets all else of a tenant that leaves: limits that were set at run time and idempotency keys. Durable when it
+    /// returns, whatever the store promises otherwise.
+    ///
+    /// # Errors
+    /// [`Error::TenantInUse`] unless there is nothing else of it; what the store says.
+    async fn forget_tenant(&self, leaving: &Leaving) -> Result<()>;
+
+    /// Tenants that have files, and the storage path that these files lie under.
+    fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)>;
 
     /// Forgets an idempotency key. `false` when it was not known.
     async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool>;

@@ -8,7 +8,13 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Properties, Result, StoragePath, TenantId, Timestamp};
+use crate::{
+    Error, Properties, Result, StoragePath, TenantId, Timestamp,
+    properties::{PROPERTIES_BYTES_MAX, check_size, properties_bytes},
+};
+
+/// Largest weight of a tenant.
+pub const TENANT_WEIGHT_MAX: u32 = 1_000;
 
 /// Whether a tenant may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,7 +73,7 @@ pub struct Tenant {
     /// The caller's own key-value pairs.
     #[serde(default)]
     pub properties: Properties,
-    /// Its share in fair choice among tenants; 1 is the ordinary share.
+    /// Its share in fair choice among tenants, 1 to 1,000; 1 is the ordinary share.
     #[serde(default = "one")]
     pub weight: u32,
     /// The first path component of its files on every volume.
@@ -79,6 +85,26 @@ const fn one() -> u32 {
 }
 
 impl Tenant {
+    /// Refuses properties that are over their bound of 1,024 bytes together.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge).
+    pub fn check_properties(properties: &Properties) -> Result<()> {
+        check_size("properties", properties_bytes(properties), PROPERTIES_BYTES_MAX)
+    }
+
+    /// Refuses a weight that is not 1 to 1,000.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+    pub fn check_weight(weight: u32) -> Result<()> {
+        if (1..=TENANT_WEIGHT_MAX).contains(&weight) {
+            Ok(())
+        } else {
+            Err(Error::InvalidArgument { name: "weight", why: "must be 1 to 1,000" })
+        }
+    }
+
     /// Refuses what this tenant's status does not allow.
     ///
     /// # Errors
@@ -92,7 +118,7 @@ impl Tenant {
     }
 }
 
-/// Names a tenant in calls. Cheap to clone.
+/// Names a tenant in calls, in one incarnation: a later tenant of the same name is another one. Cheap to clone.
 ///
 /// It says who, never what is allowed: every call asks the [`TenantManager`], so a change of status is in force at
 /// once for contexts obtained before it.
@@ -139,10 +165,11 @@ impl fmt::Display for TenantContext {
 /// Changes are durable when their method returns, and in force for every call that begins afterwards.
 #[async_trait]
 pub trait TenantManager: Debug + Send + Sync {
-    /// Creates an enabled tenant. Of two that create one tenant, one wins; a failed create leaves nothing.
+    /// Creates an enabled tenant. Of two that create one tenant, one wins; a failed create leaves nothing. A later tenant of
+    /// the name of one that was removed gets another storage path; one whose record was lost gets its own back.
     ///
     /// # Errors
-    /// [`Error::TenantExists`]; [`Error::TooLarge`] for properties over their bound.
+    /// [`Error::TenantExists`]; [`Error::TenantLeaving`]; [`Error::TooLarge`] for properties over their bound.
     ///
     /// # Cancel safety
     /// After a dropped future the tenant is either wholly there or not at all.
@@ -165,9 +192,36 @@ pub trait TenantManager: Debug + Send + Sync {
     /// Sets a tenant's status. The status it has already is no change.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`]. After any error the status in force is what it was; where a disk failed to say
+    /// [`Error::TenantNotFound`], [`Error::TenantLeaving`], [`Error::TenantLost`]. After any error the status in force is what it was; where a disk failed to say
     /// whether the change is on it, reopening decides.
     async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>>;
+
+    /// Replaces a tenant's properties.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TooLarge`] for properties over their bound; else as
+    /// [`set_status`](Self::set_status).
+    async fn set_properties(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>>;
+
+    /// Sets a tenant's share in fair choice among tenants, 1 to 1,000.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::InvalidArgument`] for a weight out of its range; else as
+    /// [`set_status`](Self::set_status).
+    async fn set_weight(&self, id: &TenantId, weight: u32) -> Result<Arc<Tenant>>;
+
+    /// The tenant of a context, when its present status allows `access`. Answers from memory and never blocks.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`Error::TenantNotFound`] also when the context is that of an earlier tenant of this name.
+    fn admit(&self, context: &TenantContext, access: TenantAccess) -> Result<Arc<Tenant>> {
+        let tenant = self.check(context.id(), access)?;
+        if tenant.storage_path == *context.storage_path() {
+            Ok(tenant)
+        } else {
+            Err(Error::TenantNotFound { tenant: context.id().clone() })
+        }
+    }
 
     /// The tenant, when its present status allows `access`. Answers from memory and never blocks.
     ///

@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobPath, FileKey, Result, StoragePath, TenantId, VolumeId};
+use crate::{BlobPath, FileKey, Leaving, Result, StoragePath, TenantId, VolumeId};
 
 /// A file that is over, durably, and whose bytes may be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,14 @@ pub trait Upkeep: Debug + Send + Sync {
 
     /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably.
     async fn settled(&self) -> Result<()>;
+
+    /// Returns when nothing of a tenant that leaves is left: no write is under way, and the bytes of all its files are gone
+    /// durably.
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`](crate::Error::VolumeUnavailable) when all that is left rests on volumes that are not
+    /// available. What the store says.
+    async fn emptied(&self, leaving: &Leaving) -> Result<()>;
 
     /// Writes up to `max` overdue leases back: pending, or given up after too many deliveries. Says how many.
     async fn expire(&self, max: usize) -> Result<usize>;

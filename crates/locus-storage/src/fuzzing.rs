@@ -287,7 +287,8 @@ mod tests {
             scope: Scope::Tenant(TenantId::parse("acme").unwrap()),
             limit: files.map_or(Limit::Unlimited, Limit::Files),
         });
-        prop_oneof![4 => files, 1 => limit]
+        let gone = Just(Record::TenantGone { tenant: TenantId::parse("acme").unwrap() });
+        prop_oneof![4 => files, 1 => limit, 1 => gone]
     }
 
     /// A few bytes changed, some cut off or added.

@@ -16,10 +16,10 @@ mod time;
 mod volumes;
 
 pub use options::EngineOptions;
-pub use placement::{Candidate, Placement, choose};
+pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
-    Chunk, FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, Upload, UploadOptions, VolumeInfo,
-    WRITE_BATCH_MAX, WriteOptions,
+    Chunk, EXPANSION_WAIT_MAX, ExpandBelow, FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool,
+    Upload, UploadOptions, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

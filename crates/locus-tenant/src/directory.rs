@@ -1,7 +1,7 @@
 //! A directory of tenants.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,18 +9,32 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    Clock, Error, NewFile, Properties, Result, Site, StoragePath, Tenant, TenantAccess, TenantId,
-    TenantManager, TenantStatus,
+    Clock, Error, Properties, Result, Site, StoragePath, Tenant, TenantAccess, TenantId, TenantManager,
+    TenantStatus,
 };
 use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace, sync_data, sync_dir};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use crate::record;
+use crate::{
+    record,
+    removal::{Removal, Removals},
+    removed,
+};
 
 /// What a tenant's file is called after the tenant's name.
 const SUFFIX: &str = ".tenant";
+
+/// What is in force.
+#[derive(Debug, Default)]
+struct Known {
+    tenants: HashMap<TenantId, Arc<Tenant>>,
+    /// Those of them that have no file.
+    lost: HashSet<TenantId>,
+    /// How many were removed so far.
+    removed: u32,
+}
 
 /// The tenants of one data directory: a file each, all of them in memory.
 ///
@@ -36,7 +50,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     dir: PathBuf,
-    known: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    known: RwLock<Known>,
+    removals: Arc<Removals>,
     /// Held by the one change under way, so that what is on the disk and what is in memory change in one order.
     changing: Arc<Mutex<()>>,
 }
@@ -51,8 +66,13 @@ impl TenantDirectory {
         // What a killed process had just replaced is made durable before it is believed.
         sync_dir(&*disk, &dir, Site::TenantsFound).map_err(Error::io("sync", &dir))?;
         let tenants = Self::read(&*disk, &dir)?;
-        let known = tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect();
-        let inner = Inner { disk, clock, dir, known: RwLock::new(known), changing: Arc::new(Mutex::new(())) };
+        let known = Known {
+            tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect(),
+            lost: HashSet::new(),
+            removed: removed::read(&*disk, &dir)?,
+        };
+        let (removals, changing) = (Arc::default(), Arc::default());
+        let inner = Inner { disk, clock, dir, known: RwLock::new(known), removals, changing };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -75,8 +95,12 @@ impl TenantDirectory {
     /// # Errors
     /// [`Error::Io`]; some may be there then.
     pub fn copy_to(&self, dir: &Path) -> Result<()> {
-        let known: Vec<_> = self.inner.known.read().values().cloned().collect();
-        write_all(&*self.inner.disk, dir, &known)
+        let (present, removed) = {
+            let known = self.inner.known.read();
+            let present = known.tenants.values().filter(|tenant| !known.lost.contains(&tenant.id));
+            (present.cloned().collect::<Vec<_>>(), known.removed)
+        };
+        write_all(&*self.inner.disk, dir, &present, removed)
     }
 
     /// Writes those tenants in `from` that can be read into `to`, as [`copy_to`](Self::copy_to) does, and says which files
@@ -96,8 +120,17 @@ impl TenantDirectory {
                 }
             }
         }
+        let removed = match removed::read(disk, from) {
+            Err(why @ Error::NewerFormat { .. }) => return Err(why),
+            Err(why) => {
+                warn!(error = %why, "number of removed tenants not known");
+                damaged.push(from.join(removed::NAME));
+                removed::UNREADABLE
+            }
+            Ok(removed) => removed,
+        };
         damaged.sort_unstable();
-        write_all(disk, to, &good)?;
+        write_all(disk, to, &good, removed)?;
         Ok(damaged)
     }
 
@@ -113,6 +146,55 @@ impl TenantDirectory {
             Err(Error::TenantExists { .. }) => self.get(id).await,
             other => other,
         }
+    }
+
+    /// Says that the store has files of a tenant that has no file here: until it is created, which gives it this storage
+    /// path, or removed, it is there and disabled. A tenant that has a file stays as it is; says whether this one has not.
+    pub fn note_lost(&self, id: &TenantId, storage_path: StoragePath) -> bool {
+        let mut known = self.inner.known.write();
+        if known.tenants.contains_key(id) {
+            return false;
+        }
+        let now = self.inner.clock.wall();
+        let tenant = Tenant {
+            id: id.clone(),
+            status: TenantStatus::Disabled,
+            created_at: now,
+            updated_at: now,
+            properties: Properties::new(),
+            weight: 1,
+            storage_path,
+        };
+        known.tenants.insert(id.clone(), Arc::new(tenant));
+        known.lost.insert(id.clone());
+        true
+    }
+
+    /// The right to remove a tenant. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantLeaving`] when somebody else removes it.
+    pub fn begin_removal(&self, id: &TenantId) -> Result<Removal> {
+        let removal =
+            self.inner.removals.begin(id).ok_or_else(|| Error::TenantLeaving { tenant: id.clone() })?;
+        // Looked up afterwards: somebody else may just have come to an end.
+        self.inner.find(id).map(|_| removal).ok_or_else(|| Error::TenantNotFound { tenant: id.clone() })
+    }
+
+    /// Removes a tenant, durably. One that is created later, of this name or another, gets a storage path that none had.
+    /// `held` is dropped when that is over, one way or the other.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the tenant is then still there, or gone where only the disk failed to say whether that is durable.
+    ///
+    /// # Cancel safety
+    /// A removal that was begun is made even when its future is dropped.
+    pub async fn remove(&self, removal: Removal, held: impl Send + 'static) -> Result<()> {
+        self.alone(move |inner| {
+            let _held = held;
+            inner.remove_tenant(&removal)
+        })
+        .await
     }
 
     /// Runs `change` alone and where blocking is allowed. It runs to its end even when the caller's future is dropped.
@@ -133,7 +215,7 @@ impl TenantDirectory {
 #[async_trait]
 impl TenantManager for TenantDirectory {
     async fn create(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>> {
-        NewFile::check_names(None, &properties, None)?; // the bound on properties is the same
+        Tenant::check_properties(&properties)?;
         let id = id.clone();
         self.alone(move |inner| inner.create(id, properties)).await
     }
@@ -143,14 +225,32 @@ impl TenantManager for TenantDirectory {
     }
 
     async fn list(&self) -> Result<Vec<Arc<Tenant>>> {
-        let mut all: Vec<_> = self.inner.known.read().values().cloned().collect();
+        let mut all: Vec<_> = self.inner.known.read().tenants.values().cloned().collect();
         all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }
 
     async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>> {
         let id = id.clone();
-        self.alone(move |inner| inner.set_status(id, status)).await
+        self.alone(move |inner| {
+            let leaves = status == TenantStatus::Disabled;
+            let tenant = inner.alter(id, leaves, |tenant| tenant.status = status)?;
+            info!(tenant = %tenant.id, %status, "tenant status set");
+            Ok(tenant)
+        })
+        .await
+    }
+
+    async fn set_properties(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>> {
+        Tenant::check_properties(&properties)?;
+        let id = id.clone();
+        self.alone(move |inner| inner.alter(id, false, |tenant| tenant.properties = properties)).await
+    }
+
+    async fn set_weight(&self, id: &TenantId, weight: u32) -> Result<Arc<Tenant>> {
+        Tenant::check_weight(weight)?;
+        let id = id.clone();
+        self.alone(move |inner| inner.alter(id, false, |tenant| tenant.weight = weight)).await
     }
 
     fn check(&self, id: &TenantId, access: TenantAccess) -> Result<Arc<Tenant>> {
@@ -160,47 +260,98 @@ impl TenantManager for TenantDirectory {
     }
 
     fn is_known(&self, id: &TenantId) -> bool {
-        self.inner.known.read().contains_key(id)
+        self.inner.known.read().tenants.contains_key(id)
     }
 }
 
 impl Inner {
     fn find(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.known.read().get(id).cloned()
+        self.known.read().tenants.get(id).cloned()
     }
 
     fn path(&self, id: &TenantId) -> PathBuf {
         self.dir.join(format!("{id}{SUFFIX}"))
     }
 
+    /// The storage path of a new tenant. The number of removals tells it from every earlier one of its name: between two
+    /// tenants of one name, at least the first of them was removed.
+    fn storage_path(&self, id: &TenantId) -> Result<StoragePath> {
+        let known = self.known.read();
+        if let Some(lost) = known.tenants.get(id).filter(|_| known.lost.contains(id)) {
+            return Ok(lost.storage_path.clone());
+        }
+        match known.removed {
+            _ if known.tenants.contains_key(id) => Err(Error::TenantExists { tenant: id.clone() }),
+            0 => Ok(StoragePath::from(id)),
+            removed => Ok(StoragePath::incarnation(id, removed)),
+        }
+    }
+
     fn create(&self, id: TenantId, properties: Properties) -> Result<Arc<Tenant>> {
-        if self.find(&id).is_some() {
-            return Err(Error::TenantExists { tenant: id });
+        let storage_path = self.storage_path(&id)?;
+        if self.removals.contains(&id) {
+            return Err(Error::TenantLeaving { tenant: id });
         }
         let now = self.clock.wall();
         let tenant = Tenant {
-            storage_path: StoragePath::from(&id),
             id,
             status: TenantStatus::Enabled,
             created_at: now,
             updated_at: now,
             properties,
             weight: 1,
+            storage_path,
         };
         let path = self.path(&tenant.id);
         let tenant = self.keep(tenant).inspect_err(|_| self.remove(&path))?;
-        info!(tenant = %tenant.id, "tenant created");
+        info!(tenant = %tenant.id, storage_path = %tenant.storage_path, "tenant created");
         Ok(tenant)
     }
 
-    fn set_status(&self, id: TenantId, status: TenantStatus) -> Result<Arc<Tenant>> {
-        let old = self.find(&id).ok_or(Error::TenantNotFound { tenant: id })?;
-        if old.status == status {
+    /// Changes a tenant; one that is being removed only when that `leaves` it on its way.
+    fn alter(&self, id: TenantId, leaves: bool, change: impl FnOnce(&mut Tenant)) -> Result<Arc<Tenant>> {
+        let Some(old) = self.find(&id) else { return Err(Error::TenantNotFound { tenant: id }) };
+        if !leaves && self.removals.contains(&id) {
+            return Err(Error::TenantLeaving { tenant: id });
+        }
+        let mut tenant = Tenant::clone(&old);
+        change(&mut tenant);
+        if tenant == *old {
             return Ok(old);
         }
-        let tenant = self.keep(Tenant { status, updated_at: self.clock.wall(), ..Tenant::clone(&old) })?;
-        info!(tenant = %tenant.id, %status, "tenant status changed");
-        Ok(tenant)
+        if self.known.read().lost.contains(&id) {
+            return Err(Error::TenantLost { tenant: id });
+        }
+        tenant.updated_at = self.clock.wall();
+        self.keep(tenant)
+    }
+
+    /// The number first: once the tenant is gone, none of its name gets its storage path.
+    fn remove_tenant(&self, removal: &Removal) -> Result<()> {
+        let id = removal.tenant();
+        let before = self.known.read().removed;
+        let removed = before.checked_add(1).ok_or(Error::TooLarge {
+            what: "number of removed tenants",
+            size: u64::from(before) + 1,
+            limit: u64::from(u32::MAX),
+        })?;
+        replace(&*self.disk, &self.dir.join(removed::NAME), &removed::encode(removed))?;
+        self.known.write().removed = removed;
+        let path = self.path(id);
+        match self.disk.remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path)(error));
+            }
+            _ => {}
+        }
+        // Told only when it is durable, and believed at once: what was forgotten of it would be missed.
+        let synced = sync_dir(&*self.disk, &self.dir, Site::RemovedName);
+        let mut known = self.known.write();
+        known.tenants.remove(id);
+        known.lost.remove(id);
+        drop(known);
+        info!(tenant = %id, "tenant removed");
+        synced.map_err(Error::io("sync", &self.dir))
     }
 
     /// Removes what a failed create may have left under the tenant's name.
@@ -216,7 +367,10 @@ impl Inner {
     fn keep(&self, tenant: Tenant) -> Result<Arc<Tenant>> {
         replace(&*self.disk, &self.path(&tenant.id), &record::encode(&tenant))?;
         let tenant = Arc::new(tenant);
-        self.known.write().insert(tenant.id.clone(), Arc::clone(&tenant));
+        let mut known = self.known.write();
+        known.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
+        known.lost.remove(&tenant.id);
+        drop(known);
         Ok(tenant)
     }
 }
@@ -239,13 +393,15 @@ fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// Writes a file for each tenant, and makes all of them durable.
-fn write_all(disk: &dyn Disk, dir: &Path, tenants: &[Arc<Tenant>]) -> Result<()> {
+/// Writes a file for each tenant, and how many were removed, and makes all of it durable.
+fn write_all(disk: &dyn Disk, dir: &Path, tenants: &[Arc<Tenant>], removed: u32) -> Result<()> {
     create_dirs(disk, dir)?;
-    for tenant in tenants {
-        let path = dir.join(format!("{}{SUFFIX}", tenant.id));
+    let each = tenants.iter().map(|tenant| (format!("{}{SUFFIX}", tenant.id), record::encode(tenant)));
+    let count = (removed > 0).then(|| (removed::NAME.to_owned(), removed::encode(removed)));
+    for (name, bytes) in each.chain(count) {
+        let path = dir.join(name);
         let file = disk.create_new(&path).map_err(Error::io("create", &path))?;
-        file.write_at(&record::encode(tenant), 0).map_err(Error::io("write", &path))?;
+        file.write_at(&bytes, 0).map_err(Error::io("write", &path))?;
         sync_data(&*file, Site::CopiedContent).map_err(Error::io("sync", &path))?;
     }
     sync_dir(disk, dir, Site::CopiedName).map_err(Error::io("sync", dir))

@@ -3,7 +3,14 @@
 
 use std::path::Path;
 
-use crate::record;
+use crate::{record, removed};
+
+/// The file that says how many tenants were removed.
+pub fn removed(bytes: &[u8]) {
+    if let Ok(count) = removed::decode(Path::new("x"), bytes) {
+        assert_eq!(removed::encode(count), bytes);
+    }
+}
 
 /// A tenant's file: as it is, and as the body of one whose checksum is right.
 pub fn tenant(bytes: &[u8]) {

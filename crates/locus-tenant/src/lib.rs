@@ -30,5 +30,8 @@ mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
 mod record;
+mod removal;
+mod removed;
 
 pub use directory::TenantDirectory;
+pub use removal::Removal;

@@ -83,7 +83,7 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Tenant> {
     })
 }
 
-fn checksum(format: u8, body: &[u8]) -> [u8; 8] {
+pub(crate) fn checksum(format: u8, body: &[u8]) -> [u8; 8] {
     let mut hasher = Hasher::new();
     hasher.update(&[format]);
     hasher.update(body);

@@ -94,5 +94,7 @@ async fn watch_volumes(pool: StoragePool, clock: Arc<dyn Clock>, note: MountNote
         }
         clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
         pool.probe_all().await;
+        // A failure was told, and is followed by a pause.
+        let _ = pool.expand_step().await;
     }
 }

@@ -7,19 +7,19 @@ use locus_core::{
     Clock, DirectoryQuota, Durability, Entropy, Error, MetadataStore, Result, RetryPolicy, StorageVolume,
     SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, join_bounded,
 };
-use locus_fs::{DirLock, Disk, OsDisk, VolumeContext, VolumeSpec, create_dirs, off_thread};
-use locus_storage::{EmbeddedStore, FileScheduler, StoragePool, StoreConfig, VolumeRegistry};
+use locus_fs::{DirLock, Disk, OsDisk, VolumeContext, VolumeProvider, VolumeSpec, create_dirs, off_thread};
+use locus_storage::{EmbeddedStore, FileScheduler, Placement, StoragePool, StoreConfig, VolumeRegistry};
 use locus_tenant::TenantDirectory;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     background::{Background, Parts},
     gate::Gate,
     handle::{Locus, Opened, Running},
     mounts::MountNote,
-    settings::{RetrySettings, Settings, TenantSettings, invalid},
+    settings::{RetrySettings, Settings, Spares, TenantSettings, invalid},
     threads::{SharedLock, Threads},
     workers::{Stop, Tools},
 };
@@ -39,6 +39,7 @@ pub struct Builder {
     changes: Vec<Change>,
     tenants: Vec<String>,
     volumes: Vec<Box<dyn VolumeSpec>>,
+    provider: Option<Arc<dyn VolumeProvider>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -60,6 +61,7 @@ impl Default for Builder {
             changes: Vec::new(),
             tenants: Vec::new(),
             volumes: Vec::new(),
+            provider: None,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             disk: Arc::new(OsDisk),
@@ -86,7 +88,17 @@ impl Builder {
         self
     }
 
-    /// Adds a tenant, which is created when absent. An existing one keeps its status and properties.
+    /// Asks this provider for the next volume when free space falls below what the settings in `expansion` say, or a write
+    /// finds no room; in place of the spare volumes of the settings. What it gave is not remembered: a volume with files is
+    /// to be among those that the store is opened with.
+    pub fn volume_provider(mut self, provider: impl VolumeProvider + 'static) -> Self {
+        self.provider = Some(Arc::new(provider));
+        self
+    }
+
+    /// Adds a tenant, which is created when absent: after it was deleted or purged as another tenant of that name, at the
+    /// next start. An existing one keeps its status and properties, and one whose file is missing although it has files
+    /// stays disabled until it is [created](crate::Tenants::create) by hand.
     pub fn add_tenant(mut self, id: impl Into<String>) -> Self {
         self.tenants.push(id.into());
         self
@@ -101,6 +113,11 @@ impl Builder {
     /// power loss may deliver a completed file again, and loses none.
     pub fn complete_durability(self, durability: Durability) -> Self {
         self.change(move |settings| settings.store.complete_durability = Some(durability))
+    }
+
+    /// How a volume is chosen for new content. Default [`Placement::MostAvailable`].
+    pub fn placement(self, placement: Placement) -> Self {
+        self.change(move |settings| settings.store.placement = placement)
     }
 
     /// When failed files come back. Default: 5 s after the first failure, 10 s after the second, given up at the third.
@@ -252,7 +269,8 @@ impl Builder {
         }
         settings.store.data_dir = std::path::absolute(&settings.store.data_dir)
             .map_err(Error::io("find the directory", &settings.store.data_dir))?;
-        Ok(Plan { settings, volumes: named, clock: self.clock, entropy: self.entropy, disk: self.disk })
+        let (clock, entropy, disk) = (self.clock, self.entropy, self.disk);
+        Ok(Plan { settings, volumes: named, provider: self.provider, clock, entropy, disk })
     }
 }
 
@@ -260,6 +278,7 @@ impl Builder {
 struct Plan {
     settings: Settings,
     volumes: Vec<(VolumeId, Box<dyn VolumeSpec>)>,
+    provider: Option<Arc<dyn VolumeProvider>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -302,6 +321,12 @@ impl Plan {
         })
         .await?;
 
+        // A spare volume that was in use belongs to the store as the others do; recovery needs it, too.
+        for spare in &self.settings.expansion.volumes {
+            if note.expects(&spare.id).await {
+                self.volumes.push((spare.id.clone(), spare.spec()));
+            }
+        }
         let context = self.volume_context().await?;
         let registry = VolumeRegistry::new();
         self.mount(&registry, &context, &note).await?;
@@ -314,8 +339,14 @@ impl Plan {
             entropy: Arc::clone(&self.entropy),
             volumes: Arc::new(LockedVolumes { volumes: Arc::clone(&registry), _lock: Arc::clone(&lock) }),
         };
-        let (engine, report) = EmbeddedStore::open(config).await?;
+        let (engine, mut report) = EmbeddedStore::open(config).await?;
 
+        for (tenant, storage_path) in engine.tenants_with_files() {
+            if tenants.note_lost(&tenant, storage_path) {
+                warn!(%tenant, "file of a tenant is missing, its files wait until it is created or purged");
+                report.tenants_lost.push(tenant);
+            }
+        }
         for tenant in &self.settings.tenants {
             tenants.ensure(&tenant.id, tenant.properties.clone()).await?;
         }
@@ -325,6 +356,8 @@ impl Plan {
         let gate = Arc::new(Gate::new(tenants, Arc::clone(&store)));
         let durability = self.settings.store.durability;
         let pool = StoragePool::new(Arc::clone(&store), registry, gate.clone(), context, durability);
+        pool.set_placement(self.settings.store.placement);
+        self.grow(&pool, &engine).await?;
         note.refresh(&pool, None).await?;
         let volumes: Arc<dyn VolumeSet> = Arc::new(pool.clone());
         let sweeper = Arc::new(Sweeper::new(upkeep, volumes, Arc::clone(&self.clock)));
@@ -354,6 +387,22 @@ impl Plan {
             Running { background, threads: Threads::new(threads, lock), note, runtime: Handle::current() };
         info!(dir = %self.settings.store.data_dir.display(), "store opened");
         Ok(Locus::new(Opened { tools, engine, sweeper, report, disk: self.disk, dir }, running))
+    }
+
+    /// Says where further volumes come from. A spare one that files came to rest on just before the end of the last process
+    /// may not have been noted as mounted: its files are known by now.
+    async fn grow(&mut self, pool: &StoragePool, store: &EmbeddedStore) -> Result<()> {
+        let spares = std::mem::take(&mut self.settings.expansion.volumes);
+        for spare in &spares {
+            if store.files_on(&spare.id) > 0 && pool.volume(&spare.id).is_none() {
+                pool.mount_boxed(spare.spec()).await?;
+            }
+        }
+        let from_settings = || (!spares.is_empty()).then(|| Arc::new(Spares::new(spares.clone())) as _);
+        if let Some(provider) = self.provider.take().or_else(from_settings) {
+            pool.set_provider(provider, self.settings.expansion.below());
+        }
+        Ok(())
     }
 
     /// Volumes carry the identity of their store, which is drawn before its first opening.

@@ -76,6 +76,12 @@ impl Gate {
         }
     }
 
+    /// Who waits for this tenant's files, or for its leave, looks again.
+    pub(crate) fn tell(&self, id: &TenantId) {
+        self.store.tenant_changed(id);
+        self.changed.notify_waiters();
+    }
+
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.changed.notify_waiters();
@@ -90,7 +96,9 @@ impl Gate {
 impl TenantManager for Gate {
     async fn create(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>> {
         self.refuse_from(Phase::Closing)?;
-        self.tenants.create(id, properties).await
+        let tenant = self.tenants.create(id, properties).await?;
+        self.tell(id); // it may bring files back
+        Ok(tenant)
     }
 
     async fn try_get(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>> {
@@ -104,9 +112,18 @@ impl TenantManager for Gate {
     async fn set_status(&self, id: &TenantId, status: TenantStatus) -> Result<Arc<Tenant>> {
         self.refuse_from(Phase::Closing)?;
         let tenant = self.tenants.set_status(id, status).await?;
-        self.store.tenant_changed(id);
-        self.changed.notify_waiters();
+        self.tell(id);
         Ok(tenant)
+    }
+
+    async fn set_properties(&self, id: &TenantId, properties: Properties) -> Result<Arc<Tenant>> {
+        self.refuse_from(Phase::Closing)?;
+        self.tenants.set_properties(id, properties).await
+    }
+
+    async fn set_weight(&self, id: &TenantId, weight: u32) -> Result<Arc<Tenant>> {
+        self.refuse_from(Phase::Closing)?;
+        self.tenants.set_weight(id, weight).await
     }
 
     fn check(&self, id: &TenantId, access: TenantAccess) -> Result<Arc<Tenant>> {

@@ -20,6 +20,7 @@ use crate::{
     cleanup::StorageCleanup,
     inspect::{Inspection, inspect},
     mounts::MountNote,
+    purge::Removing,
     quotas::Quotas,
     tenants::Tenants,
     threads::Threads,
@@ -88,10 +89,13 @@ impl Locus {
         off_thread(&OsDisk, move || inspect(&Arc::new(OsDisk), &dir)).await
     }
 
-    /// Creates, finds and switches tenants.
+    /// Creates, finds, switches and removes tenants.
     #[must_use]
     pub fn tenants(&self) -> Tenants {
-        Tenants::new(Arc::clone(&self.tools().gate))
+        let Tools { gate, store, clock, .. } = self.tools();
+        let (store, clock) = (Arc::clone(store), Arc::clone(clock));
+        let sweeper = Arc::clone(&self.shared.opened.sweeper);
+        Tenants::new(Arc::clone(gate), Removing { store, sweeper, clock })
     }
 
     /// Takes and reads content; mounts volumes.

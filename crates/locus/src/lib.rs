@@ -53,6 +53,7 @@ mod handle;
 mod inspect;
 mod mounts;
 pub mod prelude;
+mod purge;
 mod quotas;
 mod settings;
 mod tenants;
@@ -70,25 +71,26 @@ pub use handle::Locus;
 pub use inspect::{InspectedVolume, Inspection};
 pub use locus_core::{
     BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
-    ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, IdempotencyKey, Lease, LeaseOptions,
-    Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy, Scope,
-    StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
+    ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, Holdings, IdempotencyKey, Lease,
+    LeaseOptions, Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy,
+    Scope, StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
     TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{
-    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
-    VolumeContext, VolumeSpec,
+    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress, Shortage,
+    VolumeContext, VolumeProvider, VolumeSpec, provider_fn,
 };
 pub use locus_storage::{
-    BackupContents, BackupReport, Chunk, ContentHold, Counted, FileReader, FileScheduler, FileStream,
-    Finding, LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
-    UncopiedContent, Upload, UploadOptions, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo,
-    WriteOptions,
+    BackupContents, BackupReport, Chunk, ContentHold, Counted, EXPANSION_WAIT_MAX, ExpandBelow, FileReader,
+    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, Placement,
+    SalvageReport, StoragePool, StoreStatistics, UncopiedContent, Upload, UploadOptions, VerifyLevel,
+    VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
 };
+pub use purge::PurgeProgress;
 pub use quotas::Quotas;
 pub use settings::{
-    BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,
-    StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
+    BackgroundSettings, ExpansionSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings,
+    Settings, StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
     settings_toml,
 };
 pub use tenants::Tenants;

@@ -3,7 +3,7 @@
 pub use crate::{
     Builder, Bytes, Content, DirectoryQuota, Durability, Error, ErrorKind, FileInfo, FileKey, FileLocation,
     FileReader, FileScheduler, FileStatus, IdempotencyKey, Lease, LeaseOptions, LeasedFile, Limit,
-    LocalVolume, Locus, LogicalDir, Owner, Properties, RetryPolicy, Scope, Settings, StoragePool, Tenant,
-    TenantContext, TenantId, TenantStatus, Upload, UploadId, UploadOptions, VolumeId, WorkSummary,
+    LocalVolume, Locus, LogicalDir, Owner, Placement, Properties, RetryPolicy, Scope, Settings, StoragePool,
+    Tenant, TenantContext, TenantId, TenantStatus, Upload, UploadId, UploadOptions, VolumeId, WorkSummary,
     WorkerFile, WorkerHandle, Workers, WriteOptions,
 };

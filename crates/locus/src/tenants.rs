@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use locus_core::{Properties, Result, Tenant, TenantContext, TenantId, TenantManager, TenantStatus};
 
-use crate::gate::Gate;
+use crate::{
+    gate::Gate,
+    purge::{PurgeProgress, Removing},
+};
 
 /// Creates, finds and switches tenants. Made by [`Locus::tenants`](crate::Locus::tenants).
 ///
@@ -27,18 +30,22 @@ use crate::gate::Gate;
 #[derive(Debug, Clone)]
 pub struct Tenants {
     gate: Arc<Gate>,
+    removing: Removing,
 }
 
 impl Tenants {
-    pub(crate) const fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+    pub(crate) const fn new(gate: Arc<Gate>, removing: Removing) -> Self {
+        Self { gate, removing }
     }
 
     /// Creates a tenant without properties.
     ///
+    /// A tenant of the name of one that was [deleted](Self::delete) or [purged](Self::purge) is another one, and inherits
+    /// nothing. One whose own file was lost ([`tenants_lost`](crate::OpenReport::tenants_lost)) gets its files back.
+    ///
     /// # Errors
     /// [`Error::InvalidId`](locus_core::Error::InvalidId); [`Error::TenantExists`](locus_core::Error::TenantExists):
-    /// of two that create one tenant, one wins.
+    /// of two that create one tenant, one wins; [`Error::TenantLeaving`](locus_core::Error::TenantLeaving).
     ///
     /// # Cancel safety
     /// After a dropped future the tenant is either wholly there or not at all.
@@ -98,7 +105,8 @@ impl Tenants {
     /// Allows a tenant everything.
     ///
     /// # Errors
-    /// As [`get`](Self::get). After any error the status in force is what it was.
+    /// As [`get`](Self::get); [`Error::TenantLeaving`](locus_core::Error::TenantLeaving);
+    /// [`Error::TenantLost`](locus_core::Error::TenantLost). After any error the status in force is what it was.
     ///
     /// # Cancel safety
     /// A change that was begun is made even when its future is dropped.
@@ -134,6 +142,89 @@ impl Tenants {
     /// As [`get`](Self::get).
     pub async fn is_enabled(&self, id: impl AsRef<str> + Send) -> Result<bool> {
         Ok(self.info(id).await?.status == TenantStatus::Enabled)
+    }
+
+    /// Replaces a tenant's properties, at most 1,024 bytes together.
+    ///
+    /// # Errors
+    /// As [`enable`](Self::enable); [`Error::TooLarge`](locus_core::Error::TooLarge).
+    ///
+    /// # Cancel safety
+    /// As [`enable`](Self::enable).
+    pub async fn set_properties(
+        &self,
+        id: impl AsRef<str> + Send,
+        properties: Properties,
+    ) -> Result<Arc<Tenant>> {
+        self.gate.set_properties(&TenantId::parse(id.as_ref())?, properties).await
+    }
+
+    /// Sets a tenant's share of what [`next_any`](crate::FileScheduler::next_any) hands out, 1 to 1,000: among tenants with
+    /// files ready, one of weight 5 gets five times as many as one of weight 1, which is what each has at first.
+    ///
+    /// # Errors
+    /// As [`enable`](Self::enable); [`Error::InvalidArgument`](locus_core::Error::InvalidArgument).
+    ///
+    /// # Cancel safety
+    /// As [`enable`](Self::enable).
+    pub async fn set_weight(&self, id: impl AsRef<str> + Send, weight: u32) -> Result<Arc<Tenant>> {
+        self.gate.set_weight(&TenantId::parse(id.as_ref())?, weight).await
+    }
+
+    /// Deletes a tenant that has no files. Limits that were set for it at run time, its properties, its weight and its
+    /// idempotency keys go with it, durably.
+    ///
+    /// One that the builder or the settings name is created anew at the next start, as another tenant.
+    ///
+    /// # Errors
+    /// [`Error::TenantInUse`](locus_core::Error::TenantInUse) while it has files in any state that counts (those waiting
+    /// to be removed included: [`settled`](crate::StorageCleanup::settled) waits for them), writes under way or open
+    /// uploads: nothing was changed then. [`Error::TenantNotFound`](locus_core::Error::TenantNotFound),
+    /// [`Error::TenantLeaving`](locus_core::Error::TenantLeaving). After what disk and journal say it is disabled, and may
+    /// be deleted again.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is as it was, or disabled, or gone.
+    pub async fn delete(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        self.removing.delete(&self.gate, &TenantId::parse(id.as_ref())?).await
+    }
+
+    /// Removes a tenant with all its files, whatever their state.
+    ///
+    /// First it is disabled, durably: from then on nothing of it is taken in or handed out, and only purging it again
+    /// changes that, or enabling it before. Then its files end, leased ones too; then their bytes are removed; then it is
+    /// deleted as [`delete`](Self::delete) does. A crash in between leaves it disabled: purge it again, and that goes on.
+    ///
+    /// When this returns, no name of its files is left on any mounted volume, durably. What had rested in the journal is
+    /// out of reach, but stays on the disk until its segment is used again; what killed writes left on a volume that is
+    /// not mounted is removed by the sweep of [leftovers](crate::StorageCleanup::leftovers) when it is.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound),
+    /// [`Error::TenantLeaving`](locus_core::Error::TenantLeaving): nothing was changed then.
+    /// [`Error::VolumeUnavailable`](locus_core::Error::VolumeUnavailable) names a volume with files of it that cannot be
+    /// removed now; what disk and journal say. It is disabled then, and may be purged again.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is as it was, or disabled with some or none of its files, or gone.
+    pub async fn purge(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        self.purge_with(id, |_| ()).await
+    }
+
+    /// [`purge`](Self::purge), telling `progress` after each batch of files that ended, and each second while bytes are
+    /// being removed. It is called on the caller's task, and should return at once.
+    ///
+    /// # Errors
+    /// As [`purge`](Self::purge).
+    ///
+    /// # Cancel safety
+    /// As [`purge`](Self::purge).
+    pub async fn purge_with(
+        &self,
+        id: impl AsRef<str> + Send,
+        progress: impl Fn(PurgeProgress) + Send + Sync,
+    ) -> Result<()> {
+        self.removing.purge(&self.gate, &TenantId::parse(id.as_ref())?, &progress).await
     }
 
     async fn set_status(&self, id: impl AsRef<str> + Send, status: TenantStatus) -> Result<()> {

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use locus_cleanup::Sweeper;
 use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
-    ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId, Tidy,
-    TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
+    Leaving, ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId,
+    Tidy, TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
 };
 use locus_testkit::ManualClock;
 use parking_lot::Mutex;
@@ -135,6 +135,10 @@ impl Upkeep for World {
             self.wake.notified().await;
         }
         Ok(())
+    }
+
+    async fn emptied(&self, _: &Leaving) -> Result<()> {
+        self.settled().await
     }
 
     async fn expire(&self, max: usize) -> Result<usize> {

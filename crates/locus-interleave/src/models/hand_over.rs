@@ -28,7 +28,7 @@ impl Asks {
         let options = LeaseOptions::default();
         let leased = match self {
             Self::One => store.lease(&tenant(0), 1, &options).await,
-            Self::Any => store.lease_any(1, &options, &|_| true).await,
+            Self::Any => store.lease_any(1, &options, &|_| 1).await,
         };
         leased.expect("because nothing fails").pop()
     }

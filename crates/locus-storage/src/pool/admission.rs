@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use locus_core::{
     BlobPath, Content, Error, FileKey, InlineLimits, Landing, LogicalDir, NewFile, Reservation, Reserved,
-    Result, Tenant,
+    Result, Tenant, TenantAccess,
 };
 use locus_fs::off_thread;
 
@@ -48,6 +48,11 @@ impl StoragePool {
             Reserved::Known(key) => return Ok(Fresh::Known(key)),
             Reserved::Room(room) => room,
         };
+        // A tenant with a write under way is not removed: who it is now, it is to the end.
+        let now = self.inner.tenants.check(&tenant.id, TenantAccess::Work)?;
+        if now.storage_path != tenant.storage_path {
+            return Err(Error::TenantNotFound { tenant: tenant.id.clone() });
+        }
         let intake = self.take_in(content, left).await?;
         NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
         Ok(Fresh::New(Draft { options, directory, room, intake }))
@@ -96,10 +101,14 @@ impl StoragePool {
 
     /// A volume for content of about `size_hint` bytes; with `path_of` one that gives this blob a path.
     pub(super) async fn place(&self, size_hint: Option<u64>, path_of: Option<&BlobPath>) -> Result<Ticket> {
-        let choose = || self.inner.mounts.place(self.inner.placement, size_hint, &[], path_of);
-        match choose() {
+        let choose = || self.inner.mounts.place(&self.inner.placement, size_hint, &[], path_of);
+        let answer = match choose() {
             // Better a volume that failed a write and may be well again than none.
             Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
+            answer => answer,
+        };
+        match answer {
+            Err(refused) => self.place_after_expansion(size_hint, &[], path_of, refused).await,
             answer => answer,
         }
     }

@@ -1,6 +1,7 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
 mod admission;
+mod expansion;
 mod mounts;
 mod moves;
 mod options;
@@ -20,10 +21,16 @@ use locus_core::{
 };
 use locus_fs::VolumeContext;
 
-use self::{mounts::Mounts, moves::Moves, residue::ResidueList, upload::Desks, volumes::Opening};
-use crate::{placement::Placement, volumes::VolumeRegistry};
+use self::{
+    expansion::Expansion, mounts::Mounts, moves::Moves, residue::ResidueList, upload::Desks, volumes::Opening,
+};
+use crate::{
+    placement::{Placement, Placer},
+    volumes::VolumeRegistry,
+};
 
 pub use self::{
+    expansion::{EXPANSION_WAIT_MAX, ExpandBelow},
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
@@ -48,7 +55,8 @@ struct Inner {
     tenants: Arc<dyn TenantManager>,
     context: VolumeContext,
     durability: Durability,
-    placement: Placement,
+    placement: Placer,
+    expansion: Expansion,
     mounts: Arc<Mounts>,
     opening: Opening,
     moves: Moves,
@@ -69,12 +77,29 @@ impl StoragePool {
     ) -> Self {
         let mounts = Arc::new(Mounts::new(volumes, Arc::clone(&store)));
         let residue = Arc::default();
-        let placement = Placement::default();
+        let placement = Placer::new(Arc::clone(&context.entropy));
+        let expansion = Expansion::default();
         let opening = Opening::default();
         let (moves, desks) = (Moves::default(), Arc::default());
-        let inner =
-            Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue, desks };
+        let inner = Inner {
+            store,
+            tenants,
+            context,
+            durability,
+            placement,
+            expansion,
+            mounts,
+            opening,
+            moves,
+            residue,
+            desks,
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Chooses volumes for new content in this way from now on; at first [`Placement::MostAvailable`].
+    pub fn set_placement(&self, placement: Placement) {
+        self.inner.placement.set(placement);
     }
 
     /// What is known about a file; `None` for an unknown key.
@@ -158,7 +183,7 @@ impl StoragePool {
     }
 
     fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {
-        self.inner.tenants.check(tenant.id(), access).map(drop)
+        self.inner.tenants.admit(tenant, access).map(drop)
     }
 
     /// The record of a file that is not over.

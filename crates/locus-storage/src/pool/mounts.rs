@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::{
-    placement::{self, Candidate, Placement},
+    placement::{Candidate, Placer},
     volumes::VolumeRegistry,
 };
 
@@ -114,7 +114,7 @@ impl Mounts {
     /// this blob a path, and counts the write as under way to it until the ticket is dropped.
     pub(super) fn place(
         self: &Arc<Self>,
-        how: Placement,
+        how: &Placer,
         size_hint: Option<u64>,
         tried: &[VolumeId],
         path_of: Option<&BlobPath>,
@@ -125,7 +125,7 @@ impl Mounts {
             !tried.contains(volume.id()) && path_of.is_none_or(|blob| volume.local_path(blob).is_some())
         });
         let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
-        let chosen = placement::choose(how, &facts.collect::<Vec<_>>(), size_hint)?;
+        let chosen = how.choose(&facts.collect::<Vec<_>>(), size_hint)?;
         let volume = volumes.swap_remove(chosen);
         let bytes = size_hint.unwrap_or(0);
         if let Some(slot) = slots.get_mut(volume.id()) {
@@ -140,6 +140,7 @@ impl Mounts {
         let uploads = self.store.uploads_on(volume.id()).bytes_left;
         Candidate {
             volume: volume.id().clone(),
+            total: status.total,
             available: status.available,
             in_flight: slot.map_or(0, |slot| slot.in_flight).saturating_add(uploads),
             unusable: unusable(&status, slot),

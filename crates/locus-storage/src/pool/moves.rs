@@ -141,7 +141,7 @@ impl StoragePool {
             }
             tried.push(volume.id().clone());
             let path_of = to_path.then_some(at);
-            match self.inner.mounts.place(self.inner.placement, Some(bytes.len() as u64), &tried, path_of) {
+            match self.inner.mounts.place(&self.inner.placement, Some(bytes.len() as u64), &tried, path_of) {
                 Ok(next) => ticket = next,
                 Err(_) => return Err(error),
             }

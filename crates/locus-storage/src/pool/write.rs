@@ -84,7 +84,7 @@ impl StoragePool {
             let (size, limit) = (files.len() as u64, WRITE_BATCH_MAX as u64);
             return Err(Error::TooLarge { what: "batch", size, limit });
         }
-        let tenant = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let tenant = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
         let mut inline = self.inner.store.inline_limits();
         let mut drafts = Vec::with_capacity(files.len());
         for (content, options) in files {
@@ -191,10 +191,13 @@ impl StoragePool {
             if !content.rewind().await.map_err(|source| Error::Source { source })? {
                 return Err(error);
             }
-            match self.inner.mounts.place(self.inner.placement, size_hint, &tried, None) {
-                Ok(next) => ticket = next,
+            ticket = match self.inner.mounts.place(&self.inner.placement, size_hint, &tried, None) {
+                Ok(next) => next,
+                Err(_) if error.is_full() => {
+                    self.place_after_expansion(size_hint, &tried, None, error).await?
+                }
                 Err(_) => return Err(error),
-            }
+            };
         }
     }
 

@@ -136,6 +136,9 @@ impl FileScheduler {
 
     /// Leases the next file of any enabled tenant, chosen fairly; `None` when none is ready.
     ///
+    /// As long as several tenants have files ready, each gets its share of what these calls hand out, in proportion to its
+    /// [`weight`](locus_core::Tenant::weight). Tenants without ready files cost nothing.
+    ///
     /// # Errors
     /// What the store says. Nothing is leased then.
     ///
@@ -170,8 +173,10 @@ impl FileScheduler {
     ) -> Result<Vec<LeasedFile>> {
         check_batch(files_max)?;
         options.check()?;
-        let eligible = |tenant: &_| self.tenants.check(tenant, TenantAccess::Work).is_ok();
-        let leased = self.store.lease_any(files_max, &options, &eligible).await?;
+        let weigh = |tenant: &_| {
+            self.tenants.check(tenant, TenantAccess::Work).map_or(0, |tenant| tenant.weight.max(1))
+        };
+        let leased = self.store.lease_any(files_max, &options, &weigh).await?;
         Ok(leased.into_iter().map(|leased| self.hand_out(leased)).collect())
     }
 
@@ -340,7 +345,7 @@ impl FileScheduler {
     }
 
     fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {
-        self.tenants.check(tenant.id(), access).map(drop)
+        self.tenants.admit(tenant, access).map(drop)
     }
 
     fn hand_out(&self, leased: Leased) -> LeasedFile {

@@ -58,6 +58,7 @@ impl EmbeddedStore {
         }
         let known = {
             let mut state = cell.state.lock();
+            state.check_staying()?;
             state.fade(self.clock.now(), FADE_MAX, &self.places);
             match idempotency
                 .filter(|_| Site::NameKnown.stands())
@@ -137,6 +138,7 @@ impl EmbeddedStore {
         let mut keys: Vec<FileKey> = rooms.iter().map(Reservation::key).collect();
         let lsn = {
             let mut state = cell.state.lock();
+            state.check_staying()?;
             // The same write may have been accepted while the content was on its way.
             let mut rests_on = Lsn::ZERO;
             let mut seen = HashMap::new();

@@ -24,6 +24,9 @@ pub(crate) enum Record {
     Opened { wall: Timestamp, time: StoreTime, epoch: Epoch },
     /// A limit was set or reset at run time.
     LimitSet { scope: Scope, limit: Limit },
+    /// A tenant without files was removed: limits that were set for it and its idempotency keys are forgotten, so that a
+    /// later one of its name inherits nothing.
+    TenantGone { tenant: TenantId },
 }
 
 /// What happened to files of one tenant.

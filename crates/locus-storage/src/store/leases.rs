@@ -45,7 +45,7 @@ impl EmbeddedStore {
         &self,
         max: usize,
         options: &LeaseOptions,
-        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+        weigh: &(dyn for<'a> Fn(&'a TenantId) -> u32 + Send + Sync),
     ) -> Result<Vec<Leased>> {
         self.check_lease(max, options)?;
         // Each tenant that may have something is asked at most once.
@@ -54,7 +54,8 @@ impl EmbeddedStore {
             let Some(no) = self.schedule.next() else { break };
             let cell = self.cell_at(no);
             let id = cell.state.lock().id.clone();
-            if !eligible(&id) {
+            let weight = weigh(&id);
+            if weight == 0 {
                 continue; // it is pushed again when its status changes
             }
             // A caller that goes away, or fails, meanwhile leaves the tenant its turn.
@@ -62,6 +63,7 @@ impl EmbeddedStore {
             let leased = self.lease_from(&cell, max, options).await?;
             turn.taken();
             if !leased.is_empty() {
+                self.schedule.charge(no, leased.len(), weight);
                 return Ok(leased);
             }
         }
@@ -151,6 +153,9 @@ impl EmbeddedStore {
     /// Chooses what to hand out: the oldest first; a suspect alone, also for those who ask for more, and only when no
     /// other is out.
     fn pick(&self, no: TenantNo, state: &mut TenantState, max: usize) -> Vec<u32> {
+        if state.leaving {
+            return Vec::new();
+        }
         let watermark = self.watermark();
         let front = state.front(&self.places, watermark);
         if let Some(suspect) = state.suspect_front(&self.places) {
@@ -286,6 +291,7 @@ impl EmbeddedStore {
         let (lsn, leased) = {
             let mut state = cell.state.lock();
             self.check_leasing()?;
+            state.check_staying()?;
             state.wake_due(stamp.time, MOVE_MAX);
             let at = state
                 .find(key)
@@ -506,7 +512,11 @@ impl EmbeddedStore {
 
     /// A volume came or went.
     pub(super) fn set_volume_available(&self, volume: &VolumeId, available: bool) {
-        if !self.places.set_available(volume, available) || !available {
+        if !self.places.set_available(volume, available) {
+            return;
+        }
+        if !available {
+            self.reap_changed.notify_waiters(); // who waits for what rests there hears that it may take long
             return;
         }
         for cell in &self.cells.read().all {

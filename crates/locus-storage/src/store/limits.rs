@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use locus_core::{DirectoryQuota, Error, Limit, LogicalDir, Lsn, QuotaUnit, Result, Scope, Site, TenantId};
 
+use super::leaving::tenant_in;
 use crate::EngineOptions;
 
 /// Files and their bytes.
@@ -254,6 +255,12 @@ impl Limits {
             self.set.insert(scope, (limit, lsn));
             self.generation += 1;
         }
+    }
+
+    /// Forgets the limits that records before `lsn` set for a tenant.
+    pub(crate) fn forget_tenant(&mut self, lsn: Lsn, tenant: &TenantId) {
+        self.set.retain(|scope, (_, last)| *last >= lsn || tenant_in(scope) != Some(tenant));
+        self.generation += 1;
     }
 
     /// Run-time limits that differ from what the settings say of the same scope by name or pattern, to be told at start.

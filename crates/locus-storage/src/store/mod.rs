@@ -20,6 +20,7 @@ pub(crate) mod identity;
 mod inspect;
 mod landing;
 mod leases;
+mod leaving;
 mod limits;
 mod places;
 mod quota;

@@ -7,6 +7,7 @@ use locus_core::{Error, FileKey, Limit, LogicalDir, Reservation, Result, Scope, 
 use super::{
     embedded::{Cell, EmbeddedStore},
     event::Record,
+    leaving::tenant_in,
     limits::{Limits, Tally},
     tenant::{Full, TenantState},
 };
@@ -52,6 +53,9 @@ impl EmbeddedStore {
             if let Some(room) = state.unreserve(&key) {
                 places.give_back(room);
             }
+            if state.leaving {
+                cell.ready.notify_waiters(); // somebody may wait for the last one
+            }
         }))
     }
 
@@ -92,6 +96,10 @@ impl EmbeddedStore {
         let body = record.encode();
         let mut room = self.journal.reserve(Use::Accept, &[body.len()]).await?;
         let lsn = {
+            // The tenant first, as everywhere.
+            let cell = tenant_in(&scope).and_then(|tenant| self.cell(tenant));
+            let state = cell.as_ref().map(|cell| cell.state.lock());
+            state.as_ref().map_or(Ok(()), |state| state.check_staying())?;
             let mut limits = self.limits.write();
             let lsn = self.journal.append(&mut room, body, 0)?.lsn;
             limits.apply(lsn, scope, limit);

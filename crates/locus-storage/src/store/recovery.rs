@@ -83,6 +83,8 @@ pub struct OpenReport {
     pub content_lost: Option<FileKey>,
     /// Files whose unsynced content could not be checked because their volume is not mounted.
     pub unchecked: u64,
+    /// Tenants that have files and whose own file is missing: they are disabled until an operator creates or purges them.
+    pub tenants_lost: Vec<TenantId>,
     /// Limits that were set at run time and differ from the settings; they hold.
     pub limits_differ: Vec<Scope>,
 }
@@ -155,6 +157,11 @@ impl Rebuilt {
                 self.epoch = *epoch;
             }
             Record::LimitSet { scope, limit } => self.limits.apply(lsn, scope.clone(), *limit),
+            Record::TenantGone { tenant } => {
+                self.limits.forget_tenant(lsn, tenant);
+                let cell = self.cells.get_or_new(tenant, false);
+                cell.state.lock().forget_all(lsn, &self.places);
+            }
         }
         Ok(())
     }

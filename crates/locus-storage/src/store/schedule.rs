@@ -1,7 +1,11 @@
-//! Which tenants may have something to lease, without looking at those that have not: a ring of those that may, and when
-//! the others will.
+//! Which tenants may have something to lease, without looking at those that have not: those that may, in the order of
+//! their turns, and when the others will.
+//!
+//! Turns are weighted by stride scheduling (Waldspurger and Weihl 1995): each file that a tenant is given moves its next
+//! turn on by a step that is the shorter the larger its weight. Who comes back after a while stands where the turns are
+//! now, so that being idle earns nothing.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use locus_core::{Lsn, StoreTime};
 
@@ -10,11 +14,27 @@ use crate::sync::{Mutex, Notify};
 /// Number of a tenant in the table of cells.
 pub(crate) type TenantNo = u32;
 
+/// The step of a file given to a tenant of weight 1. Large, so that dividing it by a weight loses little.
+const STEP: u128 = 1 << 32;
+
+/// Where a tenant stands among the turns.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    /// The next turn is at this point or later.
+    at: u128,
+    /// Its place in [`Inner::turns`], while it has one: of equals, who came first.
+    waits: Option<(u128, u64)>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    /// Tenants that may have something now, each once.
-    ring: VecDeque<TenantNo>,
-    in_ring: Vec<bool>,
+    /// Tenants that may have something now, each once, in the order of their turns.
+    turns: BTreeSet<(u128, u64, TenantNo)>,
+    of: Vec<Turn>,
+    /// The point of the last turn that was taken.
+    now: u128,
+    /// How many came so far.
+    came: u64,
     /// Tenants whose oldest file only waits for the watermark.
     hidden: BTreeSet<(Lsn, TenantNo)>,
     /// When a delayed file falls due or a lease runs out.
@@ -81,16 +101,41 @@ pub(crate) struct Schedule {
 }
 
 impl Inner {
-    fn push(&mut self, tenant: TenantNo) -> bool {
+    fn turn(&mut self, tenant: TenantNo) -> &mut Turn {
         let slot = tenant as usize;
-        if self.in_ring.len() <= slot {
-            self.in_ring.resize(slot + 1, false);
+        if self.of.len() <= slot {
+            self.of.resize(slot + 1, Turn::default());
         }
-        let new = !std::mem::replace(&mut self.in_ring[slot], true);
-        if new {
-            self.ring.push_back(tenant);
+        &mut self.of[slot]
+    }
+
+    fn push(&mut self, tenant: TenantNo) {
+        let (now, came) = (self.now, self.came);
+        let turn = self.turn(tenant);
+        if turn.waits.is_some() {
+            return;
         }
-        new
+        turn.at = turn.at.max(now);
+        turn.waits = Some((turn.at, came));
+        let at = turn.at;
+        self.came += 1;
+        self.turns.insert((at, came, tenant));
+    }
+
+    fn pop(&mut self) -> Option<TenantNo> {
+        let (at, _, tenant) = self.turns.pop_first()?;
+        self.now = self.now.max(at);
+        self.turn(tenant).waits = None;
+        Some(tenant)
+    }
+
+    fn charge(&mut self, tenant: TenantNo, step: u128) {
+        let turn = self.turn(tenant);
+        turn.at += step;
+        if let Some((at, came)) = turn.waits.take() {
+            self.turns.remove(&(at, came, tenant));
+            self.push(tenant);
+        }
     }
 }
 
@@ -121,7 +166,7 @@ impl Schedule {
         }
     }
 
-    /// Moves those that are due or visible by now into the ring, and says how many are in it.
+    /// Gives those that are due or visible by now a turn, and says how many have one.
     pub(crate) fn gather(&self, now: StoreTime, watermark: Lsn) -> usize {
         let mut inner = self.inner.lock();
         while let Some(&(lsn, tenant)) = inner.hidden.first() {
@@ -134,22 +179,24 @@ impl Schedule {
         while let Some(tenant) = inner.due.take_until(now) {
             inner.push(tenant);
         }
-        inner.ring.len()
+        inner.turns.len()
     }
 
-    /// The tenant whose turn it is; it leaves the ring until it is pushed again.
+    /// The tenant whose turn it is; it has no other until it is pushed again.
     pub(crate) fn next(&self) -> Option<TenantNo> {
-        let mut inner = self.inner.lock();
-        let tenant = inner.ring.pop_front()?;
-        inner.in_ring[tenant as usize] = false;
-        Some(tenant)
+        self.inner.lock().pop()
+    }
+
+    /// The tenant was given so many files, and has this weight.
+    pub(crate) fn charge(&self, tenant: TenantNo, files: usize, weight: u32) {
+        self.inner.lock().charge(tenant, files as u128 * STEP / u128::from(weight.max(1)));
     }
 
     /// When something may be leased next, by time and by watermark, if nothing may now.
     pub(crate) fn next_chance(&self) -> Chance {
         let inner = self.inner.lock();
         Chance {
-            now: !inner.ring.is_empty(),
+            now: !inner.turns.is_empty(),
             at: inner.due.earliest(),
             visible: inner.hidden.first().map(|(lsn, _)| *lsn),
         }
@@ -188,6 +235,52 @@ mod tests {
             [schedule.next(), schedule.next(), schedule.next(), schedule.next()],
             [Some(1), Some(2), Some(9_999), None]
         );
+    }
+
+    /// All of these always have something; says how many files each got.
+    fn shares(weights: &[u32], turns: usize, batch: impl Fn(usize) -> usize) -> Vec<usize> {
+        let schedule = Schedule::default();
+        (0..weights.len()).for_each(|tenant| schedule.push(tenant as TenantNo));
+        let mut got = vec![0; weights.len()];
+        for turn in 0..turns {
+            let tenant = schedule.next().unwrap();
+            schedule.push(tenant); // as a lease does, before it is charged
+            schedule.charge(tenant, batch(turn), weights[tenant as usize]);
+            got[tenant as usize] += batch(turn);
+        }
+        got
+    }
+
+    #[test]
+    fn b29_turns_are_shared_by_weight_whatever_the_batches() {
+        assert_eq!(shares(&[1, 2, 5], 8_000, |_| 1), [1_000, 2_000, 5_000]);
+        assert_eq!(shares(&[1_000, 1], 1_001, |_| 1), [1_000, 1]);
+        let got = shares(&[1, 2, 5], 8_000, |turn| 1 + turn * 7 % 64);
+        let all: usize = got.iter().sum();
+        for (files, weight) in got.iter().zip([1, 2, 5]) {
+            assert!(files.abs_diff(all * weight / 8) * 50 <= all, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn b29_who_comes_back_has_earned_nothing_while_away_and_is_not_kept_waiting() {
+        let schedule = Schedule::default();
+        schedule.push(0);
+        for _ in 0..1_000 {
+            let tenant = schedule.next().unwrap();
+            schedule.push(tenant);
+            schedule.charge(tenant, 1, 1);
+        }
+        schedule.push(1);
+        let mut turns = Vec::new();
+        for _ in 0..10 {
+            let tenant = schedule.next().unwrap();
+            schedule.push(tenant);
+            schedule.charge(tenant, 1, 1);
+            turns.push(tenant);
+        }
+        assert!(turns[..2].contains(&1), "{turns:?}");
+        assert_eq!(turns.iter().filter(|tenant| **tenant == 1).count(), 5, "{turns:?}");
     }
 
     #[test]

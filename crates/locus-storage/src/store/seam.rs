@@ -5,10 +5,10 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge,
-    Landing, Lease, LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, NewUpload,
-    Reapable, Reservation, Reserved, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep,
-    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
+    Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey, InlineLimits,
+    Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore, Moving,
+    NewFile, NewUpload, Reapable, Reservation, Reserved, Result, Scope, StoragePath, StoreCounts, Stored,
+    TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -105,9 +105,9 @@ impl MetadataStore for EmbeddedStore {
         &self,
         max: usize,
         options: &LeaseOptions,
-        eligible: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+        weigh: &(dyn for<'a> Fn(&'a TenantId) -> u32 + Send + Sync),
     ) -> Result<Vec<Leased>> {
-        self.lease_fairly(max, options, eligible).await
+        self.lease_fairly(max, options, weigh).await
     }
 
     async fn lease_key(&self, tenant: &TenantId, key: &FileKey, options: &LeaseOptions) -> Result<Leased> {
@@ -184,6 +184,26 @@ impl MetadataStore for EmbeddedStore {
         self.look_again(tenant);
     }
 
+    fn holdings(&self, tenant: &TenantId) -> Holdings {
+        self.holdings_of(tenant)
+    }
+
+    fn begin_leaving(&self, tenant: &TenantId, when_empty: bool) -> Result<Leaving> {
+        self.leave(tenant, when_empty)
+    }
+
+    async fn end_files(&self, leaving: &Leaving, from: u32, max: usize) -> Result<(u64, Option<u32>)> {
+        self.end_some(leaving, from, max).await
+    }
+
+    async fn forget_tenant(&self, leaving: &Leaving) -> Result<()> {
+        self.forget_all_of(leaving).await
+    }
+
+    fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)> {
+        self.owners()
+    }
+
     async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool> {
         self.forget_key(tenant, idempotency).await
     }
@@ -225,6 +245,10 @@ impl Upkeep for EmbeddedStore {
 
     async fn settled(&self) -> Result<()> {
         self.wait_settled().await
+    }
+
+    async fn emptied(&self, leaving: &Leaving) -> Result<()> {
+        self.wait_emptied(leaving).await
     }
 
     async fn expire(&self, max: usize) -> Result<usize> {

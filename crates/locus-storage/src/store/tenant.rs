@@ -157,6 +157,8 @@ pub(crate) struct TenantState {
     counts: TenantCounts,
     /// Whether derived things are kept; not while replaying.
     live: bool,
+    /// Nothing is taken in any more, and nothing handed out.
+    pub(crate) leaving: bool,
     /// Somebody counts everything anew.
     audit: Option<Box<audit::Audit>>,
     pub(crate) effects: Effects,
@@ -190,6 +192,7 @@ impl TenantState {
             moving: HashSet::new(),
             counts: TenantCounts::default(),
             live,
+            leaving: false,
             audit: None,
             effects: Effects::default(),
         }
@@ -569,6 +572,19 @@ impl TenantState {
             if let Some(at) = before.fades_at() {
                 self.fading.remove(&(at, hash));
             }
+        }
+    }
+
+    /// Forgets all writes that records before `lsn` made known.
+    pub(crate) fn forget_all(&mut self, lsn: Lsn, places: &Places) {
+        let known: Vec<u128> = self
+            .remembered
+            .iter()
+            .filter(|(_, remembered)| remembered.last < lsn)
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in known {
+            self.forget(hash, places);
         }
     }
 

@@ -47,6 +47,7 @@ impl EmbeddedStore {
         let cell = self.cell_or_new(&tenant);
         let lsn = {
             let mut state = cell.state.lock();
+            state.check_staying()?;
             if !state.is_in_flight(&key) {
                 return Err(Error::InvalidArgument { name: "room", why: "was not reserved here" });
             }
@@ -242,7 +243,13 @@ impl EmbeddedStore {
         Ok(ended)
     }
 
-    async fn end_idle_of(&self, cell: &Arc<Cell>, before: StoreTime, max: usize) -> Result<(usize, Lsn)> {
+    /// Ends up to `max` uploads of a tenant to which nothing came since `before`.
+    pub(super) async fn end_idle_of(
+        &self,
+        cell: &Arc<Cell>,
+        before: StoreTime,
+        max: usize,
+    ) -> Result<(usize, Lsn)> {
         let bound = FRAME_BYTES + max * (KEY_BYTES + 4);
         let mut record = self.journal.reserve(Use::Essential, &[bound]).await?;
         let mut state: MutexGuard<'_, TenantState> = cell.state.lock();

@@ -21,9 +21,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
     Checksum, Content, Durability, Entropy, Error, FailOutcome, FileInfo, FileKey, FileRecord, FileStatus,
-    IdempotencyKey, InlineLimits, Landing, Lease, LeaseOptions, Leased, Limit, LogicalDir, MetadataStore,
-    Moving, NewContent, NewFile, Outcome, Place, Reservation, Reserved, Result, Scope, StoreCounts, StoreId,
-    Stored, TenantContext, TenantId, Timestamp, Usage, UsagePage, VolumeId,
+    Holdings, IdempotencyKey, InlineLimits, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir,
+    MetadataStore, Moving, NewContent, NewFile, Outcome, Place, Reservation, Reserved, Result, Scope,
+    StoragePath, StoreCounts, StoreId, Stored, TenantContext, TenantId, Timestamp, Usage, UsagePage,
+    VolumeId,
 };
 use locus_fs::{LocalVolume, VolumeContext};
 use locus_storage::{EngineOptions, SpillReport, StoragePool, VolumeRegistry, WriteOptions};
@@ -288,7 +289,7 @@ impl MetadataStore for Shelf {
         &self,
         _: usize,
         _: &LeaseOptions,
-        _: &(dyn for<'a> Fn(&'a TenantId) -> bool + Send + Sync),
+        _: &(dyn for<'a> Fn(&'a TenantId) -> u32 + Send + Sync),
     ) -> Result<Vec<Leased>> {
         unreachable!()
     }
@@ -318,6 +319,26 @@ impl MetadataStore for Shelf {
     }
 
     async fn delete(&self, _: &TenantId, _: &FileKey, _: bool) -> Result<()> {
+        unreachable!()
+    }
+
+    fn holdings(&self, _: &TenantId) -> Holdings {
+        unreachable!()
+    }
+
+    fn begin_leaving(&self, _: &TenantId, _: bool) -> Result<Leaving> {
+        unreachable!()
+    }
+
+    async fn end_files(&self, _: &Leaving, _: u32, _: usize) -> Result<(u64, Option<u32>)> {
+        unreachable!()
+    }
+
+    async fn forget_tenant(&self, _: &Leaving) -> Result<()> {
+        unreachable!()
+    }
+
+    fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)> {
         unreachable!()
     }
 

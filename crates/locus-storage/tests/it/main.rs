@@ -9,6 +9,7 @@ mod faults;
 mod inline;
 mod inline_pool;
 mod leasing;
+mod leaving;
 mod pool;
 mod quotas;
 mod recovery;

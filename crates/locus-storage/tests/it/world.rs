@@ -446,8 +446,7 @@ impl Records {
     }
 
     pub(crate) fn lease_any(&mut self) -> Result<Option<Leased>> {
-        let leased =
-            self.call(|store| async move { store.lease_any(1, &LeaseOptions::new(), &|_| true).await });
+        let leased = self.call(|store| async move { store.lease_any(1, &LeaseOptions::new(), &|_| 1).await });
         leased.map(|mut leased| leased.pop())
     }
 

@@ -8,6 +8,7 @@ use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SimDisk};
 
 mod failing_disk;
+mod removing;
 
 use failing_disk::FailingDisk;
 

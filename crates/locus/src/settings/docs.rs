@@ -15,7 +15,7 @@ struct Row {
     meaning: &'static str,
 }
 
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("store", "Where the store lies and what it promises."),
     ("journal", "How the journal is kept."),
     ("retry", "When failed files come back."),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("quotas", "How many files and bytes may be held. What was set at run time wins over these."),
     ("workers", "How workers run unless told otherwise."),
     ("background", "What goes on by itself."),
+    ("expansion", "When the pool grows by itself, and by which volumes. Without spare volumes it does not."),
     ("volumes", "The volumes to mount at start: one [[volumes]] for each."),
     ("tenants", "The tenants to create when absent: one [[tenants]] for each."),
 ];
@@ -52,6 +53,8 @@ const ROWS: &[Row] = &[
         meaning: "Most idempotency keys remembered; beyond them a write with a key is refused." },
     Row { name: "store.upload_expiry", unit: TIME, default: |s| time(s.store.upload_expiry), example: "",
         meaning: "An upload to which nothing came for so long is ended and its room given back, at the next look for leftovers." },
+    Row { name: "store.placement", unit: "`most-available`, `round-robin`, `least-used`, `capacity-weighted` or `two-choices`", default: |s| placement(s.store.placement), example: "",
+        meaning: "How a volume is chosen for new content among those with room for it: the one with the most room; one after the other; the one of which the smallest share is used; at random in proportion to their sizes; or of two drawn so the one of which less is used." },
     Row { name: "journal.segment_size", unit: SIZE, default: |s| size(s.journal.segment_size), example: "",
         meaning: "Largest segment of the journal. 1 MiB to 1 GiB. A fresh store begins with small ones and doubles." },
     Row { name: "journal.inline_content_max", unit: SIZE, default: |s| size(s.journal.inline_content_max), example: "",
@@ -94,6 +97,12 @@ const ROWS: &[Row] = &[
         meaning: "How often volumes are measured and their identity is checked." },
     Row { name: "background.residue_interval", unit: TIME, default: |s| time(s.background.residue_interval), example: "",
         meaning: "How often what killed writes left on volumes is looked for and removed; always once at start." },
+    Row { name: "expansion.free_percent_min", unit: "percent", default: |s| number(s.expansion.free_percent_min), example: "",
+        meaning: "Below this share of free space of all volumes together the next spare volume is mounted. 0 to 99; 0: never. A write that finds no room mounts it in any case." },
+    Row { name: "expansion.free_size_min", unit: SIZE, default: |s| s.expansion.free_size_min.and_then(size), example: "\"100 GiB\"",
+        meaning: "Below so much free space of all volumes together the next spare volume is mounted. Unset: never." },
+    Row { name: "expansion.volumes", unit: "list", default: |_| None, example: "[{ id = \"vol-901\", path = \"/mnt/spare-1\" }]",
+        meaning: "Spare volumes, described as in [[volumes]], in the order in which they are mounted. Once files rest on one it is mounted at each start." },
     Row { name: "volumes", unit: "list", default: |_| None, example: "id = \"vol-001\"\npath = \"./locus-data/vol-001\"",
         meaning: "`id` is its name; `path` its directory, created when absent; `kind` is local (default), network (a mounted share; `operation_timeout`, default 30s, and `stuck_max`, default 32 calls) or mirrored (no path; `members` as [[volumes.members]], and `quorum`, how many must have a content, default all). A relative path is relative to this file." },
     Row { name: "tenants", unit: "list", default: |_| None, example: "id = \"acme\"\nproperties = { city = \"Graz\" }",
@@ -189,6 +198,17 @@ fn size(bytes: u64) -> Option<String> {
 
 fn time(time: std::time::Duration) -> Option<String> {
     text(humantime_serde::re::humantime::format_duration(time))
+}
+
+fn placement(placement: locus_storage::Placement) -> Option<String> {
+    use locus_storage::Placement as P;
+    text(match placement {
+        P::RoundRobin => "round-robin",
+        P::LeastUsed => "least-used",
+        P::CapacityWeighted => "capacity-weighted",
+        P::TwoChoices => "two-choices",
+        _ => "most-available",
+    })
 }
 
 fn promise(durability: locus_core::Durability) -> Option<String> {

@@ -1,12 +1,15 @@
 //! Settings: plain data, loaded from a file and the environment.
 
 mod docs;
+mod expansion;
 mod load;
 mod model;
 mod unit;
 mod volume;
 
 pub use docs::{settings_markdown, settings_toml};
+pub use expansion::ExpansionSettings;
+pub(crate) use expansion::Spares;
 pub(crate) use model::invalid;
 pub use model::{
     BackgroundSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings, Settings,

@@ -7,10 +7,11 @@ use std::{
 };
 
 use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId};
-use locus_storage::{EngineOptions, check_quotas};
+use locus_storage::{EngineOptions, Placement, check_quotas};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{
+    expansion::ExpansionSettings,
     unit,
     volume::{VolumeKind, VolumeSettings},
 };
@@ -49,6 +50,8 @@ pub struct Settings {
     pub workers: WorkerSettings,
     /// What goes on by itself.
     pub background: BackgroundSettings,
+    /// When the pool grows by itself.
+    pub expansion: ExpansionSettings,
     /// The volumes to mount at start.
     pub volumes: Vec<VolumeSettings>,
     /// The tenants to create when absent.
@@ -80,6 +83,8 @@ pub struct StoreSettings {
     /// An upload to which nothing came for so long is ended. Default 1 day.
     #[serde(with = "humantime_serde")]
     pub upload_expiry: Duration,
+    /// How a volume is chosen for new content. Default the one with the most room.
+    pub placement: Placement,
 }
 
 impl Default for StoreSettings {
@@ -94,6 +99,7 @@ impl Default for StoreSettings {
             downtime_max: engine.downtime_max,
             idempotency_max: engine.idempotency_max,
             upload_expiry: engine.upload_expiry,
+            placement: Placement::default(),
         }
     }
 }
@@ -277,10 +283,12 @@ impl Settings {
         self.check_leases()?;
         check_quotas(&self.quotas.directories, &self.quotas.subtrees)?;
         unique("tenants", self.tenants.iter().map(|tenant| &tenant.id))?;
-        let parts = || self.volumes.iter().flat_map(VolumeSettings::parts);
-        let mirrors = self.volumes.iter().filter(|volume| volume.kind == VolumeKind::Mirrored);
+        let all = || self.volumes.iter().chain(&self.expansion.volumes);
+        let parts = || all().flat_map(VolumeSettings::parts);
+        let mirrors = all().filter(|volume| volume.kind == VolumeKind::Mirrored);
         unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
         self.volumes.iter().try_for_each(VolumeSettings::check)?;
+        self.expansion.check()?;
         unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 
@@ -375,7 +383,7 @@ impl Settings {
     /// Relative paths become paths relative to `base`.
     pub(crate) fn resolve(&mut self, base: &Path) {
         self.store.data_dir = base.join(&self.store.data_dir);
-        for volume in &mut self.volumes {
+        for volume in self.volumes.iter_mut().chain(&mut self.expansion.volumes) {
             volume.resolve(base);
         }
     }
@@ -428,6 +436,7 @@ mod tests {
     #[case::unsynced("store.max_unsynced", |s: &mut Settings| s.store.max_unsynced = Duration::ZERO)]
     #[case::data_dir("store.data_dir", |s: &mut Settings| s.store.data_dir = PathBuf::new())]
     #[case::timeout("leases.visibility_timeout", |s: &mut Settings| s.leases.visibility_timeout = Duration::ZERO)]
+    #[case::percent("expansion.free_percent_min", |s: &mut Settings| s.expansion.free_percent_min = 100)]
     #[case::concurrency("workers.concurrency", |s: &mut Settings| s.workers.concurrency = 0)]
     #[case::glob("quotas.directories[*/[z-a]]", |s: &mut Settings| s.quotas.directories = vec![quota("*/[z-a]")])]
     #[case::subtree("quotas.subtrees[A/b]", |s: &mut Settings| s.quotas.subtrees = vec![quota("A/b")])]

@@ -1,8 +1,12 @@
 //! The facade: what a program that embeds Locus sees.
 
 mod care;
+mod counting;
+mod expansion;
+mod placement;
 mod queue;
 mod quotas;
+mod removing;
 mod settings;
 mod start;
 mod stop;

@@ -130,6 +130,10 @@ impl Uploads {
         Some(upload)
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.all.len() as u64
+    }
+
     /// Whether something of an upload under way is staged under this key.
     pub(crate) fn stages(&self, staging: &FileKey) -> bool {
         self.stagings.contains(staging)
