@@ -1,0 +1,42 @@
+//! A mirror whose members cannot all be believed: what each of them says counts for as much as it knows.
+
+use locus_core::Durability;
+use locus_testkit::{Failing, VolumeOp};
+use rstest::rstest;
+
+use crate::{local_volume::blob, mirror::Pair};
+
+#[rstest]
+#[tokio::test]
+async fn a_sync_that_the_only_member_with_a_content_failed_is_no_success(#[values(true, false)] goes: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    let at = blob("acme", "");
+    pair.faults[0].set_away(true);
+    volume.write(&at, &mut "here".into(), Durability::Buffered).await.unwrap();
+    pair.faults[0].set_away(false);
+    if goes {
+        pair.faults[1].set_away(true);
+    } else {
+        pair.faults[1].fail(VolumeOp::Sync, 0, Failing::Refused);
+    }
+    volume.sync().await.unwrap_err();
+    // Once the other one has it, and durably, the failure costs nothing.
+    pair.faults[1].heal();
+    mirror.scrub(|_| {}).await.unwrap();
+    pair.faults[1].fail(VolumeOp::Sync, 0, Failing::Refused);
+    volume.sync().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_member_that_left_after_a_sync_is_not_doubted() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    volume.write(&blob("acme", ""), &mut "here".into(), Durability::Buffered).await.unwrap();
+    volume.sync().await.unwrap();
+    pair.faults[1].set_away(true);
+    volume.sync().await.unwrap();
+    assert_eq!(mirror.report().unwrap().unknown, 0);
+}
