@@ -1,10 +1,15 @@
 //! A mirror whose members cannot all be believed: what each of them says counts for as much as it knows.
 
+use std::fs;
+
 use locus_core::Durability;
 use locus_testkit::{Failing, VolumeOp};
 use rstest::rstest;
 
-use crate::{local_volume::blob, mirror::Pair};
+use crate::{
+    local_volume::{blob, write},
+    mirror::{Pair, read},
+};
 
 #[rstest]
 #[tokio::test]
@@ -39,4 +44,20 @@ async fn a_member_that_left_after_a_sync_is_not_doubted() {
     pair.faults[1].set_away(true);
     volume.sync().await.unwrap();
     assert_eq!(mirror.report().unwrap().unknown, 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_write_that_is_refused_because_the_name_is_taken_leaves_what_has_it(#[values(1, 2)] quorum: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), quorum);
+    let (mirror, volume) = pair.open().await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"the same").await;
+    let path = pair.copies("one").into_iter().next().unwrap();
+    fs::remove_file(dir.path().join("one").join(path)).unwrap();
+    volume.write(&at, &mut "the same".into(), Durability::Durable).await.unwrap_err();
+    assert_eq!(read(&volume, &at).await.unwrap(), b"the same");
+    mirror.mend().await.unwrap();
+    assert_eq!(pair.copies("one").len(), 1);
 }
