@@ -61,3 +61,24 @@ async fn a_write_that_is_refused_because_the_name_is_taken_leaves_what_has_it(#[
     mirror.mend().await.unwrap();
     assert_eq!(pair.copies("one").len(), 1);
 }
+
+#[tokio::test]
+async fn a_new_disk_is_no_witness_of_a_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let at = blob("acme", "");
+    {
+        let (_, volume) = pair.open().await;
+        write(&volume, &at, b"moved away").await;
+        pair.faults[1].fail(VolumeOp::Delete, 0, Failing::Refused);
+        assert!(volume.delete(&at).await.unwrap());
+        // The same file comes back to this volume, where a member still has to delete it.
+        write(&volume, &at, b"moved away").await;
+        volume.close().await.unwrap();
+    }
+    pair.faults[1].heal();
+    fs::remove_dir_all(dir.path().join("one")).unwrap();
+    let (mirror, volume) = pair.open().await;
+    mirror.scrub(|_| {}).await.unwrap();
+    assert_eq!(read(&volume, &at).await.unwrap(), b"moved away");
+}
