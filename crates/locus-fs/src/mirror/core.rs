@@ -288,11 +288,11 @@ impl Core {
 
     /// What is to be noted of a member that did not take part; nothing when it may lack anything anyway.
     pub(crate) fn behind(&self, n: usize, at: &BlobPath, deleted: bool) -> Option<Note> {
-        let (ledger, member) = (self.ledger.lock(), self.members[n].id.clone());
+        let (mut ledger, member) = (self.ledger.lock(), self.members[n].id.clone());
         if ledger.behind_of(n) < BEHIND_MAX {
             return Some(Note::Behind { member, at: at.clone(), deleted });
         }
-        (!ledger.is_whole(n)).then_some(Note::Whole { member })
+        (!ledger.doubt_again(n)).then_some(Note::Whole { member })
     }
 
     /// Takes what a blob of notes says.

@@ -32,7 +32,7 @@ impl Core {
         let mut seen = ScrubProgress::default();
         let doubts: Vec<_> = {
             let ledger = self.ledger.lock();
-            (0..self.members.len()).map(|n| ledger.whole_of(n)).collect()
+            (0..self.members.len()).map(|n| ledger.doubt_of(n)).collect()
         };
         self.mend_noted(&mut seen).await?;
         progress(&seen);
@@ -63,7 +63,7 @@ impl Core {
         }
         if all_up && seen.postponed == 0 {
             let mut ledger = self.ledger.lock();
-            doubts.iter().enumerate().for_each(|(n, blobs)| ledger.settle_whole(n, blobs));
+            doubts.iter().enumerate().for_each(|(n, doubt)| ledger.settle_whole(n, doubt));
         }
         self.forget_spent().await;
         progress(&seen);

@@ -77,8 +77,8 @@ impl Core {
     /// These members may lack anything.
     async fn doubt(&self, members: &[usize]) -> Result<()> {
         let news: Vec<_> = {
-            let ledger = self.ledger.lock();
-            let news = members.iter().filter(|n| !ledger.is_whole(**n));
+            let mut ledger = self.ledger.lock();
+            let news = members.iter().filter(|n| !ledger.doubt_again(**n));
             news.map(|n| Note::Whole { member: self.members[*n].id.clone() }).collect()
         };
         if news.is_empty() { Ok(()) } else { self.note(news).await }

@@ -82,3 +82,27 @@ async fn a_new_disk_is_no_witness_of_a_deletion() {
     mirror.scrub(|_| {}).await.unwrap();
     assert_eq!(read(&volume, &at).await.unwrap(), b"moved away");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_fails_during_a_scrub_is_a_new_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    write(&volume, &blob("acme", ""), b"here").await;
+    pair.faults[1].fail(VolumeOp::Sync, 0, Failing::Refused);
+    volume.sync().await.unwrap();
+    assert_eq!(mirror.report().unwrap().unknown, 1);
+    let sync = || tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(volume.sync()));
+    let mut told = 0;
+    let scrubbed = mirror.scrub(|_| {
+        told += 1;
+        if told == 1 {
+            sync().unwrap();
+        }
+    });
+    scrubbed.await.unwrap();
+    assert_eq!(mirror.report().unwrap().unknown, 1, "what that sync did not cover was not looked at");
+    pair.faults[1].heal();
+    mirror.scrub(|_| {}).await.unwrap();
+    assert_eq!(mirror.report().unwrap().unknown, 0);
+}
