@@ -150,12 +150,18 @@ impl Core {
         Err(self.not_found(at, search))
     }
 
-    /// Absent is what all members say that could know.
+    /// Absent is what all members say that could know; damaged is what has no good copy on any member.
     fn not_found(&self, at: &BlobPath, search: Search) -> Error {
         let Search { is_unknown, is_absent: _, is_believed, is_damaged, is_passed_over, error } = search;
+        let is_bad = is_damaged || is_passed_over;
+        let is_unknown = is_unknown || error.is_some();
         match error {
             Some(error) if !is_damaged => error,
-            _ if is_damaged || is_passed_over => Error::Corrupt {
+            _ if is_bad && is_unknown => {
+                let why = format!("has no good copy of {at}, but perhaps on a member that does not answer");
+                self.unavailable(why)
+            }
+            _ if is_bad => Error::Corrupt {
                 place: format!("{at} on volume {}", self.id),
                 why: "no copy of it is good".into(),
             },

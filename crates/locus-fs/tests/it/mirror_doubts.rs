@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use locus_core::Durability;
+use locus_core::{Durability, Error};
 use locus_testkit::{Failing, VolumeOp};
 use rstest::rstest;
 
 use crate::{
     local_volume::{blob, write},
-    mirror::{Pair, read},
+    mirror::{Pair, put_back, read},
 };
 
 #[rstest]
@@ -105,4 +105,25 @@ async fn a_sync_that_fails_during_a_scrub_is_a_new_doubt() {
     pair.faults[1].heal();
     mirror.scrub(|_| {}).await.unwrap();
     assert_eq!(mirror.report().unwrap().unknown, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_no_corruption_while_the_good_one_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (_, volume) = pair.open().await;
+    let at = blob("acme", "");
+    let content = vec![7; 600_000];
+    write(&volume, &at, &content).await;
+    let path = dir.path().join("one").join(pair.copies("one").into_iter().next().unwrap());
+    let mut bytes = fs::read(&path).unwrap();
+    for place in [300_000, bytes.len() - 1] {
+        bytes[place] ^= 1;
+        put_back(&path, &bytes);
+        pair.faults[1].set_away(true);
+        let unknown = read(&volume, &at).await;
+        assert!(matches!(unknown, Err(Error::VolumeUnavailable { .. })), "{unknown:?}");
+        pair.faults[1].set_away(false);
+        assert!(read(&volume, &at).await.unwrap() == content);
+    }
 }
