@@ -211,8 +211,6 @@ async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Optio
     let held = |failed| match failed {
         NoCopy::Absent => Held::Absent,
         NoCopy::Damaged => Held::Damaged,
-        // What cannot be read although the member answers is a damaged sector.
-        NoCopy::Failed(Error::Io { source, .. }) if source.raw_os_error() == Some(EIO) => Held::Damaged,
         NoCopy::Failed(_) => Held::Unknown,
     };
     let look = match look(volume, at, 0..0).await {
@@ -229,9 +227,6 @@ async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Optio
     }
     (Held::Good(look.seal.checksum), Some(look))
 }
-
-/// `EIO` of every Unix.
-const EIO: i32 = 5;
 
 /// Puts a copy of `source` where `held` lies.
 async fn replace(volume: &Arc<dyn StorageVolume>, at: &BlobPath, held: Held, source: &Look) -> Result<()> {

@@ -33,12 +33,21 @@ pub(crate) enum NoCopy {
 
 impl From<Error> for NoCopy {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Absent,
-            error => Self::Failed(error),
+        match &error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Absent,
+            // What cannot be read although the member answers is a damaged sector, or no file at all.
+            Error::Io { source, .. }
+                if source.raw_os_error() == Some(EIO) || source.kind() == io::ErrorKind::InvalidInput =>
+            {
+                Self::Damaged
+            }
+            _ => Self::Failed(error),
         }
     }
 }
+
+/// `EIO` of every Unix.
+const EIO: i32 = 5;
 
 /// Opens a member's copy and reads its seal, in one call when it is short.
 pub(crate) async fn look(

@@ -127,3 +127,34 @@ async fn a_damaged_copy_is_no_corruption_while_the_good_one_is_away() {
         assert!(read(&volume, &at).await.unwrap() == content);
     }
 }
+
+#[cfg(unix)]
+#[rstest]
+#[case::fifo("mkfifo")]
+#[case::directory("mkdir")]
+#[case::link("link")]
+#[tokio::test]
+async fn what_is_no_file_in_the_place_of_a_copy_is_read_past_and_replaced(#[case] what: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"here").await;
+    let path = dir.path().join("one").join(pair.copies("one").into_iter().next().unwrap());
+    fs::remove_file(&path).unwrap();
+    match what {
+        "link" => std::os::unix::fs::symlink("/etc/passwd", &path).unwrap(),
+        program => assert!(std::process::Command::new(program).arg(&path).status().unwrap().success()),
+    }
+    assert_eq!(read(&volume, &at).await.unwrap(), b"here");
+    let done = mirror.scrub(|_| {}).await.unwrap();
+    if what == "mkdir" {
+        assert!(
+            done.repaired_damaged == 0 && done.postponed > 0,
+            "it is nothing of ours to remove: {done:?}"
+        );
+        return;
+    }
+    assert_eq!((done.repaired_damaged, done.postponed), (1, 0), "{done:?}");
+    pair.assert_alike();
+}
