@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::mirror::{
     core::Core,
-    seal::{BLOCK_BYTES, Seal, content_len, sealed_len},
+    seal::{BLOCK_BYTES, FOOTER_BYTES, Seal, content_len, is_footer, sealed_len},
 };
 
 /// A copy whose seal is good.
@@ -59,9 +59,8 @@ pub(crate) async fn look(
     // As far as the seal, should the content end where the caller expects it to.
     let end = sealed_len(ceil(expected.end)).unwrap_or(u64::MAX);
     let opened = volume.open(at, start..end).await?;
-    let length = content_len(opened.length).ok_or(NoCopy::Damaged)?;
-    let tail = read_exactly(&opened, length..opened.length).await?;
-    let seal = Seal::decode(&tail, at, length).ok_or(NoCopy::Damaged)?;
+    let seal = read_seal(&opened, at).await?;
+    let length = seal.length;
     let mut head = opened.head.slice(..opened.head.len().min(to_usize(length.saturating_sub(start))));
     if start.saturating_add(head.len() as u64) < length {
         head.truncate(to_usize(floor(head.len() as u64))); // whole blocks alone can be believed
@@ -70,6 +69,22 @@ pub(crate) async fn look(
         return Err(NoCopy::Damaged);
     }
     Ok(Look { seal: Arc::new(seal), blob: opened.blob, head_offset: start, head })
+}
+
+/// Most bytes of sums that are read, and held in memory, on the word of the copy's length alone: those of a GiB.
+const SUMS_BELIEVED_BYTES: u64 = 64 << 10;
+
+/// The length of a damaged file may be anything, and its sums more than the memory.
+async fn read_seal(opened: &BlobReader, at: &BlobPath) -> Result<Seal, NoCopy> {
+    let length = content_len(opened.length).ok_or(NoCopy::Damaged)?;
+    if opened.length - length > SUMS_BELIEVED_BYTES {
+        let footer = read_exactly(opened, opened.length - FOOTER_BYTES as u64..opened.length).await?;
+        if !is_footer(&footer, length) {
+            return Err(NoCopy::Damaged);
+        }
+    }
+    let tail = read_exactly(opened, length..opened.length).await?;
+    Seal::decode(&tail, at, length).ok_or(NoCopy::Damaged)
 }
 
 /// A range of a copy, from what came along with the opening when it is there.
@@ -246,4 +261,44 @@ fn ceil(offset: u64) -> u64 {
 /// Lengths in memory; a longer one cannot be read anyway.
 fn to_usize(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use locus_core::{Extension, FileKey, StoragePath};
+
+    use super::*;
+
+    /// Zeros without end, as a file whose length is damaged has them.
+    #[derive(Debug, Default)]
+    struct Zeros {
+        longest: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Blob for Zeros {
+        async fn read_at(&self, _: u64, len: usize) -> Result<Bytes> {
+            self.longest.fetch_max(len, Relaxed);
+            Ok(Bytes::from(vec![0; len.min(1 << 20)]))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sums_of_a_file_whose_length_is_damaged_are_not_read() {
+        let at = BlobPath {
+            owner: StoragePath::parse("acme").unwrap(),
+            key: FileKey::from_bytes([1; 16]),
+            extension: Extension::NONE,
+        };
+        for content in [1 << 20, 1 << 40, 1 << 62] {
+            let zeros = Arc::new(Zeros::default());
+            let length = sealed_len(content).unwrap();
+            let opened = BlobReader { length, head_offset: 0, head: Bytes::new(), blob: zeros.clone() };
+            let seal = read_seal(&opened, &at).await;
+            assert!(matches!(seal, Err(NoCopy::Damaged)), "{seal:?}");
+            assert!(zeros.longest.load(Relaxed) as u64 <= SUMS_BELIEVED_BYTES, "{content}");
+        }
+    }
 }
