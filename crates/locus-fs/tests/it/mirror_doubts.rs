@@ -1,6 +1,6 @@
 //! A mirror whose members cannot all be believed: what each of them says counts for as much as it knows.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use locus_core::{Durability, Error};
 use locus_testkit::{Failing, VolumeOp};
@@ -157,4 +157,28 @@ async fn what_is_no_file_in_the_place_of_a_copy_is_read_past_and_replaced(#[case
     }
     assert_eq!((done.repaired_damaged, done.postponed), (1, 0), "{done:?}");
     pair.assert_alike();
+}
+
+#[tokio::test]
+async fn a_listing_is_whole_when_a_member_is_brought_up_to_date_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    let mut written = BTreeSet::new();
+    for n in 0..6 {
+        let at = blob("acme", "");
+        pair.faults[0].set_away(n == 0);
+        write(&volume, &at, b"here").await;
+        written.insert(at);
+    }
+    let mut page = volume.list(None, None, 1).await.unwrap();
+    let mut listed = Vec::new();
+    mirror.mend().await.unwrap();
+    loop {
+        listed.extend(page.blobs.into_iter().map(|blob| blob.path));
+        let Some(next) = page.next else { break };
+        page = volume.list(None, Some(&next), 1).await.unwrap();
+    }
+    assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), written);
+    assert_eq!(listed.len(), written.len());
 }
