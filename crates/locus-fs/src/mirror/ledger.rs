@@ -1,6 +1,6 @@
 //! Who lacks what, in memory; it says the same as the notes on the members.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use locus_core::{BlobPath, FileKey};
 
@@ -27,6 +27,8 @@ pub(crate) struct Ledger {
     behind: BTreeMap<(usize, BlobPath), Open>,
     counts: HashMap<usize, usize>,
     whole: BTreeMap<usize, Doubt>,
+    /// Members of which somebody notes that they belong to the mirror.
+    joined: BTreeSet<usize>,
     /// How many notes of a blob are open.
     blobs: HashMap<FileKey, usize>,
     /// Blobs of notes that are all settled.
@@ -55,6 +57,16 @@ impl Ledger {
     pub(crate) fn add_whole(&mut self, member: usize, blob: FileKey) {
         self.whole.entry(member).or_default().blobs.push(blob);
         *self.blobs.entry(blob).or_default() += 1;
+    }
+
+    /// The member belongs to the mirror.
+    pub(crate) fn join(&mut self, member: usize) {
+        self.joined.insert(member);
+    }
+
+    /// Whether anybody notes that the member belongs to the mirror.
+    pub(crate) fn has_joined(&self, member: usize) -> bool {
+        self.joined.contains(&member)
     }
 
     /// Keeps the blob for ever: it says who belongs to the mirror.

@@ -160,6 +160,27 @@ async fn what_is_no_file_in_the_place_of_a_copy_is_read_past_and_replaced(#[case
 }
 
 #[tokio::test]
+async fn a_member_that_lost_its_own_notes_is_filled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let ats = [blob("acme", ""), blob("acme", "")];
+    for lost in ["one", "two"] {
+        let (_, volume) = pair.open().await;
+        let _ = volume.delete(&ats[1]).await;
+        write(&volume, &ats[usize::from(lost == "two")], b"here").await;
+        volume.close().await.unwrap();
+        fs::remove_dir_all(dir.path().join(lost).join("locus.mirror+00000000")).unwrap();
+        let (mirror, volume) = pair.open().await;
+        volume.probe().await.unwrap();
+        assert_eq!(mirror.report().unwrap().away, 0, "{:?}", volume.status());
+        mirror.scrub(|_| {}).await.unwrap();
+        assert_eq!(mirror.report().unwrap().unknown, 0);
+        pair.assert_alike();
+        volume.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_listing_is_whole_when_a_member_is_brought_up_to_date_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let pair = Pair::new(dir.path(), 1);
