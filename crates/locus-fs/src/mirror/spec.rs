@@ -3,14 +3,14 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use locus_core::{Error, Result, StorageVolume, VolumeId};
+use locus_core::{Error, Result, ScrubProgress, StorageVolume, VolumeId};
 use parking_lot::Mutex;
 
 use crate::{
     mirror::{
         core::Core,
         member::{Again, Member},
-        report::{MirrorReport, ScrubProgress},
+        report::MirrorReport,
         volume::OpenMirroredVolume,
     },
     volume_spec::{VolumeContext, VolumeSpec},

@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging, StoragePath,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus, join_bounded,
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
+    Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    join_bounded,
 };
 
 use crate::mirror::{core::Core, member::Member, note::Note};
@@ -256,6 +257,10 @@ impl StorageVolume for OpenMirroredVolume {
             bytes: all.bytes + one.bytes,
             failed: all.failed + one.failed,
         }))
+    }
+
+    async fn scrub(&self, progress: OnScrub<'_>) -> Result<Option<ScrubProgress>> {
+        self.core.scrub(progress).await.map(Some)
     }
 
     async fn close(&self) -> Result<()> {
