@@ -203,3 +203,22 @@ async fn a_listing_is_whole_when_a_member_is_brought_up_to_date_meanwhile() {
     assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), written);
     assert_eq!(listed.len(), written.len());
 }
+
+#[tokio::test]
+async fn notes_that_could_not_be_written_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (mirror, volume) = pair.open().await;
+    let ats: Vec<_> = (0..5).map(|_| blob("acme", "")).collect();
+    for at in &ats {
+        write(&volume, at, b"here").await;
+    }
+    pair.faults[1].set_away(true);
+    pair.faults[0].fail(VolumeOp::Write, 0, Failing::Refused);
+    for at in &ats {
+        volume.delete(at).await.unwrap_err();
+    }
+    pair.faults[0].heal();
+    volume.delete(&ats[0]).await.unwrap();
+    assert_eq!(mirror.report().unwrap().behind, 1, "the other deletions were not confirmed");
+}
