@@ -1,13 +1,14 @@
 //! A mirror whose members cannot all be believed: what each of them says counts for as much as it knows.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use locus_core::{Durability, Error};
+use locus_fs::{OsDisk, VolumeSpec};
 use locus_testkit::{Failing, VolumeOp};
 use rstest::rstest;
 
 use crate::{
-    local_volume::{blob, write},
+    local_volume::{blob, on, write},
     mirror::{Pair, put_back, read},
 };
 
@@ -221,4 +222,23 @@ async fn notes_that_could_not_be_written_do_not_pile_up() {
     pair.faults[0].heal();
     volume.delete(&ats[0]).await.unwrap();
     assert_eq!(mirror.report().unwrap().behind, 1, "the other deletions were not confirmed");
+}
+
+#[tokio::test]
+async fn a_new_disk_of_a_mirror_that_exists_is_taken_when_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (_, volume) = pair.open().await;
+    write(&volume, &blob("acme", ""), b"here").await;
+    volume.close().await.unwrap();
+    fs::remove_dir_all(dir.path().join("two")).unwrap();
+    let mut spec = pair.spec().new_disk("two");
+    spec.expect_existing();
+    let mirror = spec.handle();
+    let volume = Box::new(spec).open(on(Arc::new(OsDisk))).await.unwrap();
+    mirror.scrub(|_| {}).await.unwrap();
+    assert!(volume.status().takes_writes() && mirror.report().unwrap().unknown == 0);
+    pair.assert_alike();
+    let refused = Box::new(pair.spec().new_disk("three")).open(on(Arc::new(OsDisk))).await;
+    assert!(matches!(refused, Err(Error::InvalidArgument { name: "new_disk", .. })), "{refused:?}");
 }

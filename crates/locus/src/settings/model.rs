@@ -280,7 +280,7 @@ impl Settings {
         let parts = || self.volumes.iter().flat_map(VolumeSettings::parts);
         let mirrors = self.volumes.iter().filter(|volume| volume.kind == VolumeKind::Mirrored);
         unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
-        self.volumes.iter().try_for_each(VolumeSettings::check)?;
+        self.volumes.iter().try_for_each(VolumeSettings::check_alone)?;
         unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 

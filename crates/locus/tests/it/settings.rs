@@ -176,6 +176,12 @@ async fn a_share_and_a_mirror_are_mounted_as_the_settings_say() {
     assert_eq!(locus.pool().read_range(&acme, &key, 0..100).await.unwrap(), "hello");
     assert_eq!(fs::read_dir(temp.path().join("one")).unwrap().count(), 0, "an empty mount point stays empty");
     locus.shutdown().await.unwrap();
+    let mut settings = Settings::load_with(&path, []).unwrap();
+    settings.volumes[0].members[0].new_disk = true;
+    let locus = Locus::builder().settings(settings).build().await.unwrap();
+    locus.pool().scrub(&VolumeId::parse("m").unwrap(), |_| {}).await.unwrap();
+    assert_eq!(fs::read_dir(temp.path().join("one/acme")).unwrap().count(), 1, "a new disk is filled");
+    locus.shutdown().await.unwrap();
 }
 
 #[tokio::test]
@@ -220,6 +226,7 @@ async fn a_mirror_of_the_settings_is_scrubbed_by_its_name() {
 #[case::no_path("[[volumes]]\nid = \"a\"", &[], "volumes[a].path")]
 #[case::no_kind("[[volumes]]\nid = \"a\"\npath = \"x\"\nkind = \"tape\"", &[], "volumes")]
 #[case::time_out_of_a_disk("[[volumes]]\nid = \"a\"\npath = \"x\"\nstuck_max = 3", &[], "volumes[a].kind")]
+#[case::new_disk_of_no_mirror("[[volumes]]\nid = \"a\"\npath = \"x\"\nnew_disk = true", &[], "volumes[a].new_disk")]
 #[case::mirror_of_one("[[volumes]]\nid = \"a\"\nkind = \"mirrored\"\n[[volumes.members]]\nid = \"b\"\npath = \"b\"", &[], "volumes[a].members")]
 #[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]
 #[case::contradiction("[retry]\nmax_retries = 5\n[leases]\nmax_deliveries = 4", &[], "leases.max_deliveries")]
