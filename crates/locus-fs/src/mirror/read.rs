@@ -148,14 +148,18 @@ impl Core {
                 let ledger = self.ledger.lock();
                 (ledger.at(n, at).is_some(), ledger.is_whole(n))
             };
-            if noted || but.contains(&n) {
-                search.is_passed_over |= but.contains(&n);
-                continue; // what lies there is known to be wrong
+            if but.contains(&n) {
+                search.is_passed_over = true;
+                continue;
             }
+            // Also when it is noted: it may have been written since by those who are away, and unknown to those who are here.
             let Some(volume) = member.up() else {
                 search.is_unknown = true;
                 continue;
             };
+            if noted {
+                continue; // what lies there is known to be wrong
+            }
             match look(&volume, at, expected.clone()).await {
                 Ok(look) => {
                     if search.is_absent || search.is_damaged {
@@ -174,7 +178,7 @@ impl Core {
         Err(self.not_found(at, search))
     }
 
-    /// Absent is what all members say that could know; damaged is what has no good copy on any member.
+    /// Absent is what all members say, and all are here; damaged is what has no good copy on any member.
     fn not_found(&self, at: &BlobPath, search: Search) -> Error {
         let Search { is_unknown, is_absent: _, is_believed, is_damaged, is_passed_over, error } = search;
         let is_bad = is_damaged || is_passed_over;

@@ -242,3 +242,39 @@ async fn a_new_disk_of_a_mirror_that_exists_is_taken_when_it_is_named() {
     let refused = Box::new(pair.spec().new_disk("three")).open(on(Arc::new(OsDisk))).await;
     assert!(matches!(refused, Err(Error::InvalidArgument { name: "new_disk", .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_note_that_was_overtaken_while_its_member_was_away_makes_nothing_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let at = blob("acme", "");
+    {
+        let (_, volume) = pair.open().await;
+        write(&volume, &at, b"here").await;
+        pair.faults[1].set_away(true);
+        volume.delete(&at).await.unwrap(); // the first one notes that the second has to delete it
+        volume.close().await.unwrap();
+    }
+    pair.faults[0].set_away(true);
+    pair.faults[1].heal();
+    {
+        let (_, volume) = pair.open().await;
+        volume.delete(&at).await.unwrap();
+        write(&volume, &at, b"here").await; // the second one alone has it
+        volume.close().await.unwrap();
+    }
+    pair.faults[0].heal();
+    pair.faults[1].set_away(true);
+    {
+        let (_, volume) = pair.open().await;
+        for unknown in [read(&volume, &at).await.map(drop), volume.sync_blob(&at).await] {
+            assert!(matches!(unknown, Err(Error::VolumeUnavailable { .. })), "{unknown:?}");
+        }
+        volume.close().await.unwrap();
+    }
+    pair.faults[1].heal();
+    let (mirror, volume) = pair.open().await;
+    mirror.scrub(|_| {}).await.unwrap();
+    assert_eq!(read(&volume, &at).await.unwrap(), b"here");
+    pair.assert_alike();
+}
