@@ -52,6 +52,6 @@ pub use time::{StoreTime, Timestamp};
 pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
-    Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, Staged, Staging, StorageVolume, StoredBlob,
-    Tidy, TidyReport, VolumeSet, VolumeStatus,
+    Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,
+    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeSet, VolumeStatus,
 };

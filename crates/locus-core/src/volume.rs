@@ -107,6 +107,21 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// Removes what is not a blob and not needed.
     async fn tidy(&self, what: Tidy) -> Result<TidyReport>;
 
+    /// Looks at all copies of all blobs and repairs what is missing or damaged, when this volume keeps more than one of
+    /// each; `None` when it does not, and nothing was done. `progress` is called after each blob. Memory is bounded, and
+    /// everything else goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`](crate::Error::VolumeUnavailable) when the volume is closed or what it is made of goes away:
+    /// what was repaired stays so. [`Error::Io`](crate::Error::Io).
+    ///
+    /// # Cancel safety
+    /// It may be dropped anywhere and begun again.
+    async fn scrub(&self, progress: OnScrub<'_>) -> Result<Option<ScrubProgress>> {
+        let _ = progress;
+        Ok(None)
+    }
+
     /// Lets go of what the volume holds (locks, handles). Later calls fail with
     /// [`Error::VolumeUnavailable`](crate::Error::VolumeUnavailable).
     async fn close(&self) -> Result<()>;
@@ -237,6 +252,29 @@ pub struct TidyReport {
     pub bytes: u64,
     /// Files that could not be removed; they are tried again next time.
     pub failed: u64,
+}
+
+/// Who is told how far a scrub is.
+pub type OnScrub<'a> = &'a mut (dyn FnMut(&ScrubProgress) + Send);
+
+/// How far a scrub is, or, when it has ended, what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ScrubProgress {
+    /// Blobs looked at, all copies of each.
+    pub looked_at: u64,
+    /// Bytes of content looked at, of one copy of each.
+    pub bytes: u64,
+    /// Copies that were missing and were made again.
+    pub repaired_missing: u64,
+    /// Copies that were damaged and were replaced.
+    pub repaired_damaged: u64,
+    /// Copies of deleted blobs that were removed.
+    pub removed: u64,
+    /// Blobs of which no good copy was found, or good copies that differ: nothing was changed.
+    pub undecidable: u64,
+    /// Blobs that could not be looked at or repaired now, because a member did not answer or they were in use.
+    pub postponed: u64,
 }
 
 /// The volumes that are mounted now.

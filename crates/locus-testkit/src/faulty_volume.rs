@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
-    StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
+    Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 use locus_fs::{VolumeContext, VolumeSpec};
 use parking_lot::Mutex;
@@ -285,6 +285,11 @@ impl StorageVolume for FaultyVolume<Arc<dyn StorageVolume>> {
 
     async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
         self.faults.run(VolumeOp::Tidy, self.id(), self.inner.tidy(what)).await
+    }
+
+    /// Fails as its inner one does.
+    async fn scrub(&self, progress: OnScrub<'_>) -> Result<Option<ScrubProgress>> {
+        self.inner.scrub(progress).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::{
         member::Member,
         note::{self, NOTES_BYTES_MAX, Note},
         pen::Pen,
+        read::look,
         report::MirrorReport,
     },
     volume_spec::VolumeContext,
@@ -220,7 +221,7 @@ impl Core {
     async fn admit(&self, n: usize) -> Result<Admitted> {
         let member = &self.members[n];
         let volume = member.open(&self.context).await?;
-        let admitted = self.look_at(&member.id, &volume).await;
+        let admitted = self.look_at(n, &volume).await;
         match &admitted {
             Ok(_) => member.enter(volume),
             Err(_) => drop(volume.close().await),
@@ -229,7 +230,8 @@ impl Core {
     }
 
     /// Reads the member's notes.
-    async fn look_at(&self, id: &VolumeId, volume: &Arc<dyn StorageVolume>) -> Result<Admitted> {
+    async fn look_at(&self, n: usize, volume: &Arc<dyn StorageVolume>) -> Result<Admitted> {
+        let id = &self.members[n].id;
         let mut joined = None;
         let mut is_damaged = false;
         let mut from = None;
@@ -262,10 +264,22 @@ impl Core {
             Some(mirror) if mirror == self.id => Ok(Admitted::Known),
             Some(mirror) => Err(self.unavailable(format!("cannot use {id}: it belongs to mirror {mirror}"))),
             None if is_damaged || is_empty(volume, &self.notes_owner).await? => Ok(Admitted::New),
+            // It lost its notes, nobody knows with what else.
+            None if self.ledger.lock().has_joined(n) && self.holds_copies(volume).await? => Ok(Admitted::New),
             None => Err(self.unavailable(format!(
                 "cannot use {id}: it holds blobs that are no copies of a mirror's; begin with an empty volume"
             ))),
         }
+    }
+
+    /// Whether there are copies among the first blobs.
+    async fn holds_copies(&self, volume: &Arc<dyn StorageVolume>) -> Result<bool> {
+        for blob in volume.list(None, None, NOTES_PER_PAGE).await?.blobs {
+            if blob.path.owner != self.notes_owner && look(volume, &blob.path, 0..0).await.is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes of one member that cannot be read may have been about any member.
@@ -282,17 +296,20 @@ impl Core {
         if fresh.len() < self.members.len() {
             self.note(fresh.iter().map(|n| Note::Whole { member: named(n) }).collect()).await?;
         }
-        self.note(fresh.iter().map(|n| Note::Joined { member: named(n), mirror: self.id.clone() }).collect())
+        // The others too: each member knows them all.
+        let belongs = |n: &usize| fresh.contains(n) || self.ledger.lock().has_joined(*n);
+        let all: Vec<_> = (0..self.members.len()).filter(belongs).collect();
+        self.note(all.iter().map(|n| Note::Joined { member: named(n), mirror: self.id.clone() }).collect())
             .await
     }
 
     /// What is to be noted of a member that did not take part; nothing when it may lack anything anyway.
     pub(crate) fn behind(&self, n: usize, at: &BlobPath, deleted: bool) -> Option<Note> {
-        let (ledger, member) = (self.ledger.lock(), self.members[n].id.clone());
+        let (mut ledger, member) = (self.ledger.lock(), self.members[n].id.clone());
         if ledger.behind_of(n) < BEHIND_MAX {
             return Some(Note::Behind { member, at: at.clone(), deleted });
         }
-        (!ledger.is_whole(n)).then_some(Note::Whole { member })
+        (!ledger.doubt_again(n)).then_some(Note::Whole { member })
     }
 
     /// Takes what a blob of notes says.
@@ -300,7 +317,12 @@ impl Core {
         let mut ledger = self.ledger.lock();
         for note in notes {
             match note {
-                Note::Joined { .. } => ledger.keep(blob),
+                Note::Joined { member, mirror } => {
+                    if let Some(n) = self.member_named(member).filter(|_| *mirror == self.id) {
+                        ledger.join(n);
+                    }
+                    ledger.keep(blob);
+                }
                 Note::Behind { member, at, deleted } => {
                     let Some(n) = self.member_named(member) else { continue };
                     ledger.add(n, at, *deleted, blob, found);

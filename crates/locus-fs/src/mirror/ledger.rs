@@ -1,6 +1,6 @@
 //! Who lacks what, in memory; it says the same as the notes on the members.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use locus_core::{BlobPath, FileKey};
 
@@ -14,12 +14,21 @@ struct Open {
     blobs: Vec<FileKey>,
 }
 
+/// Why a member may lack anything: the blobs that note it, and how often there was one more reason.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doubt {
+    blobs: Vec<FileKey>,
+    again: u64,
+}
+
 /// Members go by their place in the list.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     behind: BTreeMap<(usize, BlobPath), Open>,
     counts: HashMap<usize, usize>,
-    whole: BTreeMap<usize, Vec<FileKey>>,
+    whole: BTreeMap<usize, Doubt>,
+    /// Members of which somebody notes that they belong to the mirror.
+    joined: BTreeSet<usize>,
     /// How many notes of a blob are open.
     blobs: HashMap<FileKey, usize>,
     /// Blobs of notes that are all settled.
@@ -46,8 +55,18 @@ impl Ledger {
 
     /// Takes the note that the member may lack anything.
     pub(crate) fn add_whole(&mut self, member: usize, blob: FileKey) {
-        self.whole.entry(member).or_default().push(blob);
+        self.whole.entry(member).or_default().blobs.push(blob);
         *self.blobs.entry(blob).or_default() += 1;
+    }
+
+    /// The member belongs to the mirror.
+    pub(crate) fn join(&mut self, member: usize) {
+        self.joined.insert(member);
+    }
+
+    /// Whether anybody notes that the member belongs to the mirror.
+    pub(crate) fn has_joined(&self, member: usize) -> bool {
+        self.joined.contains(&member)
     }
 
     /// Keeps the blob for ever: it says who belongs to the mirror.
@@ -108,16 +127,24 @@ impl Ledger {
         }
     }
 
-    /// The notes that the member may lack anything, as they are now.
-    pub(crate) fn whole_of(&self, member: usize) -> Vec<FileKey> {
+    /// There is one more reason why the member may lack anything, if it is noted that it may: that needs no second note, but
+    /// what is looked at now does not settle it.
+    pub(crate) fn doubt_again(&mut self, member: usize) -> bool {
+        self.whole.get_mut(&member).map(|whole| whole.again += 1).is_some()
+    }
+
+    /// Why the member may lack anything, as it is now.
+    pub(crate) fn doubt_of(&self, member: usize) -> Doubt {
         self.whole.get(&member).cloned().unwrap_or_default()
     }
 
-    /// These notes that the member may lack anything are over; later ones are not.
-    pub(crate) fn settle_whole(&mut self, member: usize, blobs: &[FileKey]) {
-        if let Some(open) = self.whole.get_mut(&member) {
-            let over: Vec<_> = open.extract_if(.., |blob| blobs.contains(blob)).collect();
-            if open.is_empty() {
+    /// This doubt is over; what came later is not.
+    pub(crate) fn settle_whole(&mut self, member: usize, doubt: &Doubt) {
+        if let Some(whole) = self.whole.get_mut(&member)
+            && whole.again == doubt.again
+        {
+            let over: Vec<_> = whole.blobs.extract_if(.., |blob| doubt.blobs.contains(blob)).collect();
+            if whole.blobs.is_empty() {
                 self.whole.remove(&member);
             }
             self.spend(over);
@@ -181,12 +208,17 @@ mod tests {
         let (one, two) = (FileKey::from_bytes([1; 16]), FileKey::from_bytes([2; 16]));
         let mut ledger = Ledger::default();
         ledger.add_whole(1, one);
-        let before = ledger.whole_of(1);
+        let before = ledger.doubt_of(1);
         ledger.add_whole(1, two);
         ledger.settle_whole(1, &before);
         assert!(ledger.is_whole(1));
-        ledger.settle_whole(1, &[two]);
-        assert!(ledger.trusts(1));
+        let before = ledger.doubt_of(1);
+        assert!(ledger.doubt_again(1));
+        ledger.settle_whole(1, &before);
+        assert!(ledger.is_whole(1));
+        let now = ledger.doubt_of(1);
+        ledger.settle_whole(1, &now);
+        assert!(ledger.trusts(1) && !ledger.doubt_again(1));
     }
 
     #[test]

@@ -4,25 +4,37 @@ use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StorageP
 
 use crate::mirror::{core::Core, seal::content_len};
 
-/// Where a listing is: a member, and the member's own cursor.
+/// Where a listing is: a member, the member's own cursor, and which earlier members were listed, a bit for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) member: usize,
     pub(crate) from: Option<Cursor>,
+    pub(crate) listed: u16,
 }
 
 impl Place {
     pub(crate) fn encode(&self) -> Cursor {
-        match &self.from {
-            Some(from) => Cursor(format!("{} {}", self.member, from.0)),
-            None => Cursor(format!("{} ", self.member)),
-        }
+        let from = self.from.as_ref().map_or("", |from| &from.0);
+        Cursor(format!("{} {:x} {from}", self.member, self.listed))
     }
 
     pub(crate) fn decode(cursor: &Cursor, members: usize) -> Result<Self> {
-        let (member, from) = cursor.0.split_once(' ').ok_or(FOREIGN)?;
-        let member = member.parse().ok().filter(|member| *member < members).ok_or(FOREIGN)?;
-        Ok(Self { member, from: (!from.is_empty()).then(|| Cursor(from.into())) })
+        let mut parts = cursor.0.splitn(3, ' ');
+        let (member, listed, from) = (parts.next(), parts.next(), parts.next());
+        let member = member.and_then(|member| member.parse().ok()).filter(|member| *member < members);
+        let listed = listed.and_then(|listed| u16::from_str_radix(listed, 16).ok());
+        match (member, listed, from) {
+            (Some(member), Some(listed), Some(from)) => {
+                Ok(Self { member, from: (!from.is_empty()).then(|| Cursor(from.into())), listed })
+            }
+            _ => Err(FOREIGN),
+        }
+    }
+
+    /// The next member's beginning.
+    pub(crate) fn behind(&self) -> Self {
+        // Members are 16 at most.
+        Self { member: self.member + 1, from: None, listed: self.listed | 1 << self.member }
     }
 }
 
@@ -77,23 +89,22 @@ impl Core {
         let page = volume.list(under, place.from.as_ref(), limit).await?;
         let mut blobs = Vec::new();
         for blob in page.blobs {
-            if blob.path.owner != self.notes_owner
-                && !self.lies_before(place.member, &blob.path, &is_listed).await
-            {
+            if blob.path.owner != self.notes_owner && !self.was_listed(&place, &blob.path).await {
                 // Of a damaged copy the length is not known.
                 blobs.push(ListedBlob { length: content_len(blob.length).unwrap_or(0), ..blob });
             }
         }
         let next = match page.next {
             Some(from) => Some(Place { from: Some(from), ..place }),
-            None => Some(Place { member: place.member + 1, from: None }),
+            None => Some(place.behind()),
         };
         Ok((blobs, next.filter(|next| (next.member..self.members.len()).any(&is_listed))))
     }
 
-    async fn lies_before(&self, member: usize, at: &BlobPath, is_listed: impl Fn(usize) -> bool) -> bool {
-        for (n, earlier) in self.members.iter().enumerate().take(member) {
-            if is_listed(n)
+    /// Whether a member that was listed already has it. One that came meanwhile was not listed.
+    async fn was_listed(&self, place: &Place, at: &BlobPath) -> bool {
+        for (n, earlier) in self.members.iter().enumerate().take(place.member) {
+            if place.listed & 1 << n != 0
                 && let Some(volume) = earlier.up()
                 && volume.open(at, 0..0).await.is_ok()
             {

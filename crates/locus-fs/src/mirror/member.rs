@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -30,8 +30,9 @@ pub(crate) struct Member {
     spec: Arc<dyn Again>,
     must_exist: bool,
     state: Mutex<State>,
-    /// It took something that no sync has covered.
-    unsynced: AtomicBool,
+    /// How often it took something unsynced, and how much of that a sync has covered.
+    taken: AtomicU64,
+    covered: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ enum State {
 impl Member {
     pub(crate) fn new(id: VolumeId, spec: Arc<dyn Again>, must_exist: bool) -> Self {
         let state = Mutex::new(State::Away("was not opened yet".into()));
-        Self { id, spec, must_exist, state, unsynced: AtomicBool::new(false) }
+        Self { id, spec, must_exist, state, taken: AtomicU64::new(0), covered: AtomicU64::new(0) }
     }
 
     /// The volume, when it is open, whatever its health is.
@@ -99,11 +100,21 @@ impl Member {
     }
 
     pub(crate) fn took_unsynced(&self) {
-        self.unsynced.store(true, Relaxed);
+        self.taken.fetch_add(1, Relaxed);
     }
 
-    /// Whether it took something that no sync has covered; from now on it has not.
-    pub(crate) fn take_unsynced(&self) -> bool {
-        self.unsynced.swap(false, Relaxed)
+    /// How often it took something unsynced.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// A sync covered what it had taken so far, or the others make up for it.
+    pub(crate) fn synced(&self, taken: u64) {
+        self.covered.fetch_max(taken, Relaxed);
+    }
+
+    /// Whether no sync has covered what it had taken so far.
+    pub(crate) fn lacks_sync_of(&self, taken: u64) -> bool {
+        self.covered.load(Relaxed) < taken
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Fact {
     pub(crate) held: Held,
     /// It is noted that what it holds is wrong; whether it is to be deleted.
     pub(crate) noted: Option<bool>,
+    /// It may lack anything: that it has none says nothing.
+    pub(crate) doubted: bool,
 }
 
 /// What is to be done.
@@ -68,7 +70,8 @@ pub(crate) fn decide(facts: &[Fact]) -> Plan {
         }
         return Plan::Copy { from, to: places(&|fact| fact.held != right && fact.held != Held::Unknown) };
     }
-    let witnesses: Vec<&Fact> = facts.iter().filter(|fact| fact.noted.is_none()).collect();
+    let knows = |fact: &&Fact| fact.noted.is_none() && !(fact.doubted && fact.held == Held::Absent);
+    let witnesses: Vec<&Fact> = facts.iter().filter(knows).collect();
     if witnesses.iter().any(|fact| fact.held == Held::Unknown) {
         return Plan::Postpone;
     }
@@ -118,7 +121,8 @@ impl Core {
         let facts: Vec<Fact> = {
             let ledger = self.ledger.lock();
             let held = looked.iter().map(|(held, _)| *held);
-            held.enumerate().map(|(n, held)| Fact { held, noted: ledger.at(n, at) }).collect()
+            let fact = |(n, held)| Fact { held, noted: ledger.at(n, at), doubted: ledger.is_whole(n) };
+            held.enumerate().map(fact).collect()
         };
         let mut done = Mended::default();
         let holds_right: Vec<usize> = match decide(&facts) {
@@ -207,8 +211,6 @@ async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Optio
     let held = |failed| match failed {
         NoCopy::Absent => Held::Absent,
         NoCopy::Damaged => Held::Damaged,
-        // What cannot be read although the member answers is a damaged sector.
-        NoCopy::Failed(Error::Io { source, .. }) if source.raw_os_error() == Some(EIO) => Held::Damaged,
         NoCopy::Failed(_) => Held::Unknown,
     };
     let look = match look(volume, at, 0..0).await {
@@ -225,9 +227,6 @@ async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Optio
     }
     (Held::Good(look.seal.checksum), Some(look))
 }
-
-/// `EIO` of every Unix.
-const EIO: i32 = 5;
 
 /// Puts a copy of `source` where `held` lies.
 async fn replace(volume: &Arc<dyn StorageVolume>, at: &BlobPath, held: Held, source: &Look) -> Result<()> {
@@ -274,7 +273,7 @@ mod tests {
     use super::*;
 
     /// `g` and `h` are good copies that differ, `d` damaged, `a` absent, `?` no answer; behind it `-` when it is noted that
-    /// the member lacks it, `x` when it has to delete it.
+    /// the member lacks it, `x` when it has to delete it, `~` when it may lack anything.
     fn facts(text: &str) -> Vec<Fact> {
         let one = |text: &str| Fact {
             held: match &text[..1] {
@@ -289,6 +288,7 @@ mod tests {
                 "x" => Some(true),
                 _ => None,
             },
+            doubted: &text[1..] == "~",
         };
         text.split(' ').map(one).collect()
     }
@@ -304,6 +304,9 @@ mod tests {
     #[case::a_deletion_that_was_missed("a gx", Plan::Remove { at: vec![1] })]
     #[case::a_deletion_that_a_damaged_copy_missed("a dx", Plan::Remove { at: vec![1] })]
     #[case::a_deletion_without_a_witness("gx gx", Plan::Copy { from: 0, to: vec![] })]
+    #[case::a_deletion_whose_only_witness_is_a_new_disk("a~ gx", Plan::Copy { from: 1, to: vec![0] })]
+    #[case::a_deletion_with_another_witness("a~ a gx", Plan::Remove { at: vec![2] })]
+    #[case::a_new_disk_to_be_filled("a~ g", Plan::Copy { from: 1, to: vec![0] })]
     #[case::a_deletion_whose_witness_is_away("? gx", Plan::Postpone)]
     #[case::lost_where_it_was_written_but_not_where_it_was_not("a g-", Plan::Copy { from: 1, to: vec![0] })]
     #[case::damaged_where_it_was_written("d g-", Plan::Copy { from: 1, to: vec![0] })]

@@ -20,6 +20,6 @@ mod staged;
 mod volume;
 mod write;
 
-pub use report::{MirrorReport, ScrubProgress};
+pub use report::MirrorReport;
 pub use spec::{Mirror, MirroredVolume};
 pub use volume::OpenMirroredVolume;

@@ -1,6 +1,9 @@
 //! Notes on their way to the members: whoever comes first writes for all who wait.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::{
+    ops::RangeInclusive,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use locus_core::{BlobPath, Content, Durability, Error, Extension, FileKey, Result, join_bounded};
 use parking_lot::Mutex;
@@ -18,11 +21,33 @@ pub(crate) struct Pen {
     written: AtomicU64,
 }
 
-/// Notes in order; `last` numbers the last one that ever came.
+/// Notes in order, numbered; `last` is the number of the last one that ever came.
 #[derive(Debug, Default)]
 struct Waiting {
-    notes: Vec<Note>,
+    notes: Vec<(u64, Note)>,
     last: u64,
+}
+
+/// Whoever asked for these notes. Gone, nobody writes them any more: what cannot be noted does not pile up.
+struct Asked<'a> {
+    pen: &'a Pen,
+    numbers: RangeInclusive<u64>,
+}
+
+impl Pen {
+    fn ask(&self, notes: Vec<Note>) -> Asked<'_> {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.last + 1;
+        waiting.last += notes.len() as u64;
+        waiting.notes.extend((first..).zip(notes));
+        Asked { pen: self, numbers: first..=waiting.last }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.pen.waiting.lock().notes.retain(|(number, _)| !self.numbers.contains(number));
+    }
 }
 
 impl Core {
@@ -36,26 +61,19 @@ impl Core {
     /// # Cancel safety
     /// What was asked for is noted now, later or never; a note too many is settled by looking.
     pub(crate) async fn note(&self, notes: Vec<Note>) -> Result<()> {
-        let mine = {
-            let mut waiting = self.pen.waiting.lock();
-            waiting.last += notes.len() as u64;
-            waiting.notes.extend(notes);
-            waiting.last
-        };
-        while self.pen.written.load(SeqCst) < mine {
+        let asked = self.pen.ask(notes);
+        while self.pen.written.load(SeqCst) < *asked.numbers.end() {
             let _turn = self.pen.turn.lock().await;
-            if self.pen.written.load(SeqCst) >= mine {
+            if self.pen.written.load(SeqCst) >= *asked.numbers.end() {
                 break; // somebody did it for us
             }
-            let (batch, first) = {
-                let waiting = self.pen.waiting.lock();
-                let batch: Vec<_> = waiting.notes.iter().take(NOTES_MAX).cloned().collect();
-                (batch, waiting.last - waiting.notes.len() as u64)
-            };
+            let (numbers, batch): (Vec<_>, Vec<_>) =
+                self.pen.waiting.lock().notes.iter().take(NOTES_MAX).cloned().unzip();
+            let Some(last) = numbers.last() else { break };
             let blob = self.write_notes(&batch).await?;
-            self.pen.waiting.lock().notes.drain(..batch.len());
+            self.pen.waiting.lock().notes.retain(|(number, _)| number > last);
             self.learn(&batch, blob, false);
-            self.pen.written.store(first + batch.len() as u64, SeqCst);
+            self.pen.written.store(*last, SeqCst);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::mirror::{
     core::Core,
-    seal::{BLOCK_BYTES, Seal, content_len, sealed_len},
+    seal::{BLOCK_BYTES, FOOTER_BYTES, Seal, content_len, is_footer, sealed_len},
 };
 
 /// A copy whose seal is good.
@@ -33,12 +33,21 @@ pub(crate) enum NoCopy {
 
 impl From<Error> for NoCopy {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Absent,
-            error => Self::Failed(error),
+        match &error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Absent,
+            // What cannot be read although the member answers is a damaged sector, or no file at all.
+            Error::Io { source, .. }
+                if source.raw_os_error() == Some(EIO) || source.kind() == io::ErrorKind::InvalidInput =>
+            {
+                Self::Damaged
+            }
+            _ => Self::Failed(error),
         }
     }
 }
+
+/// `EIO` of every Unix.
+const EIO: i32 = 5;
 
 /// Opens a member's copy and reads its seal, in one call when it is short.
 pub(crate) async fn look(
@@ -50,9 +59,8 @@ pub(crate) async fn look(
     // As far as the seal, should the content end where the caller expects it to.
     let end = sealed_len(ceil(expected.end)).unwrap_or(u64::MAX);
     let opened = volume.open(at, start..end).await?;
-    let length = content_len(opened.length).ok_or(NoCopy::Damaged)?;
-    let tail = read_exactly(&opened, length..opened.length).await?;
-    let seal = Seal::decode(&tail, at, length).ok_or(NoCopy::Damaged)?;
+    let seal = read_seal(&opened, at).await?;
+    let length = seal.length;
     let mut head = opened.head.slice(..opened.head.len().min(to_usize(length.saturating_sub(start))));
     if start.saturating_add(head.len() as u64) < length {
         head.truncate(to_usize(floor(head.len() as u64))); // whole blocks alone can be believed
@@ -61,6 +69,22 @@ pub(crate) async fn look(
         return Err(NoCopy::Damaged);
     }
     Ok(Look { seal: Arc::new(seal), blob: opened.blob, head_offset: start, head })
+}
+
+/// Most bytes of sums that are read, and held in memory, on the word of the copy's length alone: those of a GiB.
+const SUMS_BELIEVED_BYTES: u64 = 64 << 10;
+
+/// The length of a damaged file may be anything, and its sums more than the memory.
+async fn read_seal(opened: &BlobReader, at: &BlobPath) -> Result<Seal, NoCopy> {
+    let length = content_len(opened.length).ok_or(NoCopy::Damaged)?;
+    if opened.length - length > SUMS_BELIEVED_BYTES {
+        let footer = read_exactly(opened, opened.length - FOOTER_BYTES as u64..opened.length).await?;
+        if !is_footer(&footer, length) {
+            return Err(NoCopy::Damaged);
+        }
+    }
+    let tail = read_exactly(opened, length..opened.length).await?;
+    Seal::decode(&tail, at, length).ok_or(NoCopy::Damaged)
 }
 
 /// A range of a copy, from what came along with the opening when it is there.
@@ -124,14 +148,18 @@ impl Core {
                 let ledger = self.ledger.lock();
                 (ledger.at(n, at).is_some(), ledger.is_whole(n))
             };
-            if noted || but.contains(&n) {
-                search.is_passed_over |= but.contains(&n);
-                continue; // what lies there is known to be wrong
+            if but.contains(&n) {
+                search.is_passed_over = true;
+                continue;
             }
+            // Also when it is noted: it may have been written since by those who are away, and unknown to those who are here.
             let Some(volume) = member.up() else {
                 search.is_unknown = true;
                 continue;
             };
+            if noted {
+                continue; // what lies there is known to be wrong
+            }
             match look(&volume, at, expected.clone()).await {
                 Ok(look) => {
                     if search.is_absent || search.is_damaged {
@@ -150,12 +178,18 @@ impl Core {
         Err(self.not_found(at, search))
     }
 
-    /// Absent is what all members say that could know.
+    /// Absent is what all members say, and all are here; damaged is what has no good copy on any member.
     fn not_found(&self, at: &BlobPath, search: Search) -> Error {
         let Search { is_unknown, is_absent: _, is_believed, is_damaged, is_passed_over, error } = search;
+        let is_bad = is_damaged || is_passed_over;
+        let is_unknown = is_unknown || error.is_some();
         match error {
             Some(error) if !is_damaged => error,
-            _ if is_damaged || is_passed_over => Error::Corrupt {
+            _ if is_bad && is_unknown => {
+                let why = format!("has no good copy of {at}, but perhaps on a member that does not answer");
+                self.unavailable(why)
+            }
+            _ if is_bad => Error::Corrupt {
                 place: format!("{at} on volume {}", self.id),
                 why: "no copy of it is good".into(),
             },
@@ -231,4 +265,44 @@ fn ceil(offset: u64) -> u64 {
 /// Lengths in memory; a longer one cannot be read anyway.
 fn to_usize(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use locus_core::{Extension, FileKey, StoragePath};
+
+    use super::*;
+
+    /// Zeros without end, as a file whose length is damaged has them.
+    #[derive(Debug, Default)]
+    struct Zeros {
+        longest: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Blob for Zeros {
+        async fn read_at(&self, _: u64, len: usize) -> Result<Bytes> {
+            self.longest.fetch_max(len, Relaxed);
+            Ok(Bytes::from(vec![0; len.min(1 << 20)]))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sums_of_a_file_whose_length_is_damaged_are_not_read() {
+        let at = BlobPath {
+            owner: StoragePath::parse("acme").unwrap(),
+            key: FileKey::from_bytes([1; 16]),
+            extension: Extension::NONE,
+        };
+        for content in [1 << 20, 1 << 40, 1 << 62] {
+            let zeros = Arc::new(Zeros::default());
+            let length = sealed_len(content).unwrap();
+            let opened = BlobReader { length, head_offset: 0, head: Bytes::new(), blob: zeros.clone() };
+            let seal = read_seal(&opened, &at).await;
+            assert!(matches!(seal, Err(NoCopy::Damaged)), "{seal:?}");
+            assert!(zeros.longest.load(Relaxed) as u64 <= SUMS_BELIEVED_BYTES, "{content}");
+        }
+    }
 }

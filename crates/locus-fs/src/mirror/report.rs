@@ -19,23 +19,3 @@ pub struct MirrorReport {
     /// Members that cannot be used now.
     pub away: u64,
 }
-
-/// How far a scrub is, or, when it has ended, what it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ScrubProgress {
-    /// Blobs looked at, all copies of each.
-    pub looked_at: u64,
-    /// Bytes of content looked at, of one copy of each.
-    pub bytes: u64,
-    /// Copies that were missing and were made again.
-    pub repaired_missing: u64,
-    /// Copies that were damaged and were replaced.
-    pub repaired_damaged: u64,
-    /// Copies of deleted blobs that were removed.
-    pub removed: u64,
-    /// Blobs of which no good copy was found, or good copies that differ: nothing was changed.
-    pub undecidable: u64,
-    /// Blobs that could not be looked at or repaired now, because a member did not answer or they were in use.
-    pub postponed: u64,
-}

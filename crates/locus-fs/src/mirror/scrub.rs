@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, Result};
+use locus_core::{BlobPath, Result, ScrubProgress};
 use tracing::{info, warn};
 
-use crate::mirror::{core::Core, listing::Place, mend::Mended, report::ScrubProgress};
+use crate::mirror::{core::Core, listing::Place, mend::Mended};
 
 /// Blobs listed, and notes taken up, at a time.
 const PAGE: usize = 256;
 
-impl ScrubProgress {
-    fn add(&mut self, done: &Mended) {
-        self.looked_at += 1;
-        self.bytes = self.bytes.saturating_add(done.bytes);
-        self.repaired_missing += done.missing;
-        self.repaired_damaged += done.damaged;
-        self.removed += done.removed;
-        self.undecidable += u64::from(done.undecidable);
-        self.postponed += u64::from(done.postponed);
-    }
+fn add(seen: &mut ScrubProgress, done: &Mended) {
+    seen.looked_at += 1;
+    seen.bytes = seen.bytes.saturating_add(done.bytes);
+    seen.repaired_missing += done.missing;
+    seen.repaired_damaged += done.damaged;
+    seen.removed += done.removed;
+    seen.undecidable += u64::from(done.undecidable);
+    seen.postponed += u64::from(done.postponed);
 }
 
 impl Core {
@@ -32,7 +30,7 @@ impl Core {
         let mut seen = ScrubProgress::default();
         let doubts: Vec<_> = {
             let ledger = self.ledger.lock();
-            (0..self.members.len()).map(|n| ledger.whole_of(n)).collect()
+            (0..self.members.len()).map(|n| ledger.doubt_of(n)).collect()
         };
         self.mend_noted(&mut seen).await?;
         progress(&seen);
@@ -45,8 +43,9 @@ impl Core {
             all_up &= (0..self.members.len()).all(is_up);
             let (blobs, next) = self.page(place, None, PAGE, is_up).await?;
             for blob in blobs {
+                self.may_be_used()?; // a volume that is closed waits for this
                 match self.busy.claim(&blob.path) {
-                    Some(_claim) => seen.add(&self.mend(&blob.path).await),
+                    Some(_claim) => add(&mut seen, &self.mend(&blob.path).await),
                     None => in_use.push(blob.path), // few: as many as calls are running
                 }
                 progress(&seen);
@@ -58,12 +57,12 @@ impl Core {
         }
         for at in in_use {
             let _claim = self.busy.wait(&at).await;
-            seen.add(&self.mend(&at).await);
+            add(&mut seen, &self.mend(&at).await);
             progress(&seen);
         }
         if all_up && seen.postponed == 0 {
             let mut ledger = self.ledger.lock();
-            doubts.iter().enumerate().for_each(|(n, blobs)| ledger.settle_whole(n, blobs));
+            doubts.iter().enumerate().for_each(|(n, doubt)| ledger.settle_whole(n, doubt));
         }
         self.forget_spent().await;
         progress(&seen);
@@ -88,6 +87,7 @@ impl Core {
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
             for (n, at) in &page {
+                self.may_be_used()?;
                 if self.ledger.lock().at(*n, at).is_some() {
                     self.look_after(at, seen).await; // unless it was settled along with another member's
                 }
@@ -106,7 +106,7 @@ impl Core {
             Some(_claim) => self.mend(at).await,
             None => Mended { postponed: true, ..Mended::default() },
         };
-        seen.add(&done);
+        add(seen, &done);
     }
 
     /// Whether there is something to be repaired on members that are here.

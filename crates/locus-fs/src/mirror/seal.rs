@@ -24,7 +24,8 @@ pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
 const MAGIC: &[u8; 7] = b"LMIRROR";
 const FORMAT: u8 = 1;
 const SUM_BYTES: usize = 16;
-const FOOTER_BYTES: usize = 64;
+/// Length of what stands behind the sums.
+pub(crate) const FOOTER_BYTES: usize = 64;
 
 type Sum = [u8; SUM_BYTES];
 
@@ -40,6 +41,12 @@ pub(crate) fn content_len(sealed: u64) -> Option<u64> {
     let blocks = rest.div_ceil(BLOCK_BYTES.checked_add(SUM_BYTES as u64)?);
     let content = rest.checked_sub(blocks.checked_mul(SUM_BYTES as u64)?)?;
     (sealed_len(content) == Some(sealed)).then_some(content)
+}
+
+/// Whether these bytes may end the seal of a content of `length` bytes.
+pub(crate) fn is_footer(footer: &[u8], length: u64) -> bool {
+    let rest = footer.strip_prefix(MAGIC.as_slice()).and_then(|rest| rest.strip_prefix(&[FORMAT]));
+    rest.and_then(|rest| rest.first_chunk()).is_some_and(|said| u64::from_le_bytes(*said) == length)
 }
 
 /// What a copy says of itself.
@@ -185,6 +192,8 @@ mod tests {
         assert_eq!(content_len(length + tail.len() as u64), Some(length));
         assert_eq!(seal.checksum, Checksum::of(&content));
         assert_eq!(Seal::decode(&tail, &at(1), length), Some(seal.clone()));
+        assert!(is_footer(&tail[tail.len() - FOOTER_BYTES..], length));
+        assert!(!is_footer(&tail[tail.len() - FOOTER_BYTES..], length + 1));
         assert!(seal.holds(0, &content));
         assert_eq!(Seal::decode(&tail, &at(2), length), None, "a copy under another name");
         assert_eq!(Seal::decode(&tail, &at(1), length + 1), None);

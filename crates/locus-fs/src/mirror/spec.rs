@@ -3,14 +3,14 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use locus_core::{Error, Result, StorageVolume, VolumeId};
+use locus_core::{Error, Result, ScrubProgress, StorageVolume, VolumeId};
 use parking_lot::Mutex;
 
 use crate::{
     mirror::{
         core::Core,
         member::{Again, Member},
-        report::{MirrorReport, ScrubProgress},
+        report::MirrorReport,
         volume::OpenMirroredVolume,
     },
     volume_spec::{VolumeContext, VolumeSpec},
@@ -53,6 +53,7 @@ pub struct MirroredVolume {
     members: Vec<Arc<dyn Again>>,
     quorum: Option<usize>,
     must_exist: bool,
+    new_disks: Vec<String>,
     handle: Mirror,
 }
 
@@ -68,6 +69,7 @@ impl MirroredVolume {
             members: Vec::new(),
             quorum: None,
             must_exist: false,
+            new_disks: Vec::new(),
             handle: Mirror::default(),
         }
     }
@@ -88,6 +90,15 @@ impl MirroredVolume {
         self
     }
 
+    /// Says that this member lies on a new disk, to be taken and filled although the mirror [has been used
+    /// before](VolumeSpec::expect_existing): else a member that is expected and not found is away, lest an empty mount point
+    /// is filled. Not to be said any longer than until the mirror is whole again.
+    #[must_use]
+    pub fn new_disk(mut self, member: impl Into<String>) -> Self {
+        self.new_disks.push(member.into());
+        self
+    }
+
     /// A hold on the mirror that this description, or a clone of it, opens into: for what a volume has no call for.
     #[must_use]
     pub fn handle(&self) -> Mirror {
@@ -104,7 +115,11 @@ impl MirroredVolume {
             if members.iter().any(|member| member.id == id) {
                 return Err(Error::VolumeExists { volume: id });
             }
-            members.push(Member::new(id, Arc::clone(spec), self.must_exist));
+            let is_new = self.new_disks.iter().any(|new| *new == id.as_str());
+            members.push(Member::new(id, Arc::clone(spec), self.must_exist && !is_new));
+        }
+        if self.new_disks.iter().any(|new| members.iter().all(|member| member.id.as_str() != new)) {
+            return Err(Error::InvalidArgument { name: "new_disk", why: "is the name of no member" });
         }
         Ok(members)
     }

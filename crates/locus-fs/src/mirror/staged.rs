@@ -75,13 +75,13 @@ impl Core {
         loop {
             let Some(member) = self.members.get(place.member) else { return Ok(BlobPage::default()) };
             let Some(volume) = member.up() else {
-                place = Place { member: place.member + 1, from: None };
+                place = Place { member: place.member + 1, from: None, ..place };
                 continue;
             };
             let page = volume.staged(place.from.as_ref(), limit).await?;
             let next = match page.next {
                 Some(from) => Place { from: Some(from), ..place },
-                None => Place { member: place.member + 1, from: None },
+                None => place.behind(),
             };
             let next = (next.member < self.members.len()).then(|| next.encode());
             return Ok(BlobPage { blobs: page.blobs, next });

@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging, StoragePath,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus, join_bounded,
+    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
+    Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    join_bounded,
 };
 
 use crate::mirror::{core::Core, member::Member, note::Note};
@@ -77,8 +78,8 @@ impl Core {
     /// These members may lack anything.
     async fn doubt(&self, members: &[usize]) -> Result<()> {
         let news: Vec<_> = {
-            let ledger = self.ledger.lock();
-            let news = members.iter().filter(|n| !ledger.is_whole(**n));
+            let mut ledger = self.ledger.lock();
+            let news = members.iter().filter(|n| !ledger.doubt_again(**n));
             news.map(|n| Note::Whole { member: self.members[*n].id.clone() }).collect()
         };
         if news.is_empty() { Ok(()) } else { self.note(news).await }
@@ -102,29 +103,44 @@ impl Core {
         Ok(was_there)
     }
 
-    /// A sync that fails on a member leaves nobody knowing what it holds.
+    /// A sync that fails on a member leaves nobody knowing what it holds. What such a member took may lie nowhere else, so
+    /// the others make up for it only when they are known to hold everything.
     async fn sync(&self, names_only: bool) -> Result<()> {
         self.may_be_used()?;
-        let mut doubtful = Vec::new();
-        if !names_only {
-            let away = self.members.iter().enumerate().filter(|(_, member)| member.up().is_none());
-            doubtful.extend(away.filter(|(_, member)| member.take_unsynced()).map(|(n, _)| n));
-        }
+        let taken: Vec<_> = self.members.iter().map(Member::taken).collect();
         let said = ask(
             self,
             async |volume| {
                 if names_only { volume.sync_names().await } else { volume.sync().await }
             },
         )
-        .await;
-        doubtful.extend(said.bad.iter().map(|(n, _)| *n));
-        let said = said.at_least_one(self)?;
-        self.doubt(&doubtful).await?;
-        let is_enough = names_only || said.good.len() >= self.quorum.min(self.members.len());
-        match said.bad.into_iter().next() {
-            Some((_, error)) if !is_enough => Err(error),
-            _ => Ok(()),
+        .await
+        .at_least_one(self)?;
+        if !names_only {
+            said.good.iter().for_each(|(n, ())| self.members[*n].synced(taken[*n]));
         }
+        let is_doubtful = |n: &usize| {
+            let failed = said.bad.iter().any(|(bad, _)| bad == n);
+            let left = !said.good.iter().any(|(good, ())| good == n);
+            failed || (!names_only && left && self.members[*n].lacks_sync_of(taken[*n]))
+        };
+        let doubtful: Vec<_> = (0..self.members.len()).filter(is_doubtful).collect();
+        let holding_all = {
+            let ledger = self.ledger.lock();
+            said.good.iter().filter(|(n, ())| ledger.trusts(*n)).count()
+        };
+        self.doubt(&doubtful).await?;
+        // Who left has what it took, unless it lost power; who failed may have lost it, and counts for no copy.
+        let enough = if said.bad.is_empty() { 1 } else { self.quorum };
+        if names_only || doubtful.is_empty() {
+            return Ok(());
+        }
+        if holding_all >= enough {
+            doubtful.iter().for_each(|n| self.members[*n].synced(taken[*n]));
+            return Ok(());
+        }
+        let error = said.bad.into_iter().next().map(|(_, error)| error);
+        Err(error.unwrap_or_else(|| self.unavailable("lost a member with content that was not synced")))
     }
 
     async fn sync_blob(&self, at: &BlobPath) -> Result<()> {
@@ -241,6 +257,10 @@ impl StorageVolume for OpenMirroredVolume {
             bytes: all.bytes + one.bytes,
             failed: all.failed + one.failed,
         }))
+    }
+
+    async fn scrub(&self, progress: OnScrub<'_>) -> Result<Option<ScrubProgress>> {
+        self.core.scrub(progress).await.map(Some)
     }
 
     async fn close(&self) -> Result<()> {

@@ -141,12 +141,11 @@ impl Core {
                         ))
                     });
                 }
+                // It says more than any other failure, and that what lies there is not of this write.
+                Err(failed) if is_taken(&failed) => error = Some(failed),
                 Err(failed) => {
                     bad.push(target);
-                    // A name that is taken says more than any other failure.
-                    if error.is_none() || is_taken(&failed) {
-                        error = Some(failed);
-                    }
+                    error.get_or_insert(failed);
                 }
             }
         }
@@ -171,11 +170,14 @@ impl Core {
             }
         }
         self.take_back(at, &good, &bad, seal.as_ref()).await;
+        if is_refused {
+            self.suspect(at); // who has it is not everybody
+        }
         Err(error.unwrap_or_else(|| self.unavailable("took the content only in part")))
     }
 
-    /// Removes the copies of a write that failed. A member that failed may hold a copy all the same; what it held before is
-    /// not touched.
+    /// Removes the copies of a write that failed. A member that failed may hold a copy all the same; one that had something
+    /// by this name before is not among `bad`.
     async fn take_back(&self, at: &BlobPath, good: &[&Target], bad: &[&Target], seal: Option<&Seal>) {
         let mut left = Vec::new();
         for (n, volume) in good {

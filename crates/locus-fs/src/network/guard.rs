@@ -114,7 +114,8 @@ impl Guard {
             return Err(full());
         }
         let Some(Ok(permit)) = self.in_time(Arc::clone(&self.threads).acquire_owned()).await else {
-            return Err(self.late());
+            // That says nothing about the share: a write waits for its source on its thread. A call that hangs tells by itself.
+            return Err(self.unavailable(format!("has {} calls under way", self.stuck_max)));
         };
         let (answer, taken) = oneshot::channel();
         let stuck = Arc::new(Stuck { all: Arc::clone(&self.stuck), counted: Mutex::new(Some(false)) });

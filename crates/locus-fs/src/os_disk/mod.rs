@@ -115,11 +115,15 @@ enum Opening {
 
 /// A file as it should be: nobody else's when it is new, and else a regular one.
 fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Result<File> {
-    let file = open(how)?;
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    let file = match open(how) {
+        Err(error) if how != Opening::New && sys::is_no_file(&error) => return Err(no_file()),
+        other => other?,
+    };
     if how == Opening::New {
         sys::set_file_mode(&file)?;
     } else if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(no_file());
     }
     Ok(file)
 }

@@ -38,6 +38,10 @@ pub(super) fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(super) fn is_no_file(_: &io::Error) -> bool {
+    false
+}
+
 pub(super) fn is_unknown_call(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }

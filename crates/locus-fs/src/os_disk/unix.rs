@@ -107,6 +107,12 @@ pub(super) fn is_unknown_call(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| unknown.contains(&errno))
 }
 
+/// What opening a link, a directory to write, a socket, or a device that is not there comes to.
+pub(super) fn is_no_file(error: &io::Error) -> bool {
+    let no_file = [Errno::LOOP, Errno::ISDIR, Errno::NXIO, Errno::NODEV];
+    Errno::from_io_error(error).is_some_and(|errno| no_file.contains(&errno))
+}
+
 /// Once: std's would sync again after an interruption, and not hear of what failed to be written back.
 #[cfg(not(target_vendor = "apple"))]
 pub(super) fn sync_data(file: &File) -> io::Result<()> {

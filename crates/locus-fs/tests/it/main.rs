@@ -10,6 +10,8 @@ mod local_volume_crash;
 mod local_volume_faults;
 mod local_volume_mount;
 mod mirror;
+mod mirror_doubts;
+mod mirror_random;
 mod network;
 mod os_disk;
 mod replace;

@@ -15,18 +15,18 @@ use rstest::rstest;
 use crate::local_volume::{blob, files, on, write};
 
 /// Two members in directories of `root`, and the switches of each.
-struct Pair {
+pub(crate) struct Pair {
     root: PathBuf,
-    faults: [VolumeFaults; 2],
+    pub(crate) faults: [VolumeFaults; 2],
     quorum: usize,
 }
 
 impl Pair {
-    fn new(root: &Path, quorum: usize) -> Self {
+    pub(crate) fn new(root: &Path, quorum: usize) -> Self {
         Self { root: root.into(), faults: Default::default(), quorum }
     }
 
-    fn spec(&self) -> MirroredVolume {
+    pub(crate) fn spec(&self) -> MirroredVolume {
         let [one, two] = ["one", "two"].map(|name| LocalVolume::new(name, self.root.join(name)));
         MirroredVolume::new("vol-m")
             .add_member(FaultyVolume::new(one, self.faults[0].clone()))
@@ -34,22 +34,22 @@ impl Pair {
             .quorum(self.quorum)
     }
 
-    async fn open(&self) -> (Mirror, Arc<dyn StorageVolume>) {
+    pub(crate) async fn open(&self) -> (Mirror, Arc<dyn StorageVolume>) {
         self.try_open().await.unwrap()
     }
 
-    async fn try_open(&self) -> Result<(Mirror, Arc<dyn StorageVolume>)> {
+    pub(crate) async fn try_open(&self) -> Result<(Mirror, Arc<dyn StorageVolume>)> {
         let spec = self.spec();
         Ok((spec.handle(), Box::new(spec).open(on(Arc::new(OsDisk))).await?))
     }
 
     /// The files of blobs in a member's directory, notes and markers left out.
-    fn copies(&self, member: &str) -> BTreeSet<PathBuf> {
+    pub(crate) fn copies(&self, member: &str) -> BTreeSet<PathBuf> {
         let is_copy = |path: &PathBuf| path.starts_with("acme");
         files(&self.root.join(member)).into_iter().filter(is_copy).collect()
     }
 
-    fn assert_alike(&self) {
+    pub(crate) fn assert_alike(&self) {
         let copies = self.copies("one");
         assert_eq!(copies, self.copies("two"));
         for path in copies {
@@ -58,12 +58,12 @@ impl Pair {
         }
     }
 
-    fn notes(&self, member: &str) -> usize {
+    pub(crate) fn notes(&self, member: &str) -> usize {
         files(&self.root.join(member)).iter().filter(|path| path.starts_with("locus.mirror+00000000")).count()
     }
 }
 
-async fn read(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> Result<Vec<u8>> {
+pub(crate) async fn read(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> Result<Vec<u8>> {
     let opened = volume.open(at, 0..100).await?;
     let mut bytes = opened.head.to_vec();
     while (bytes.len() as u64) < opened.length {
@@ -72,7 +72,7 @@ async fn read(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn is_absent(read: &Result<Vec<u8>>) -> bool {
+pub(crate) fn is_absent(read: &Result<Vec<u8>>) -> bool {
     matches!(read, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
@@ -262,7 +262,7 @@ async fn every_read_is_right_and_a_scrub_repairs_all(
     assert_eq!((again.repaired_missing, again.repaired_damaged, again.looked_at), (0, 0, kept.len() as u64));
 }
 
-fn put_back(path: &Path, bytes: &[u8]) {
+pub(crate) fn put_back(path: &Path, bytes: &[u8]) {
     let file = fs::OpenOptions::new().write(true).truncate(true).open(path).unwrap();
     io::Write::write_all(&mut &file, bytes).unwrap();
 }

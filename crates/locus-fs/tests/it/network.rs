@@ -158,6 +158,35 @@ async fn a_write_that_succeeds_after_it_was_given_up_is_removed(#[case] mut cont
 }
 
 #[tokio::test]
+async fn sources_that_are_slow_do_not_make_a_share_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, clock, volume) = share("slow", dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"here").await;
+    let (ends, sources): (Vec<_>, Vec<_>) = (0..STUCK_MAX).map(|_| tokio::io::duplex(1)).unzip();
+    let mut contents: Vec<_> = sources.into_iter().map(Content::reader).collect();
+    let (one, other) = (blob("acme", ""), &volume);
+    let ats: Vec<_> = contents.iter().map(|_| blob("acme", "")).collect();
+    let writes = contents.iter_mut().zip(&ats);
+    let writes: Vec<_> = writes.map(|(content, at)| other.write(at, content, Durability::Durable)).collect();
+    let mut writes = pin!(join_bounded(writes, STUCK_MAX));
+    poll_fn(|context| {
+        assert!(writes.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    for _ in 0..5 {
+        let refused = in_time(&clock, volume.open(&at, 0..4)).await;
+        assert!(is_unavailable(&refused), "{refused:?}");
+    }
+    assert!(is_unavailable(&in_time(&clock, volume.write(&one, &mut "x".into(), Durability::Durable)).await));
+    assert!(volume.status().is_healthy, "{:?}", volume.status());
+    drop(ends);
+    assert!(writes.await.iter().all(Result::is_ok));
+    assert_eq!(head(&volume, &at).await, b"here");
+}
+
+#[tokio::test]
 async fn only_what_changes_nothing_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _, volume) = share("again", dir.path()).await;

@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus, join_bounded};
+use locus_core::{
+    Error, Result, ScrubProgress, StorageVolume, VolumeId, VolumeSet, VolumeStatus, join_bounded,
+};
 use locus_fs::VolumeSpec;
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -100,6 +102,29 @@ impl StoragePool {
             Err(_) => close(&*volume).await,
         }
         attached
+    }
+
+    /// Looks at all copies of everything that rests on a mirrored volume, and repairs what is missing or damaged; begins with
+    /// what is noted of members that were away. `progress` is called after each blob, with the counts so far; the counts of
+    /// the whole are given back. Everything else goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`]; [`Error::InvalidArgument`] when the volume keeps one copy of each content, so that there is
+    /// nothing to compare and to repair from; [`Error::VolumeUnavailable`] when it, or a member, goes away: what was repaired
+    /// stays so. [`Error::Io`].
+    ///
+    /// # Cancel safety
+    /// It may be dropped anywhere and begun again.
+    pub async fn scrub(
+        &self,
+        id: &VolumeId,
+        mut progress: impl FnMut(&ScrubProgress) + Send,
+    ) -> Result<ScrubProgress> {
+        let found = self.inner.mounts.get(id);
+        let volume = found.ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
+        let none =
+            Error::InvalidArgument { name: "id", why: "is of a volume that keeps one copy of each content" };
+        volume.scrub(&mut progress).await?.ok_or(none)
     }
 
     /// Takes a volume out of use, whatever rests on it: its files wait, and are handed out again when it is mounted

@@ -33,7 +33,7 @@ impl Default for ExpansionSettings {
 impl ExpansionSettings {
     pub(crate) fn check(&self) -> Result<()> {
         match self.free_percent_min {
-            0..=99 => self.volumes.iter().try_for_each(VolumeSettings::check),
+            0..=99 => self.volumes.iter().try_for_each(VolumeSettings::check_alone),
             more => invalid("expansion.free_percent_min", format!("is {more}: use 0 to 99")),
         }
     }

@@ -287,8 +287,8 @@ impl Settings {
         let parts = || all().flat_map(VolumeSettings::parts);
         let mirrors = all().filter(|volume| volume.kind == VolumeKind::Mirrored);
         unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
-        self.volumes.iter().try_for_each(VolumeSettings::check)?;
         self.expansion.check()?;
+        self.volumes.iter().try_for_each(VolumeSettings::check_alone)?;
         unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 

@@ -44,6 +44,10 @@ pub struct VolumeSettings {
     /// How many members must have a content before its write succeeds; `None`, the default, is all of them.
     #[serde(default)]
     pub quorum: Option<usize>,
+    /// Whether this member of a mirrored volume lies on a new disk, to be filled although the mirror was used before, see
+    /// [`MirroredVolume::new_disk`].
+    #[serde(default)]
+    pub new_disk: bool,
     /// How long a call to a network volume may take; `None` is 30 s.
     #[serde(default, with = "humantime_serde")]
     pub operation_timeout: Option<Duration>,
@@ -62,6 +66,7 @@ impl VolumeSettings {
             path: path.into(),
             members: Vec::new(),
             quorum: None,
+            new_disk: false,
             operation_timeout: None,
             stuck_max: None,
         }
@@ -107,6 +112,14 @@ impl VolumeSettings {
         self.members.iter().try_for_each(Self::check)
     }
 
+    /// As [`check`](Self::check), of what is no member.
+    pub(crate) fn check_alone(&self) -> Result<()> {
+        if self.new_disk {
+            return invalid(format!("volumes[{}].new_disk", self.id), "is for members alone");
+        }
+        self.check()
+    }
+
     pub(crate) fn spec(&self) -> Box<dyn VolumeSpec> {
         match self.kind {
             VolumeKind::Local => Box::new(self.as_local()),
@@ -120,6 +133,8 @@ impl VolumeSettings {
                             mirror.add_member(member.as_local())
                         }
                     });
+                let new_disks = self.members.iter().filter(|member| member.new_disk);
+                let mirror = new_disks.fold(mirror, |mirror, member| mirror.new_disk(member.id.as_str()));
                 Box::new(mirror.quorum(self.quorum.unwrap_or(self.members.len())))
             }
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locus::{Error, Locus, Settings, WriteOptions, settings_markdown, settings_toml};
+use locus::{Error, LocalVolume, Locus, Settings, VolumeId, WriteOptions, settings_markdown, settings_toml};
 use rstest::rstest;
 
 use crate::support::setting_of;
@@ -176,6 +176,39 @@ async fn a_share_and_a_mirror_are_mounted_as_the_settings_say() {
     assert_eq!(locus.pool().read_range(&acme, &key, 0..100).await.unwrap(), "hello");
     assert_eq!(fs::read_dir(temp.path().join("one")).unwrap().count(), 0, "an empty mount point stays empty");
     locus.shutdown().await.unwrap();
+    let mut settings = Settings::load_with(&path, []).unwrap();
+    settings.volumes[0].members[0].new_disk = true;
+    let locus = Locus::builder().settings(settings).build().await.unwrap();
+    locus.pool().scrub(&VolumeId::parse("m").unwrap(), |_| {}).await.unwrap();
+    assert_eq!(fs::read_dir(temp.path().join("one/acme")).unwrap().count(), 1, "a new disk is filled");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mirror_of_the_settings_is_scrubbed_by_its_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("locus.toml");
+    put(
+        &path,
+        "[store]\ndata_dir = \"data\"\n[journal]\ninline_content_max = \"0 B\"\n[[volumes]]\nid = \"m\"\nkind = \"mirrored\"\n\
+         [[volumes.members]]\nid = \"one\"\npath = \"one\"\n[[volumes.members]]\nid = \"two\"\npath = \"two\"",
+    );
+    let settings = Settings::load_with(&path, []).unwrap();
+    let locus = Locus::builder().settings(settings).add_tenant("acme").build().await.unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    for _ in 0..8 {
+        locus.pool().write(&acme, "hello", WriteOptions::new()).await.unwrap();
+    }
+    fs::remove_dir_all(temp.path().join("two/acme")).unwrap();
+    let (mirror, mut told) = (VolumeId::parse("m").unwrap(), 0);
+    let done = locus.pool().scrub(&mirror, |so_far| told = so_far.looked_at).await.unwrap();
+    assert_eq!((done.looked_at, done.repaired_missing, told), (8, 8, 8), "{done:?}");
+    let plain = locus.pool().mount(LocalVolume::new("plain", temp.path().join("plain"))).await.unwrap();
+    let refused = locus.pool().scrub(&plain, |_| {}).await;
+    assert!(matches!(refused, Err(Error::InvalidArgument { name: "id", .. })), "{refused:?}");
+    let unknown = locus.pool().scrub(&VolumeId::parse("none").unwrap(), |_| {}).await;
+    assert!(matches!(unknown, Err(Error::VolumeNotFound { .. })), "{unknown:?}");
+    locus.shutdown().await.unwrap();
 }
 
 #[rstest]
@@ -193,6 +226,7 @@ async fn a_share_and_a_mirror_are_mounted_as_the_settings_say() {
 #[case::no_path("[[volumes]]\nid = \"a\"", &[], "volumes[a].path")]
 #[case::no_kind("[[volumes]]\nid = \"a\"\npath = \"x\"\nkind = \"tape\"", &[], "volumes")]
 #[case::time_out_of_a_disk("[[volumes]]\nid = \"a\"\npath = \"x\"\nstuck_max = 3", &[], "volumes[a].kind")]
+#[case::new_disk_of_no_mirror("[[volumes]]\nid = \"a\"\npath = \"x\"\nnew_disk = true", &[], "volumes[a].new_disk")]
 #[case::mirror_of_one("[[volumes]]\nid = \"a\"\nkind = \"mirrored\"\n[[volumes.members]]\nid = \"b\"\npath = \"b\"", &[], "volumes[a].members")]
 #[case::bad_id("[[tenants]]\nid = \"A B\"", &[], "tenants")]
 #[case::contradiction("[retry]\nmax_retries = 5\n[leases]\nmax_deliveries = 4", &[], "leases.max_deliveries")]
