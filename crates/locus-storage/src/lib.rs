@@ -18,7 +18,9 @@ mod volumes;
 pub use options::EngineOptions;
 pub use placement::{Candidate, Placement, choose};
 pub use pool::{
-    FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+    DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, FileReader, RESIDUE_MAX, Residue,
+    SpillReport, StoragePool, UnmovedFile, VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo,
+    WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

@@ -80,9 +80,10 @@ pub use locus_fs::{
     VolumeContext, VolumeSpec,
 };
 pub use locus_storage::{
-    BackupContents, BackupReport, ContentHold, Counted, FileReader, FileScheduler, FileStream, Finding,
-    LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport, StoragePool, StoreStatistics,
-    UncopiedContent, VerifyLevel, VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
+    BackupContents, BackupReport, ContentHold, Counted, DrainOptions, DrainProgress, DrainReport, FileReader,
+    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport,
+    StoragePool, StoreStatistics, UncopiedContent, UnmovedFile, VerifyLevel, VerifyProgress, VerifyReport,
+    VolumeEvent, VolumeEvents, VolumeInfo, WriteOptions,
 };
 pub use quotas::Quotas;
 pub use settings::{

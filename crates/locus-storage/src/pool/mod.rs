@@ -1,13 +1,17 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
 mod admission;
+mod drain;
+mod events;
 mod mounts;
 mod moves;
 mod options;
+mod pace;
 mod read;
 mod reader;
 mod residue;
 mod spill;
+mod transfer;
 mod volumes;
 mod write;
 
@@ -19,10 +23,12 @@ use locus_core::{
 };
 use locus_fs::VolumeContext;
 
-use self::{mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
+use self::{drain::Draining, mounts::Mounts, moves::Moves, residue::ResidueList, volumes::Opening};
 use crate::{placement::Placement, volumes::VolumeRegistry};
 
 pub use self::{
+    drain::{DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, UnmovedFile},
+    events::{VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents},
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
@@ -49,6 +55,7 @@ struct Inner {
     placement: Placement,
     mounts: Arc<Mounts>,
     opening: Opening,
+    draining: Draining,
     moves: Moves,
     residue: Arc<ResidueList>,
 }
@@ -68,8 +75,19 @@ impl StoragePool {
         let residue = Arc::default();
         let placement = Placement::default();
         let opening = Opening::default();
-        let moves = Moves::default();
-        let inner = Inner { store, tenants, context, durability, placement, mounts, opening, moves, residue };
+        let (moves, draining) = (Moves::default(), Draining::default());
+        let inner = Inner {
+            store,
+            tenants,
+            context,
+            durability,
+            placement,
+            mounts,
+            opening,
+            draining,
+            moves,
+            residue,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -94,7 +112,8 @@ impl StoragePool {
     }
 
     /// Sees to it that a file lies on a volume, and gives its path: content in the store is moved out for good. The path
-    /// is valid until the file is completed or deleted; never change what is there.
+    /// is valid until the file is completed, deleted, or moved because its volume is [drained](Self::drain); never change
+    /// what is there.
     ///
     /// # Errors
     /// [`Error::FileNotFound`], also when the file is completed or deleted, before or meanwhile;

@@ -7,6 +7,7 @@ use locus_core::{BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use super::events::{Telling, VolumeEvent};
 use crate::{
     placement::{self, Candidate, Placement},
     volumes::VolumeRegistry,
@@ -17,6 +18,19 @@ pub(super) struct Mounts {
     registry: Arc<VolumeRegistry>,
     store: Arc<dyn MetadataStore>,
     slots: Mutex<BTreeMap<VolumeId, Slot>>,
+    /// What was said of volumes that outlives their being mounted. Locked inside `slots`, never the other way.
+    standings: Mutex<BTreeMap<VolumeId, Standing>>,
+    pub(super) events: Telling,
+}
+
+/// What somebody decided about a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Standing {
+    /// Nothing: it takes content.
+    #[default]
+    InUse,
+    /// It takes no new content, and its files are moved away.
+    Draining,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +56,13 @@ enum Health {
 impl Mounts {
     /// What is in the registry already counts as mounted.
     pub(super) fn new(registry: Arc<VolumeRegistry>, store: Arc<dyn MetadataStore>) -> Self {
-        let mounts = Self { registry, store, slots: Mutex::default() };
+        let mounts = Self {
+            registry,
+            store,
+            slots: Mutex::default(),
+            standings: Mutex::default(),
+            events: Telling::default(),
+        };
         for volume in mounts.registry.all() {
             mounts.slots.lock().insert(volume.id().clone(), Slot::default());
             mounts.store.volume_available(volume.id(), volume.status().is_healthy);
@@ -76,7 +96,28 @@ impl Mounts {
         self.registry.insert(volume)?;
         slots.insert(id.clone(), Slot::default());
         self.store.volume_available(&id, healthy);
+        self.events.tell(VolumeEvent::Mounted { volume: id });
         Ok(())
+    }
+
+    pub(super) fn standing_of(&self, id: &VolumeId) -> Standing {
+        self.standings.lock().get(id).copied().unwrap_or_default()
+    }
+
+    /// Says what is decided about a volume, and what was before.
+    pub(super) fn set_standing(&self, id: &VolumeId, standing: Standing) -> Standing {
+        let _slots = self.slots.lock(); // whoever places content sees it before or after
+        let mut standings = self.standings.lock();
+        let before = standings.remove(id).unwrap_or_default();
+        if standing != Standing::InUse {
+            standings.insert(id.clone(), standing);
+        }
+        before
+    }
+
+    /// Writes under way to a volume.
+    pub(super) fn writes_to(&self, id: &VolumeId) -> u64 {
+        self.slots.lock().get(id).map_or(0, |slot| slot.writes)
     }
 
     /// Takes a volume out, whatever rests on it: its files wait.
@@ -85,6 +126,7 @@ impl Mounts {
         let volume = self.registry.take(id).ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
         slots.remove(id);
         self.store.volume_available(id, false);
+        self.events.tell(VolumeEvent::Unmounted { volume: id.clone() });
         Ok(volume)
     }
 
@@ -123,7 +165,7 @@ impl Mounts {
         volumes.retain(|volume| {
             !tried.contains(volume.id()) && path_of.is_none_or(|blob| volume.local_path(blob).is_some())
         });
-        let facts = volumes.iter().map(|volume| candidate(&**volume, slots.get(volume.id())));
+        let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
         let chosen = placement::choose(how, &facts.collect::<Vec<_>>(), size_hint)?;
         let volume = volumes.swap_remove(chosen);
         let bytes = size_hint.unwrap_or(0);
@@ -132,6 +174,15 @@ impl Mounts {
             slot.in_flight = slot.in_flight.saturating_add(bytes);
         }
         Ok(Ticket { mounts: Arc::clone(self), volume, bytes })
+    }
+
+    /// Whether any volume but these takes new content, and else why not.
+    pub(super) fn check_place(&self, how: Placement, but: &[VolumeId]) -> Result<()> {
+        let slots = self.slots.lock();
+        let mut volumes = self.registry.all();
+        volumes.retain(|volume| !but.contains(volume.id()));
+        let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
+        placement::choose(how, &facts.collect::<Vec<_>>(), None).map(drop)
     }
 
     /// Whether a probe could bring a volume back that failed a write.
@@ -151,6 +202,7 @@ impl Mounts {
         {
             warn!(volume = %volume.id(), error = error as &dyn std::error::Error, "volume failed a write, avoided until its next good probe");
             slot.health = Health::Suspect(error.to_string());
+            self.events.tell(VolumeEvent::Suspect { volume: volume.id().clone(), why: error.to_string() });
         }
     }
 
@@ -175,6 +227,15 @@ impl Mounts {
                 _ => info!(volume = %id, "volume came back"),
             }
         }
+        match &health {
+            Health::Down(why) if changed => {
+                self.events.tell(VolumeEvent::Unavailable { volume: id.clone(), why: why.clone() });
+            }
+            Health::Good if slot.health != Health::Good => {
+                self.events.tell(VolumeEvent::Returned { volume: id.clone() });
+            }
+            _ => {}
+        }
         slot.health = health;
         // Told each time, not only at a change: the volume may have found out by itself, between two probes.
         self.store.volume_available(id, !matches!(slot.health, Health::Down(_)));
@@ -184,8 +245,16 @@ impl Mounts {
     /// Why a volume takes no new content, if it takes none, and the bytes under way to it.
     pub(super) fn standing(&self, volume: &dyn StorageVolume) -> (Option<Cow<'static, str>>, u64) {
         let slots = self.slots.lock();
-        let candidate = candidate(volume, slots.get(volume.id()));
+        let candidate = self.candidate(volume, slots.get(volume.id()));
         (candidate.unusable, candidate.in_flight)
+    }
+
+    fn candidate(&self, volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
+        let mut candidate = candidate(volume, slot);
+        if candidate.unusable.is_none() && self.standing_of(volume.id()) == Standing::Draining {
+            candidate.unusable = Some("is being drained".into());
+        }
+        candidate
     }
 }
 

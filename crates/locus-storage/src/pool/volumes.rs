@@ -7,7 +7,7 @@ use locus_fs::VolumeSpec;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::StoragePool;
+use super::{StoragePool, mounts::Standing};
 
 /// Probes that are under way at once.
 const PROBES_MAX: usize = 16;
@@ -21,10 +21,14 @@ pub struct VolumeInfo {
     pub mount_path: Option<PathBuf>,
     /// What it last measured about itself.
     pub status: VolumeStatus,
-    /// Files that rest on it, those waiting to be removed included.
+    /// Files that rest on it, those waiting to be removed and what moves left behind included.
     pub files: u64,
+    /// Bytes of the files that rest on it, those waiting to be removed included.
+    pub bytes: u64,
     /// Bytes of writes under way to it.
     pub in_flight: u64,
+    /// It takes no new content because its files are moved away.
+    pub draining: bool,
     /// Why it takes no new content, when it takes none.
     pub unusable: Option<Cow<'static, str>>,
 }
@@ -149,6 +153,8 @@ impl StoragePool {
                 mount_path: volume.mount_path().map(Into::into),
                 status: volume.status(),
                 files: self.inner.store.files_on(volume.id()),
+                bytes: self.inner.store.bytes_on(volume.id()),
+                draining: self.inner.mounts.standing_of(volume.id()) == Standing::Draining,
                 in_flight,
                 unusable,
             }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use locus_core::{
     Claim, Error, FailOutcome, FileKey, FileRecord, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease,
     LeaseOptions, Leased, Limit, LogicalDir, MetadataStore, Moving, NewFile, Reapable, Reservation, Reserved,
-    Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, UsagePage, VolumeId,
+    RestingPage, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, Usage, UsagePage,
+    VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -46,6 +47,14 @@ impl MetadataStore for EmbeddedStore {
 
     fn begin_move(&self, tenant: &TenantId, key: &FileKey) -> Option<Moving> {
         self.begin_moving(tenant, key)
+    }
+
+    fn begin_move_from(&self, tenant: &TenantId, key: &FileKey, volume: &VolumeId) -> Option<Moving> {
+        self.begin_moving_from(tenant, key, volume)
+    }
+
+    fn resting_on(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
+        self.resting_page(volume, from, max)
     }
 
     async fn relocate(&self, moving: Moving, to: Stored) -> Result<bool> {
@@ -140,7 +149,11 @@ impl MetadataStore for EmbeddedStore {
     }
 
     fn files_on(&self, volume: &VolumeId) -> u64 {
-        self.places.find(volume).map_or(0, |no| self.places.files_on(no))
+        self.places.find(volume).map_or(0, |no| self.places.files_on(no) + self.places.copies_on(no))
+    }
+
+    fn bytes_on(&self, volume: &VolumeId) -> u64 {
+        self.places.find(volume).map_or(0, |no| self.places.bytes_on(no))
     }
 
     fn tenant_changed(&self, tenant: &TenantId) {

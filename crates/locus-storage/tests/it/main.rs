@@ -5,6 +5,7 @@ mod backup;
 mod bench;
 mod clock;
 mod damage;
+mod drain;
 mod faults;
 mod inline;
 mod inline_pool;
