@@ -389,6 +389,15 @@ pub trait MetadataStore: Debug + Send + Sync {
         RestingPage::default()
     }
 
+    /// Forgets up to `max` files that rest on a volume that never comes back: they are deleted, leased or not, and their
+    /// records go without a look at the volume. Says how many are left there. A bounded step: call it until none is.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]; what is forgotten is.
+    async fn forget_on(&self, volume: &VolumeId, _max: usize) -> Result<u64> {
+        Ok(self.files_on(volume))
+    }
+
     /// Says that the content of `moving` now rests at `to`, durably, bytes and name: if the file still lives, its record
     /// names that place from now on. `false` when it does not live any more: what lies at `to` belongs to nobody. What
     /// lies at an old place on a volume is handed out by [`Upkeep::reapable`](crate::Upkeep::reapable) once the move is

@@ -18,7 +18,7 @@ mod volumes;
 pub use options::EngineOptions;
 pub use placement::{Candidate, Placement, choose};
 pub use pool::{
-    DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, FileReader, RESIDUE_MAX, Residue,
+    DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, FileReader, RESIDUE_MAX, Residue, Retire,
     SpillReport, StoragePool, UnmovedFile, VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo,
     WRITE_BATCH_MAX, WriteOptions,
 };

@@ -81,9 +81,9 @@ pub use locus_fs::{
 };
 pub use locus_storage::{
     BackupContents, BackupReport, ContentHold, Counted, DrainOptions, DrainProgress, DrainReport, FileReader,
-    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, SalvageReport,
-    StoragePool, StoreStatistics, UncopiedContent, UnmovedFile, VerifyLevel, VerifyProgress, VerifyReport,
-    VolumeEvent, VolumeEvents, VolumeInfo, WriteOptions,
+    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, Retire,
+    SalvageReport, StoragePool, StoreStatistics, UncopiedContent, UnmovedFile, VerifyLevel, VerifyProgress,
+    VerifyReport, VolumeEvent, VolumeEvents, VolumeInfo, WriteOptions,
 };
 pub use quotas::Quotas;
 pub use settings::{

@@ -116,10 +116,10 @@ pub struct DrainReport {
 #[derive(Debug, Default)]
 pub(super) struct Draining(Mutex<BTreeSet<VolumeId>>);
 
-struct DrainingOne<'a>(&'a Draining, VolumeId);
+pub(super) struct DrainingOne<'a>(&'a Draining, VolumeId);
 
 impl Draining {
-    fn begin(&self, id: &VolumeId) -> Result<DrainingOne<'_>> {
+    pub(super) fn begin(&self, id: &VolumeId) -> Result<DrainingOne<'_>> {
         if self.0.lock().insert(id.clone()) {
             Ok(DrainingOne(self, id.clone()))
         } else {

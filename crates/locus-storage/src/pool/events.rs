@@ -3,7 +3,7 @@
 use locus_core::VolumeId;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::StoragePool;
+use super::{StoragePool, retire::Retire};
 
 /// Events that a listener may be behind before it misses some.
 pub const VOLUME_EVENTS_MAX: usize = 1_024;
@@ -55,6 +55,13 @@ pub enum VolumeEvent {
     DrainStopped {
         /// Which.
         volume: VolumeId,
+    },
+    /// It was declared that it never comes back.
+    Retired {
+        /// Which.
+        volume: VolumeId,
+        /// What became of its records.
+        how: Retire,
     },
     /// The listener was too slow: so many events came and went before it looked.
     Missed {

@@ -10,6 +10,7 @@ mod pace;
 mod read;
 mod reader;
 mod residue;
+mod retire;
 mod spill;
 mod transfer;
 mod volumes;
@@ -32,6 +33,7 @@ pub use self::{
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
+    retire::Retire,
     spill::SpillReport,
     volumes::VolumeInfo,
     write::WRITE_BATCH_MAX,

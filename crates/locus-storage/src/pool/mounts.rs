@@ -7,7 +7,10 @@ use locus_core::{BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::events::{Telling, VolumeEvent};
+use super::{
+    events::{Telling, VolumeEvent},
+    volumes::GOOD_PROBES,
+};
 use crate::{
     placement::{self, Candidate, Placement},
     volumes::VolumeRegistry,
@@ -31,6 +34,8 @@ pub(super) enum Standing {
     InUse,
     /// It takes no new content, and its files are moved away.
     Draining,
+    /// It never comes back; its records are kept.
+    Retired,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +54,8 @@ enum Health {
     Good,
     /// A write failed: it takes no new content until a probe says that all is well.
     Suspect(String),
-    /// A probe failed: it is not used at all.
-    Down(String),
+    /// A probe failed: it is not used at all, until so many probes in a row were good.
+    Down(String, u32),
 }
 
 impl Mounts {
@@ -83,7 +88,7 @@ impl Mounts {
         let unavailable = |why| Error::VolumeUnavailable { volume: Some(id.clone()), why };
         let volume = self.get(id).ok_or_else(|| unavailable("is not mounted".into()))?;
         let down = match self.slots.lock().get(id).map(|slot| &slot.health) {
-            Some(Health::Down(why)) => Some(Cow::Owned(format!("is unhealthy: {why}"))),
+            Some(Health::Down(why, _)) => Some(Cow::Owned(format!("is unhealthy: {why}"))),
             _ => unhealthy(&volume.status()),
         };
         down.map_or(Ok(volume), |why| Err(unavailable(why)))
@@ -210,8 +215,8 @@ impl Mounts {
     pub(super) fn probed(&self, volume: &Arc<dyn StorageVolume>, answer: &Result<VolumeStatus>) -> bool {
         let health = match answer {
             Ok(status) if status.is_healthy => Health::Good,
-            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned()),
-            Err(error) => Health::Down(error.to_string()),
+            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned(), 0),
+            Err(error) => Health::Down(error.to_string(), 0),
         };
         let id = volume.id();
         // Held over the call to the store, so that an answer older than an unmount cannot overtake it.
@@ -220,15 +225,21 @@ impl Mounts {
         if !self.registry.volume(id).is_some_and(|mounted| Arc::ptr_eq(&mounted, volume)) {
             return false;
         }
-        let changed = matches!(slot.health, Health::Down(_)) != matches!(health, Health::Down(_));
+        let health = match (&slot.health, health) {
+            (Health::Down(why, good), Health::Good) if good + 1 < GOOD_PROBES => {
+                Health::Down(why.clone(), good + 1)
+            }
+            (_, health) => health,
+        };
+        let changed = matches!(slot.health, Health::Down(..)) != matches!(health, Health::Down(..));
         if changed {
             match &health {
-                Health::Down(why) => warn!(volume = %id, why, "volume became unavailable, its files wait"),
+                Health::Down(why, _) => warn!(volume = %id, why, "volume became unavailable, its files wait"),
                 _ => info!(volume = %id, "volume came back"),
             }
         }
         match &health {
-            Health::Down(why) if changed => {
+            Health::Down(why, _) if changed => {
                 self.events.tell(VolumeEvent::Unavailable { volume: id.clone(), why: why.clone() });
             }
             Health::Good if slot.health != Health::Good => {
@@ -238,7 +249,7 @@ impl Mounts {
         }
         slot.health = health;
         // Told each time, not only at a change: the volume may have found out by itself, between two probes.
-        self.store.volume_available(id, !matches!(slot.health, Health::Down(_)));
+        self.store.volume_available(id, !matches!(slot.health, Health::Down(..)));
         changed
     }
 
@@ -268,7 +279,7 @@ fn candidate(volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
     let unusable = match slot.map(|slot| (&slot.health, slot.leaving)) {
         None => Some("is not mounted".into()),
         Some((_, true)) => Some("is being removed".into()),
-        Some((Health::Down(why), _)) => Some(format!("is unhealthy: {why}").into()),
+        Some((Health::Down(why, _), _)) => Some(format!("is unhealthy: {why}").into()),
         Some((Health::Suspect(why), _)) => Some(format!("failed its last write: {why}").into()),
         Some((Health::Good, false)) => unhealthy(&status).or_else(|| {
             let why = status.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();

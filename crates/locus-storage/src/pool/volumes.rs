@@ -12,6 +12,9 @@ use super::{StoragePool, mounts::Standing};
 /// Probes that are under way at once.
 const PROBES_MAX: usize = 16;
 
+/// Good probes in a row until a volume is mounted, or used again after it was unavailable.
+pub(super) const GOOD_PROBES: u32 = 2;
+
 /// A mounted volume, as [`StoragePool::volumes`] shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
@@ -56,10 +59,11 @@ impl Drop for OpeningOne<'_> {
 }
 
 impl StoragePool {
-    /// Opens a volume, probes it, and takes it into use. Files that rest on it are handed out again.
+    /// Opens a volume, probes it twice, and takes it into use. Files that rest on it are handed out again.
     ///
     /// # Errors
-    /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; whatever is wrong with the volume, as
+    /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; [`Error::VolumeUnavailable`] when it was
+    /// [retired](Self::retire); [`Error::InvalidId`]; [`Error::AlreadyOpen`] when another volume has its directory; whatever is wrong with the volume, as
     /// [`VolumeSpec::open`] says it. Nothing is mounted then.
     ///
     /// # Cancel safety
@@ -78,6 +82,10 @@ impl StoragePool {
         if self.inner.mounts.get(&id).is_some() {
             return Err(Error::VolumeExists { volume: id });
         }
+        if self.inner.mounts.standing_of(&id) == Standing::Retired {
+            let why = "was retired: it does not come back".into();
+            return Err(Error::VolumeUnavailable { volume: Some(id), why });
+        }
         if self.inner.store.files_on(&id) > 0 {
             spec.expect_existing();
         }
@@ -85,18 +93,14 @@ impl StoragePool {
         Ok(id)
     }
 
-    /// Takes a volume into use that is open already, after a probe of it. What cannot be taken is closed.
+    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed.
     ///
     /// # Errors
     /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
     /// unhealthy.
     pub async fn attach(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
-        let attached = match volume.probe().await {
-            Ok(status) if status.is_healthy => self.inner.mounts.insert(Arc::clone(&volume)),
-            Ok(status) => Err(Error::VolumeUnavailable {
-                volume: Some(volume.id().clone()),
-                why: status.why.unwrap_or("is unhealthy".into()),
-            }),
+        let attached = match self.check(&*volume).await {
+            Ok(()) => self.inner.mounts.insert(Arc::clone(&volume)),
             Err(error) => Err(error),
         };
         match attached {
@@ -104,6 +108,18 @@ impl StoragePool {
             Err(_) => close(&*volume).await,
         }
         attached
+    }
+
+    /// Two good probes in a row, or what is wrong.
+    pub(super) async fn check(&self, volume: &dyn StorageVolume) -> Result<()> {
+        for _ in 0..GOOD_PROBES {
+            let status = volume.probe().await?;
+            if !status.is_healthy {
+                let why = status.why.unwrap_or("is unhealthy".into());
+                return Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why });
+            }
+        }
+        Ok(())
     }
 
     /// Takes a volume out of use, whatever rests on it: its files wait, and are handed out again when it is mounted
@@ -182,8 +198,8 @@ impl StoragePool {
     }
 
     /// A step of the watch over volumes: measures all of them once, side by side. Files of one that fell ill wait from
-    /// now on; those of one that came back are handed out again, and one that failed a write is written to again. Says
-    /// for how many that was a change.
+    /// now on; those of one whose second probe in a row was good are handed out again; one that failed a write is written
+    /// to again after one good probe. Says for how many that was a change.
     pub async fn probe_all(&self) -> usize {
         self.probe(self.inner.mounts.all()).await
     }
@@ -217,7 +233,7 @@ impl VolumeSet for StoragePool {
     }
 }
 
-async fn close(volume: &dyn StorageVolume) {
+pub(super) async fn close(volume: &dyn StorageVolume) {
     if let Err(error) = volume.close().await {
         warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");
     }

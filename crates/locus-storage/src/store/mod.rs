@@ -13,6 +13,7 @@ mod embedded;
 mod entry;
 pub(crate) mod event;
 mod finish;
+mod forget;
 pub(crate) mod frames;
 mod fresh_dir;
 mod hold;

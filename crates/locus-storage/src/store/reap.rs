@@ -82,6 +82,17 @@ impl ReapQueue {
         taken
     }
 
+    /// Hands out up to `max` files of one volume, available or not, held or not, whose end is durable.
+    pub(crate) fn take_from(&mut self, volume: VolumeNo, max: usize, durable: Lsn) -> Vec<Over> {
+        let mut taken = Vec::new();
+        let Some(queue) = self.waiting.get_mut(&volume) else { return taken };
+        while taken.len() < max && queue.front().is_some_and(|over| over.lsn <= durable) {
+            taken.extend(queue.pop_front());
+        }
+        self.out += taken.len() as u64;
+        taken
+    }
+
     /// So many came back, reaped or not, and so many of them are copies.
     pub(crate) fn came_back(&mut self, files: usize, copies: usize) {
         self.out = self.out.saturating_sub(files as u64);

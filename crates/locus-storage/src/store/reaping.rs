@@ -20,7 +20,12 @@ impl EmbeddedStore {
         }
         let taken =
             self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
-        let mut files = Vec::with_capacity(taken.len());
+        self.reapables(taken)
+    }
+
+    /// What is to be known of those that were taken out of the queue.
+    pub(super) fn reapables(&self, taken: impl IntoIterator<Item = (VolumeNo, Over)>) -> Vec<Reapable> {
+        let mut files = Vec::new();
         for (volume, over) in taken {
             let cell = self.cell_at(over.tenant);
             match self.reapable_of(&cell, volume, over) {

@@ -57,6 +57,10 @@ impl MetadataStore for EmbeddedStore {
         self.resting_page(volume, from, max)
     }
 
+    async fn forget_on(&self, volume: &VolumeId, max: usize) -> Result<u64> {
+        self.forget_some_on(volume, max).await
+    }
+
     async fn relocate(&self, moving: Moving, to: Stored) -> Result<bool> {
         self.relocate_content(moving, to).await
     }

@@ -18,4 +18,5 @@ mod scenarios;
 mod scheduler;
 mod timeouts;
 mod verify;
+mod volumes;
 mod world;
