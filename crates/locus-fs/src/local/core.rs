@@ -71,6 +71,8 @@ pub(crate) struct Gates {
     writes: Arc<Semaphore>,
     /// Whoever comes while a sync runs waits for it, then finds what was left to do in one batch.
     pub(crate) sync: Arc<tokio::sync::Mutex<()>>,
+    /// One probe at a time: those of a disk that hangs keep one thread.
+    pub(crate) probe: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for Gates {
@@ -79,6 +81,7 @@ impl Default for Gates {
             reads: Arc::new(Semaphore::new(READS_MAX)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             sync: Arc::default(),
+            probe: Arc::default(),
         }
     }
 }
@@ -217,8 +220,13 @@ impl Core {
     /// A directory that could not be synced once is later said to be clean although it is not, so a success counts only
     /// while nothing has failed.
     pub(crate) fn sync_dir(&self, dir: &Path, site: Site) -> Result<()> {
-        sync_dir(&*self.disk, dir, site).map_err(|error| self.poison(dir, error))?;
+        sync_dir(&*self.disk, dir, site).map_err(|error| self.dir_not_synced(dir, error))?;
         self.may_still_sync()
+    }
+
+    /// Where the directory could not even be opened, nothing was asked of the disk: the call fails and may be made again.
+    fn dir_not_synced(&self, dir: &Path, error: io::Error) -> Error {
+        if is_of_opening(&error) { Error::io("sync", dir)(error) } else { self.poison(dir, error) }
     }
 
     /// Something could not be removed; `tidy` tries again. Told once, then counted.
@@ -411,7 +419,7 @@ impl Core {
             {
                 self.sync_dir_or_above(parent_of(dir), site)
             }
-            other => other.map_err(|error| self.poison(dir, error)),
+            other => other.map_err(|error| self.dir_not_synced(dir, error)),
         }
     }
 
@@ -468,4 +476,19 @@ impl Core {
 /// Whether the path leads to nothing. `NotADirectory` is not that: something else has a name of ours.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
+}
+
+/// Whether a failure to sync a directory is one of opening it, which no sync can give: too many open files, or something
+/// else than a directory has its name, such as a link.
+fn is_of_opening(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(error);
+        errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::LOOP, Errno::NOTDIR].contains(&errno))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::NotADirectory
+    }
 }

@@ -92,7 +92,13 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn probe(&self) -> Result<VolumeStatus> {
-        self.core.write_hop(|core| core.probe()).await
+        let turn = Arc::clone(&self.core.gates.probe).lock_owned().await;
+        self.core
+            .write_hop(move |core| {
+                let _turn = turn;
+                core.probe()
+            })
+            .await
     }
 
     /// # Cancel safety

@@ -207,3 +207,25 @@ fn a_listener_that_is_slow_is_told_how_much_it_missed() {
     let volume = locus_core::VolumeSet::volume(&pool, &vol(0)).unwrap();
     assert!(StorageVolume::status(&*volume).is_healthy);
 }
+
+/// Too many open files, and a link in the place of a directory: the sync was never asked for.
+#[rstest]
+fn a_directory_that_cannot_be_opened_for_its_sync_fails_a_write_and_not_the_volume(
+    #[values(Fault::too_many_files(), Fault::os(40), Fault::os(20))] fault: Fault,
+) {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    bench.write("before");
+    let fault = bench.fault(0, OpKind::SyncDir, fault.for_good());
+    let failed = bench.write_with("meanwhile", WriteOptions::new());
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    assert_eq!(bench.blobs().len(), 1);
+    bench.world.disk.heal(fault);
+    bench.probe();
+    assert!(bench.pool.volumes()[0].status.takes_writes());
+    bench.write("after");
+    // A sync that was asked for and failed is another thing.
+    bench.fault(0, OpKind::SyncDir, Fault::io());
+    bench.write_with("lost", WriteOptions::new()).unwrap_err();
+    bench.probe();
+    assert!(!bench.pool.volumes()[0].status.takes_writes());
+}
