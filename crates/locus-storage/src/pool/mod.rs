@@ -7,6 +7,7 @@ mod mounts;
 mod moves;
 mod options;
 mod pace;
+mod patience;
 mod read;
 mod reader;
 mod residue;

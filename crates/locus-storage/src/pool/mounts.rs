@@ -120,6 +120,11 @@ impl Mounts {
         before
     }
 
+    /// Whether a probe of it failed and it is not back yet.
+    pub(super) fn is_down(&self, id: &VolumeId) -> bool {
+        self.slots.lock().get(id).is_some_and(|slot| matches!(slot.health, Health::Down(..)))
+    }
+
     /// Writes under way to a volume.
     pub(super) fn writes_to(&self, id: &VolumeId) -> u64 {
         self.slots.lock().get(id).map_or(0, |slot| slot.writes)

@@ -4,7 +4,7 @@ use locus_core::{Error, Result, VolumeId};
 use locus_fs::VolumeSpec;
 use tracing::{info, warn};
 
-use super::{StoragePool, events::VolumeEvent, mounts::Standing, volumes::close};
+use super::{StoragePool, events::VolumeEvent, mounts::Standing, patience::close};
 
 /// Most files that one step of a retirement forgets.
 const FORGET_FILES: usize = 256;
@@ -49,7 +49,7 @@ impl StoragePool {
                 warn!(volume = %id, error = &error as &dyn std::error::Error, "volume retired before it was synced");
             }
             if let Ok(volume) = self.inner.mounts.take(id) {
-                close(&*volume).await;
+                close(self.clock(), &*volume).await;
             }
         }
         if how == Retire::Forget {
@@ -103,7 +103,7 @@ impl StoragePool {
                 let opened = opened?;
                 self.check(&*opened).await?;
                 if let Err(error) = self.unmount(id).await {
-                    close(&*opened).await;
+                    close(self.clock(), &*opened).await;
                     return Err(error);
                 }
                 opened

@@ -7,7 +7,11 @@ use locus_fs::VolumeSpec;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::{StoragePool, mounts::Standing};
+use super::{
+    StoragePool,
+    mounts::Standing,
+    patience::{OPEN_TIMEOUT, close, late, probe, within},
+};
 
 /// Probes that are under way at once.
 const PROBES_MAX: usize = 16;
@@ -38,23 +42,23 @@ pub struct VolumeInfo {
 
 /// Names whose volumes are being opened, so that a mount that hangs keeps back no other but its own twin.
 #[derive(Debug, Default)]
-pub(super) struct Opening(Mutex<BTreeSet<VolumeId>>);
+pub(super) struct Opening(Arc<Mutex<BTreeSet<VolumeId>>>);
 
-struct OpeningOne<'a>(&'a Opening, VolumeId);
+struct OpeningOne(Arc<Mutex<BTreeSet<VolumeId>>>, VolumeId);
 
 impl Opening {
-    fn begin(&self, id: &VolumeId) -> Result<OpeningOne<'_>> {
+    fn begin(&self, id: &VolumeId) -> Result<OpeningOne> {
         if self.0.lock().insert(id.clone()) {
-            Ok(OpeningOne(self, id.clone()))
+            Ok(OpeningOne(Arc::clone(&self.0), id.clone()))
         } else {
             Err(Error::VolumeExists { volume: id.clone() })
         }
     }
 }
 
-impl Drop for OpeningOne<'_> {
+impl Drop for OpeningOne {
     fn drop(&mut self) {
-        self.0.0.lock().remove(&self.1);
+        self.0.lock().remove(&self.1);
     }
 }
 
@@ -78,7 +82,7 @@ impl StoragePool {
     /// As [`mount`](Self::mount).
     pub async fn mount_boxed(&self, mut spec: Box<dyn VolumeSpec>) -> Result<VolumeId> {
         let id = spec.id()?;
-        let _opening = self.inner.opening.begin(&id)?;
+        let opening = self.inner.opening.begin(&id)?;
         if self.inner.mounts.get(&id).is_some() {
             return Err(Error::VolumeExists { volume: id });
         }
@@ -89,8 +93,38 @@ impl StoragePool {
         if self.inner.store.files_on(&id) > 0 {
             spec.expect_existing();
         }
-        self.attach(spec.open(self.inner.context.clone()).await?).await?;
+        let volume = self.open_in_time(&id, spec, opening).await?;
+        self.attach(volume).await?;
         Ok(id)
+    }
+
+    /// Opens a volume, in time. One that hangs keeps its name until it returns: however often it is tried, no more than one
+    /// call of it hangs.
+    async fn open_in_time(
+        &self,
+        id: &VolumeId,
+        spec: Box<dyn VolumeSpec>,
+        opening: OpeningOne,
+    ) -> Result<Arc<dyn StorageVolume>> {
+        let context = self.inner.context.clone();
+        let work = async move {
+            let opened = spec.open(context).await;
+            (opened, opening)
+        };
+        let opened = match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                match within(self.clock(), OPEN_TIMEOUT, runtime.spawn(work)).await {
+                    Some(Ok(opened)) => Some(opened),
+                    Some(Err(error)) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_) => return Err(Error::ShuttingDown), // the runtime itself is being closed
+                    },
+                    None => None,
+                }
+            }
+            Err(_) => within(self.clock(), OPEN_TIMEOUT, work).await,
+        };
+        opened.map_or_else(|| Err(late(id, "open", OPEN_TIMEOUT)), |(opened, _opening)| opened)
     }
 
     /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed.
@@ -105,7 +139,7 @@ impl StoragePool {
         };
         match attached {
             Ok(()) => info!(volume = %volume.id(), "volume mounted"),
-            Err(_) => close(&*volume).await,
+            Err(_) => close(self.clock(), &*volume).await,
         }
         attached
     }
@@ -113,7 +147,7 @@ impl StoragePool {
     /// Two good probes in a row, or what is wrong.
     pub(super) async fn check(&self, volume: &dyn StorageVolume) -> Result<()> {
         for _ in 0..GOOD_PROBES {
-            let status = volume.probe().await?;
+            let status = probe(self.clock(), volume).await?;
             if !status.is_healthy {
                 let why = status.why.unwrap_or("is unhealthy".into());
                 return Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why });
@@ -139,7 +173,7 @@ impl StoragePool {
         }
         let volume = self.inner.mounts.take(id)?;
         info!(volume = %id, "volume unmounted");
-        close(&*volume).await;
+        close(self.clock(), &*volume).await;
         Ok(())
     }
 
@@ -154,7 +188,7 @@ impl StoragePool {
     pub async fn remove(&self, id: &VolumeId) -> Result<()> {
         let volume = self.inner.mounts.take_empty(id)?;
         info!(volume = %id, "volume removed");
-        close(&*volume).await;
+        close(self.clock(), &*volume).await;
         Ok(())
     }
 
@@ -215,7 +249,7 @@ impl StoragePool {
     /// Measures these volumes and notes the answers. Says for how many that was a change.
     pub(super) async fn probe(&self, volumes: Vec<Arc<dyn StorageVolume>>) -> usize {
         let probes = volumes.into_iter().map(|volume| async move {
-            let answer = volume.probe().await;
+            let answer = probe(self.clock(), &*volume).await;
             self.inner.mounts.probed(&volume, &answer)
         });
         let changed = join_bounded(probes.collect(), PROBES_MAX).await;
@@ -223,18 +257,15 @@ impl StoragePool {
     }
 }
 
+/// The volumes that answer: whoever sweeps is not held up by one that hangs.
 impl VolumeSet for StoragePool {
     fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
-        self.inner.mounts.get(id)
+        self.inner.mounts.get(id).filter(|_| !self.inner.mounts.is_down(id))
     }
 
     fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
-        self.inner.mounts.all()
-    }
-}
-
-pub(super) async fn close(volume: &dyn StorageVolume) {
-    if let Err(error) = volume.close().await {
-        warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");
+        let mut volumes = self.inner.mounts.all();
+        volumes.retain(|volume| !self.inner.mounts.is_down(volume.id()));
+        volumes
     }
 }
