@@ -36,11 +36,11 @@ use crate::{
 /// Most bytes that are read or written in one hop, and that come along with the opening of a blob.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
-/// Most calls that read the disk at the same time.
-const READS_MAX: usize = 64;
+/// Most calls at the same time, unless the description of the volume says otherwise, that read the disk,
+pub(crate) const READS_MAX: usize = 64;
 
-/// Most calls that change the disk at the same time.
-const WRITES_MAX: usize = 64;
+/// and that change it.
+pub(crate) const WRITES_MAX: usize = 32;
 
 /// Most leftovers that are remembered by name. The rest is found by whoever looks for blobs without a record.
 const RESIDUE_MAX: usize = 1_024;
@@ -69,17 +69,19 @@ pub(crate) struct Core {
 pub(crate) struct Gates {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
+    writes_max: usize,
     /// Whoever comes while a sync runs waits for it, then finds what was left to do in one batch.
     pub(crate) sync: Arc<tokio::sync::Mutex<()>>,
     /// One probe at a time: those of a disk that hangs keep one thread.
     pub(crate) probe: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Default for Gates {
-    fn default() -> Self {
+impl Gates {
+    pub(crate) fn new(reads_max: usize, writes_max: usize) -> Self {
         Self {
-            reads: Arc::new(Semaphore::new(READS_MAX)),
-            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            reads: Arc::new(Semaphore::new(reads_max)),
+            writes: Arc::new(Semaphore::new(writes_max)),
+            writes_max,
             sync: Arc::default(),
             probe: Arc::default(),
         }
@@ -123,10 +125,22 @@ impl Core {
         .await
     }
 
+    /// A probe asks how the disk is, not how long the queue before it is: it waits for no other call but a probe.
+    pub(crate) async fn probe_hop(self: &Arc<Self>) -> Result<VolumeStatus> {
+        let turn = Arc::clone(&self.gates.probe).lock_owned().await;
+        let core = Arc::clone(self);
+        off_thread(&*self.disk, move || {
+            let _turn = turn;
+            core.probe()
+        })
+        .await
+    }
+
     /// Waits until nothing changes the disk.
     pub(crate) async fn quiet(&self) {
-        let all = u32::try_from(WRITES_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.gates.writes_max).unwrap_or(u32::MAX);
         drop(self.gates.writes.acquire_many(all).await);
+        drop(self.gates.probe.lock().await);
     }
 }
 

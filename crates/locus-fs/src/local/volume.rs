@@ -92,13 +92,7 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn probe(&self) -> Result<VolumeStatus> {
-        let turn = Arc::clone(&self.core.gates.probe).lock_owned().await;
-        self.core
-            .write_hop(move |core| {
-                let _turn = turn;
-                core.probe()
-            })
-            .await
+        self.core.probe_hop().await
     }
 
     /// # Cancel safety
