@@ -67,6 +67,23 @@ impl LoopDisk {
         run(Command::new("umount").arg(self.dir()));
     }
 
+    /// Takes it away although it is in use: its mount point is there, and empty.
+    pub(crate) fn vanish(&self) {
+        run(Command::new("umount").arg("--lazy").arg(self.dir()));
+    }
+
+    /// Mounts it in another place, and says where.
+    pub(crate) fn mount_elsewhere(&self) -> PathBuf {
+        let dir = self.elsewhere();
+        fs::create_dir(&dir).unwrap();
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(&dir));
+        dir
+    }
+
+    fn elsewhere(&self) -> PathBuf {
+        self.temp.path().join("elsewhere")
+    }
+
     /// Nothing reaches the disk from now on, not even what its journal holds.
     pub(crate) fn shut_down(&self) {
         run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.dir()));
@@ -81,8 +98,8 @@ impl LoopDisk {
         self.temp.path().join("image")
     }
 
-    fn is_mounted(&self) -> bool {
-        Command::new("mountpoint").arg("-q").arg(self.dir()).status().is_ok_and(|status| status.success())
+    fn is_mounted(dir: &Path) -> bool {
+        Command::new("mountpoint").arg("-q").arg(dir).status().is_ok_and(|status| status.success())
     }
 }
 
@@ -91,9 +108,10 @@ impl Drop for LoopDisk {
         let unmount = |how: &[&str], dir: &Path| {
             Command::new("umount").args(how).arg(dir).status().is_ok_and(|status| status.success())
         };
-        let dir = self.dir();
-        if self.is_mounted() && !unmount(&[], &dir) && !unmount(&["--lazy"], &dir) {
-            eprintln!("{} is still mounted", dir.display());
+        for dir in [self.dir(), self.elsewhere()] {
+            if Self::is_mounted(&dir) && !unmount(&[], &dir) && !unmount(&["--lazy"], &dir) {
+                eprintln!("{} is still mounted", dir.display());
+            }
         }
     }
 }

@@ -11,3 +11,4 @@ mod loop_disk;
 mod old_data;
 mod pressure;
 mod support;
+mod volume_stories;

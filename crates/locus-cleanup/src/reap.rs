@@ -50,7 +50,9 @@ impl Sweeper {
             out.files = reaped;
             self.upkeep.reaped(&out.files).await?;
             let mut recorded = CleanupStatistics::default();
-            recorded.completed_removed = mem::take(&mut out.files).len() as u64;
+            let gone = mem::take(&mut out.files);
+            recorded.copies_removed = gone.iter().filter(|file| file.is_copy).count() as u64;
+            recorded.completed_removed = gone.len() as u64 - recorded.copies_removed;
             step.add(&self.count(recorded, began));
         }
         debug!(removed = step.completed_removed, failed = step.errors, "files reaped");
@@ -68,7 +70,7 @@ impl Sweeper {
         loop {
             self.upkeep.reapable_ready().await;
             match self.reap_step().await {
-                Ok(step) if step.completed_removed == 0 && step.errors > 0 => {
+                Ok(step) if step.completed_removed + step.copies_removed == 0 && step.errors > 0 => {
                     backoff.wait(&*self.clock).await;
                 }
                 Ok(_) => backoff.reset(),

@@ -170,8 +170,16 @@ pub enum Error {
         /// The name.
         volume: VolumeId,
     },
+    /// Something goes on with the volume that goes on once at a time.
+    #[error("volume {volume} is being {doing} already")]
+    VolumeBusy {
+        /// The volume.
+        volume: VolumeId,
+        /// What is done to it, as a participle.
+        doing: &'static str,
+    },
     /// Files rest on the volume, so it cannot be removed.
-    #[error("volume {volume} still holds {files} files: complete, delete or move them first")]
+    #[error("volume {volume} still holds {files} files: complete, delete or drain them first")]
     VolumeInUse {
         /// The volume.
         volume: VolumeId,
@@ -363,6 +371,7 @@ impl Error {
             | E::TenantQuotaExceeded { .. }
             | E::GlobalQuotaExceeded { .. }
             | E::VolumeUnavailable { .. }
+            | E::VolumeBusy { .. }
             | E::VolumeInUse { .. }
             | E::InsufficientStorage { .. }
             | E::NoFilesAvailable { .. }

@@ -48,6 +48,11 @@ pub(crate) fn check_id(text: &str) -> Result<(), &'static str> {
         return Err("is longer than 63 bytes");
     }
     if !text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')) {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(
+                "holds a character outside a-z 0-9 - _ .: ids are lower-case, so that none differ by case only",
+            );
+        }
         return Err("holds a character outside a-z 0-9 - _ .");
     }
     let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
@@ -284,6 +289,7 @@ mod tests {
     #[rstest]
     #[case("", "empty")]
     #[case("Acme", "outside a-z")]
+    #[case("Acme", "lower-case")]
     #[case("a/b", "outside a-z")]
     #[case("a\0", "outside a-z")]
     #[case("..", "begin and end")]

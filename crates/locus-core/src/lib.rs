@@ -45,7 +45,7 @@ pub use site::{SITES_CAN_BREAK, Site};
 pub use status::{FileStatus, Move};
 pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,
-    Moving, NewContent, NewFile, Remember, Reservation, Reserved, StoreCounts, TenantCounts,
+    Moving, NewContent, NewFile, Remember, Reservation, Reserved, RestingPage, StoreCounts, TenantCounts,
 };
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use time::{StoreTime, Timestamp};

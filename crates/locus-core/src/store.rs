@@ -149,24 +149,37 @@ impl Debug for Landing {
     }
 }
 
-/// The right to move the content of one file out of the store: nobody else moves it meanwhile, and a blob under its key
-/// counts as a write in flight. Dropping it gives the right up.
+/// The right to move the content of one file, out of the store or from its volume to another one: nobody else moves it
+/// meanwhile, and a blob under its key counts as a write in flight. Dropping it gives the right up.
 #[must_use = "dropping it gives the right to move up"]
 pub struct Moving {
     record: FileRecord,
+    avoid: Vec<VolumeId>,
     end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Moving {
     /// The right to move what `record` names; `end` runs once, when it is dropped.
     pub fn new(record: FileRecord, end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { record, end: Some(Box::new(end)) }
+        Self { record, avoid: Vec::new(), end: Some(Box::new(end)) }
+    }
+
+    /// The same right, but not to a move to these volumes.
+    pub fn avoiding(mut self, volumes: Vec<VolumeId>) -> Self {
+        self.avoid = volumes;
+        self
     }
 
     /// The file, as of when the right was given.
     #[must_use]
     pub const fn record(&self) -> &FileRecord {
         &self.record
+    }
+
+    /// Volumes that it must not be moved to: what earlier moves left there waits to be removed, under the same name.
+    #[must_use]
+    pub fn avoid(&self) -> &[VolumeId] {
+        &self.avoid
     }
 }
 
@@ -182,6 +195,15 @@ impl Drop for Moving {
             end();
         }
     }
+}
+
+/// What [`MetadataStore::resting_on`] gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestingPage {
+    /// Files, and whose they are.
+    pub files: Vec<(TenantId, FileKey)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u64>,
 }
 
 /// Where the content of a new file is.
@@ -424,8 +446,32 @@ pub trait MetadataStore: Debug + Send + Sync {
         None
     }
 
+    /// The right to move the content of a living file from `volume`, where it rests, to another one; `None` when it does
+    /// not rest there, or somebody moves it already. A memory operation.
+    fn begin_move_from(&self, _tenant: &TenantId, _key: &FileKey, _volume: &VolumeId) -> Option<Moving> {
+        None
+    }
+
+    /// Living files that rest on a volume: a page of about `max`, from where an earlier page said to go on, or from the
+    /// begin. Files that come or go between two pages may be in them or not; every other one is in one of them. A memory
+    /// operation, bounded in time.
+    fn resting_on(&self, _volume: &VolumeId, _from: Option<u64>, _max: usize) -> RestingPage {
+        RestingPage::default()
+    }
+
+    /// Forgets up to `max` files that rest on a volume that never comes back: they are deleted, leased or not, and their
+    /// records go without a look at the volume. Says how many are left there. A bounded step: call it until none is.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]; what is forgotten is.
+    async fn forget_on(&self, volume: &VolumeId, _max: usize) -> Result<u64> {
+        Ok(self.files_on(volume))
+    }
+
     /// Says that the content of `moving` now rests at `to`, durably, bytes and name: if the file still lives, its record
-    /// names that place from now on. `false` when it does not live any more: what lies at `to` belongs to nobody.
+    /// names that place from now on. `false` when it does not live any more: what lies at `to` belongs to nobody. What
+    /// lies at an old place on a volume is handed out by [`Upkeep::reapable`](crate::Upkeep::reapable) once the move is
+    /// durable, and not touched before.
     ///
     /// # Errors
     /// [`Error::InsufficientStorage`], [`Error::Poisoned`], [`Error::ShuttingDown`]; unless the outcome is unknown, the
@@ -537,8 +583,13 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Whether files on this volume may be leased.
     fn volume_available(&self, volume: &VolumeId, available: bool);
 
-    /// How many files rest on a volume, those waiting to be removed included.
+    /// How many files rest on a volume, those waiting to be removed and what moves left behind included.
     fn files_on(&self, volume: &VolumeId) -> u64;
+
+    /// How many bytes the files on a volume have, those waiting to be removed included.
+    fn bytes_on(&self, _volume: &VolumeId) -> u64 {
+        0
+    }
 
     /// A tenant's status changed: those who wait for its files look again.
     fn tenant_changed(&self, tenant: &TenantId);

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BlobPath, FileKey, Leaving, Result, StoragePath, TenantId, VolumeId};
 
-/// A file that is over, durably, and whose bytes may be removed.
+/// A file that is over, durably, and whose bytes may be removed; or the bytes that a file left when it was moved, once the
+/// move is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reapable {
     /// Whose it is.
@@ -20,6 +21,8 @@ pub struct Reapable {
     pub blob: BlobPath,
     /// How many bytes.
     pub size: u64,
+    /// These bytes are what a move left behind: the file rests elsewhere, and its record stays.
+    pub is_copy: bool,
 }
 
 /// What a store knows about a blob.
@@ -66,11 +69,11 @@ impl Debug for Claim {
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// Hands out up to `max` files that are durably over and whose volume is available. Each is handed out once; give
+    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available. Each is handed out once; give
     /// it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
     async fn reapable(&self, max: usize) -> Result<Vec<Reapable>>;
 
-    /// The bytes of these are gone, durably: their records go too.
+    /// The bytes of these are gone, durably: the records of those that are over go too.
     async fn reaped(&self, files: &[Reapable]) -> Result<()>;
 
     /// These could not be removed now; they are handed out again later.
@@ -125,6 +128,8 @@ pub trait Upkeep: Debug + Send + Sync {
 pub struct CleanupStatistics {
     /// Completed and deleted files whose bytes were removed.
     pub completed_removed: u64,
+    /// Copies that moves between volumes had left, and that were removed.
+    pub copies_removed: u64,
     /// Leases that had run out and were written back.
     pub timed_out_reset: u64,
     /// Blobs without a record that were removed.
@@ -145,6 +150,7 @@ impl CleanupStatistics {
     /// Adds what another sweep did.
     pub fn add(&mut self, other: &Self) {
         self.completed_removed += other.completed_removed;
+        self.copies_removed += other.copies_removed;
         self.timed_out_reset += other.timed_out_reset;
         self.orphans_removed += other.orphans_removed;
         self.staging_removed += other.staging_removed;

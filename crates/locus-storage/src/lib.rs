@@ -18,8 +18,9 @@ mod volumes;
 pub use options::EngineOptions;
 pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
-    Chunk, EXPANSION_WAIT_MAX, ExpandBelow, FileReader, RESIDUE_MAX, Residue, SpillReport, StoragePool,
-    Upload, UploadOptions, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+    Chunk, DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, EXPANSION_WAIT_MAX, ExpandBelow,
+    FileReader, RESIDUE_MAX, Residue, Retire, SpillReport, StoragePool, UnmovedFile, Upload, UploadOptions,
+    VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

@@ -27,6 +27,9 @@ use crate::{
 /// Volumes that are opened at the same time.
 const VOLUMES_OPENING_MAX: usize = 16;
 
+/// How long a volume may take to be opened at the start.
+const VOLUME_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
 type Change = Box<dyn FnOnce(&mut Settings) + Send>;
 
 /// Describes a store to be opened. Made by [`Locus::builder`].
@@ -435,8 +438,23 @@ impl Plan {
     }
 }
 
+/// In time: a volume that hangs does not hold up the start for ever.
 async fn open_volume(spec: Box<dyn VolumeSpec>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
+    let (id, clock) = (spec.id()?, Arc::clone(&context.clock));
+    let deadline = clock.monotonic().saturating_add(VOLUME_OPEN_TIMEOUT);
+    tokio::select! {
+        biased;
+        opened = open_and_probe(spec, context) => opened,
+        () = clock.sleep_until(deadline) => {
+            let why = format!("did not open within {} s", VOLUME_OPEN_TIMEOUT.as_secs()).into();
+            Err(Error::VolumeUnavailable { volume: Some(id), why })
+        }
+    }
+}
+
+async fn open_and_probe(spec: Box<dyn VolumeSpec>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
     let volume = spec.open(context).await?;
+    volume.probe().await?; // two good ones, as for any mount
     let status = volume.probe().await?;
     if status.is_healthy {
         return Ok(volume);

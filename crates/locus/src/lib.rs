@@ -81,10 +81,11 @@ pub use locus_fs::{
     VolumeContext, VolumeProvider, VolumeSpec, provider_fn,
 };
 pub use locus_storage::{
-    BackupContents, BackupReport, Chunk, ContentHold, Counted, EXPANSION_WAIT_MAX, ExpandBelow, FileReader,
-    FileScheduler, FileStream, Finding, LeasedFile, LostContent, LostRecords, OpenReport, Placement,
-    SalvageReport, StoragePool, StoreStatistics, UncopiedContent, Upload, UploadOptions, VerifyLevel,
-    VerifyProgress, VerifyReport, VolumeInfo, WriteOptions,
+    BackupContents, BackupReport, Chunk, ContentHold, Counted, DrainOptions, DrainProgress, DrainReport,
+    EXPANSION_WAIT_MAX, ExpandBelow, FileReader, FileScheduler, FileStream, Finding, LeasedFile, LostContent,
+    LostRecords, OpenReport, Placement, Retire, SalvageReport, StoragePool, StoreStatistics, UncopiedContent,
+    UnmovedFile, Upload, UploadOptions, VerifyLevel, VerifyProgress, VerifyReport, VolumeEvent, VolumeEvents,
+    VolumeInfo, WriteOptions,
 };
 pub use purge::PurgeProgress;
 pub use quotas::Quotas;

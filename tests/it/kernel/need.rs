@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Root,
     LoopDevices,
     Command(&'static str),
+    /// A file in `/dev`.
+    Device(&'static str),
 }
 
 impl Need {
@@ -33,6 +35,7 @@ impl Need {
                 own.uid() == 0
             }),
             Need::LoopDevices => Path::new("/dev/loop-control").exists(),
+            Need::Device(path) => Path::new(path).exists(),
             Need::Command(name) => Command::new("sh")
                 .args(["-c", &format!("command -v {name}")])
                 .output()

@@ -36,6 +36,7 @@ pub(crate) fn reapable(number: u8) -> Reapable {
         volume: Some(VolumeId::parse("vol").unwrap()),
         blob: blob(number),
         size: 10,
+        is_copy: false,
     }
 }
 

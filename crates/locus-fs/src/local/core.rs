@@ -36,11 +36,11 @@ use crate::{
 /// Most bytes that are read or written in one hop, and that come along with the opening of a blob.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
-/// Most calls that read the disk at the same time.
-const READS_MAX: usize = 64;
+/// Most calls at the same time, unless the description of the volume says otherwise, that read the disk,
+pub(crate) const READS_MAX: usize = 64;
 
-/// Most calls that change the disk at the same time.
-const WRITES_MAX: usize = 64;
+/// and that change it.
+pub(crate) const WRITES_MAX: usize = 32;
 
 /// Most leftovers that are remembered by name. The rest is found by whoever looks for blobs without a record.
 const RESIDUE_MAX: usize = 1_024;
@@ -69,16 +69,21 @@ pub(crate) struct Core {
 pub(crate) struct Gates {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
+    writes_max: usize,
     /// Whoever comes while a sync runs waits for it, then finds what was left to do in one batch.
     pub(crate) sync: Arc<tokio::sync::Mutex<()>>,
+    /// One probe at a time: those of a disk that hangs keep one thread.
+    pub(crate) probe: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Default for Gates {
-    fn default() -> Self {
+impl Gates {
+    pub(crate) fn new(reads_max: usize, writes_max: usize) -> Self {
         Self {
-            reads: Arc::new(Semaphore::new(READS_MAX)),
-            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            reads: Arc::new(Semaphore::new(reads_max)),
+            writes: Arc::new(Semaphore::new(writes_max)),
+            writes_max,
             sync: Arc::default(),
+            probe: Arc::default(),
         }
     }
 }
@@ -120,10 +125,22 @@ impl Core {
         .await
     }
 
+    /// A probe asks how the disk is, not how long the queue before it is: it waits for no other call but a probe.
+    pub(crate) async fn probe_hop(self: &Arc<Self>) -> Result<VolumeStatus> {
+        let turn = Arc::clone(&self.gates.probe).lock_owned().await;
+        let core = Arc::clone(self);
+        off_thread(&*self.disk, move || {
+            let _turn = turn;
+            core.probe()
+        })
+        .await
+    }
+
     /// Waits until nothing changes the disk.
     pub(crate) async fn quiet(&self) {
-        let all = u32::try_from(WRITES_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.gates.writes_max).unwrap_or(u32::MAX);
         drop(self.gates.writes.acquire_many(all).await);
+        drop(self.gates.probe.lock().await);
     }
 }
 
@@ -217,8 +234,13 @@ impl Core {
     /// A directory that could not be synced once is later said to be clean although it is not, so a success counts only
     /// while nothing has failed.
     pub(crate) fn sync_dir(&self, dir: &Path, site: Site) -> Result<()> {
-        sync_dir(&*self.disk, dir, site).map_err(|error| self.poison(dir, error))?;
+        sync_dir(&*self.disk, dir, site).map_err(|error| self.dir_not_synced(dir, error))?;
         self.may_still_sync()
+    }
+
+    /// Where the directory could not even be opened, nothing was asked of the disk: the call fails and may be made again.
+    fn dir_not_synced(&self, dir: &Path, error: io::Error) -> Error {
+        if is_of_opening(&error) { Error::io("sync", dir)(error) } else { self.poison(dir, error) }
     }
 
     /// Something could not be removed; `tidy` tries again. Told once, then counted.
@@ -415,7 +437,7 @@ impl Core {
             {
                 self.sync_dir_or_above(parent_of(dir), site)
             }
-            other => other.map_err(|error| self.poison(dir, error)),
+            other => other.map_err(|error| self.dir_not_synced(dir, error)),
         }
     }
 
@@ -475,4 +497,19 @@ impl Core {
 /// Whether the path leads to nothing. `NotADirectory` is not that: something else has a name of ours.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
+}
+
+/// Whether a failure to sync a directory is one of opening it, which no sync can give: too many open files, or something
+/// else than a directory has its name, such as a link.
+fn is_of_opening(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(error);
+        errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::LOOP, Errno::NOTDIR].contains(&errno))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::NotADirectory
+    }
 }

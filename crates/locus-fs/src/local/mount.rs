@@ -9,7 +9,7 @@ use crate::{
     dir_lock::{self, DirLock},
     disk::{DiskLock, EntryKind},
     local::{
-        core::{Core, is_absent},
+        core::{Core, Gates, is_absent},
         dirs::Dirs,
         gauge::Gauge,
         layout::{self, Layout, MARKER},
@@ -30,11 +30,15 @@ pub(crate) struct Wanted {
     pub(crate) depth: u8,
     /// Whether no marker may be made.
     pub(crate) must_exist: bool,
+    /// Most calls at the same time that read,
+    pub(crate) reads_max: usize,
+    /// and that change something.
+    pub(crate) writes_max: usize,
 }
 
 /// Mounts: directory, lock, marker, staging, first probe. Blocks.
 pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
-    let Wanted { id, path, depth, must_exist } = wanted;
+    let Wanted { id, path, depth, must_exist, reads_max, writes_max } = wanted;
     let mut core = Core {
         id,
         layout: Layout { mount: path, depth },
@@ -47,7 +51,7 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
         dirs: Dirs::default(),
         unsynced: Unsynced::default(),
         lock: parking_lot::Mutex::default(),
-        gates: Default::default(),
+        gates: Gates::new(reads_max, writes_max),
         residue: parking_lot::Mutex::default(),
         leftovers: parking_lot::Mutex::default(),
     };

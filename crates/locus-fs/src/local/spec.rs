@@ -8,6 +8,7 @@ use locus_core::{Error, Result, StorageVolume, VolumeId};
 use crate::{
     door::off_thread,
     local::{
+        core::{READS_MAX, WRITES_MAX},
         layout::DEPTH_MAX,
         mount::{Wanted, mount},
         volume::OpenLocalVolume,
@@ -33,14 +34,26 @@ pub struct LocalVolume {
     path: PathBuf,
     shard_depth: u8,
     must_exist: bool,
+    reads_max: usize,
+    writes_max: usize,
 }
+
+/// Most calls that a volume may be allowed at the same time.
+const CALLS_MAX: usize = 1_024;
 
 impl LocalVolume {
     /// The volume of this name in this directory. A relative path is taken from the directory that is the present one
     /// when the volume is opened.
     #[must_use]
     pub fn new(id: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self { id: id.into(), path: path.into(), shard_depth: 1, must_exist: false }
+        Self {
+            id: id.into(),
+            path: path.into(),
+            shard_depth: 1,
+            must_exist: false,
+            reads_max: READS_MAX,
+            writes_max: WRITES_MAX,
+        }
     }
 
     /// How many levels of 256 directories lie between an owner and its files: 0 to 3, default 1. Counts only when the
@@ -48,6 +61,22 @@ impl LocalVolume {
     #[must_use]
     pub fn shard_depth(mut self, levels: u8) -> Self {
         self.shard_depth = levels;
+        self
+    }
+
+    /// Most calls that read it at the same time, each on a thread: 1 to 1,024, default 64. Others wait for their turn, in
+    /// the order in which they came, so that a slow volume does not take the threads of all.
+    #[must_use]
+    pub fn reads_max(mut self, calls: usize) -> Self {
+        self.reads_max = calls;
+        self
+    }
+
+    /// Most calls that change something on it at the same time, each on a thread: 1 to 1,024, default 32. Others wait for
+    /// their turn, in the order in which they came.
+    #[must_use]
+    pub fn writes_max(mut self, calls: usize) -> Self {
+        self.writes_max = calls;
         self
     }
 }
@@ -67,6 +96,11 @@ impl VolumeSpec for LocalVolume {
         if self.shard_depth > DEPTH_MAX {
             return Err(Error::InvalidArgument { name: "shard_depth", why: "is more than 3" });
         }
+        for (name, calls) in [("reads_max", self.reads_max), ("writes_max", self.writes_max)] {
+            if !(1..=CALLS_MAX).contains(&calls) {
+                return Err(Error::InvalidArgument { name, why: "is not 1 to 1,024" });
+            }
+        }
         if self.path.as_os_str().is_empty() {
             return Err(Error::InvalidArgument {
                 name: "path",
@@ -74,7 +108,8 @@ impl VolumeSpec for LocalVolume {
             });
         }
         let path = std::path::absolute(&self.path).map_err(Error::io("find", &self.path))?;
-        let wanted = Wanted { id, path, depth: self.shard_depth, must_exist: self.must_exist };
+        let Self { shard_depth: depth, must_exist, reads_max, writes_max, .. } = *self;
+        let wanted = Wanted { id, path, depth, must_exist, reads_max, writes_max };
         let disk = Arc::clone(&context.disk);
         let core = off_thread(&*disk, move || mount(wanted, context)).await?;
         Ok(Arc::new(OpenLocalVolume::new(core)))

@@ -93,7 +93,7 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn probe(&self) -> Result<VolumeStatus> {
-        self.core.write_hop(|core| core.probe()).await
+        self.core.probe_hop().await
     }
 
     /// # Cancel safety

@@ -6,9 +6,13 @@ use std::{
 };
 
 use locus_core::{BlobPath, Content, Durability, Error, Extension, Tidy};
+use locus_fs::{LocalVolume, VolumeSpec};
 use rstest::rstest;
 
-use crate::local_volume::{blob, faulty, files, head, open, write};
+use crate::{
+    faulty::FaultyDisk,
+    local_volume::{blob, faulty, files, head, on, open, write},
+};
 
 const MIB: usize = 1 << 20;
 
@@ -281,4 +285,46 @@ async fn a_file_lost_with_a_dropped_write_is_never_taken_for_an_empty_one() {
     go.send(()).unwrap();
     volume.close().await.unwrap();
     assert_eq!(fs::read(volume.local_path(&at).unwrap()).unwrap(), b"precious");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_beyond_the_bound_wait_and_may_be_dropped_while_a_probe_waits_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let spec = LocalVolume::new("vol-1", dir.path().join("vol")).writes_max(1);
+    let volume = Box::new(spec).open(on(disk.clone())).await.unwrap();
+    let (first, second, third) = (blob("acme", ""), blob("acme", ""), blob("acme", ""));
+    let (came, go) = disk.hold("rename_new");
+    let writing = tokio::spawn({
+        let (volume, first) = (volume.clone(), first.clone());
+        async move { volume.write(&first, &mut "1".into(), Durability::Durable).await }
+    });
+    came.recv().unwrap();
+    disk.asked();
+    let mut content = Content::from("2");
+    let mut dropped = Box::pin(volume.write(&second, &mut content, Durability::Durable));
+    assert!(futures_poll(dropped.as_mut()));
+    let mut content = Content::from("3");
+    let mut waiting = Box::pin(volume.write(&third, &mut content, Durability::Durable));
+    assert!(futures_poll(waiting.as_mut()));
+    drop(dropped);
+    assert!(disk.asked().is_empty(), "they do not touch the disk");
+    assert!(volume.probe().await.unwrap().takes_writes());
+    go.send(()).unwrap();
+    writing.await.unwrap().unwrap();
+    waiting.await.unwrap();
+    assert_eq!(head(&volume, &first).await, b"1");
+    assert_eq!(head(&volume, &third).await, b"3");
+    assert!(volume.open(&second, 0..1).await.is_err());
+    for wrong in
+        [LocalVolume::new("v", dir.path()).reads_max(0), LocalVolume::new("v", dir.path()).writes_max(2_000)]
+    {
+        let refused = Box::new(wrong).open(on(disk.clone())).await;
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{refused:?}");
+    }
+}
+
+/// Polls once; whether it waits.
+fn futures_poll<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> bool {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
 }

@@ -1,14 +1,20 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
 mod admission;
+mod drain;
+mod events;
 mod expansion;
 mod mounts;
 mod moves;
 mod options;
+mod pace;
+mod patience;
 mod read;
 mod reader;
 mod residue;
+mod retire;
 mod spill;
+mod transfer;
 mod upload;
 mod volumes;
 mod write;
@@ -22,7 +28,8 @@ use locus_core::{
 use locus_fs::VolumeContext;
 
 use self::{
-    expansion::Expansion, mounts::Mounts, moves::Moves, residue::ResidueList, upload::Desks, volumes::Opening,
+    drain::Draining, expansion::Expansion, mounts::Mounts, moves::Moves, residue::ResidueList, upload::Desks,
+    volumes::Opening,
 };
 use crate::{
     placement::{Placement, Placer},
@@ -30,10 +37,13 @@ use crate::{
 };
 
 pub use self::{
+    drain::{DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, UnmovedFile},
+    events::{VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents},
     expansion::{EXPANSION_WAIT_MAX, ExpandBelow},
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
+    retire::Retire,
     spill::SpillReport,
     upload::{Chunk, Upload, UploadOptions},
     volumes::VolumeInfo,
@@ -59,6 +69,7 @@ struct Inner {
     expansion: Expansion,
     mounts: Arc<Mounts>,
     opening: Opening,
+    draining: Draining,
     moves: Moves,
     residue: Arc<ResidueList>,
     desks: Arc<Desks>,
@@ -80,7 +91,7 @@ impl StoragePool {
         let placement = Placer::new(Arc::clone(&context.entropy));
         let expansion = Expansion::default();
         let opening = Opening::default();
-        let (moves, desks) = (Moves::default(), Arc::default());
+        let (moves, draining, desks) = (Moves::default(), Draining::default(), Arc::default());
         let inner = Inner {
             store,
             tenants,
@@ -90,6 +101,7 @@ impl StoragePool {
             expansion,
             mounts,
             opening,
+            draining,
             moves,
             residue,
             desks,
@@ -123,7 +135,8 @@ impl StoragePool {
     }
 
     /// Sees to it that a file lies on a volume, and gives its path: content in the store is moved out for good. The path
-    /// is valid until the file is completed or deleted; never change what is there.
+    /// is valid until the file is completed, deleted, or moved because its volume is [drained](Self::drain); never change
+    /// what is there.
     ///
     /// # Errors
     /// [`Error::FileNotFound`], also when the file is completed or deleted, before or meanwhile;

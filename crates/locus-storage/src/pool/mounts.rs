@@ -7,6 +7,10 @@ use locus_core::{BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use super::{
+    events::{Telling, VolumeEvent},
+    volumes::GOOD_PROBES,
+};
 use crate::{
     placement::{Candidate, Placer},
     volumes::VolumeRegistry,
@@ -17,6 +21,21 @@ pub(super) struct Mounts {
     registry: Arc<VolumeRegistry>,
     store: Arc<dyn MetadataStore>,
     slots: Mutex<BTreeMap<VolumeId, Slot>>,
+    /// What was said of volumes that outlives their being mounted. Locked inside `slots`, never the other way.
+    standings: Mutex<BTreeMap<VolumeId, Standing>>,
+    pub(super) events: Telling,
+}
+
+/// What somebody decided about a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Standing {
+    /// Nothing: it takes content.
+    #[default]
+    InUse,
+    /// It takes no new content, and its files are moved away.
+    Draining,
+    /// It never comes back; its records are kept.
+    Retired,
 }
 
 #[derive(Debug, Default)]
@@ -35,14 +54,20 @@ enum Health {
     Good,
     /// A write failed: it takes no new content until a probe says that all is well.
     Suspect(String),
-    /// A probe failed: it is not used at all.
-    Down(String),
+    /// A probe failed: it is not used at all, until so many probes in a row were good.
+    Down(String, u32),
 }
 
 impl Mounts {
     /// What is in the registry already counts as mounted.
     pub(super) fn new(registry: Arc<VolumeRegistry>, store: Arc<dyn MetadataStore>) -> Self {
-        let mounts = Self { registry, store, slots: Mutex::default() };
+        let mounts = Self {
+            registry,
+            store,
+            slots: Mutex::default(),
+            standings: Mutex::default(),
+            events: Telling::default(),
+        };
         for volume in mounts.registry.all() {
             mounts.slots.lock().insert(volume.id().clone(), Slot::default());
             mounts.store.volume_available(volume.id(), volume.status().is_healthy);
@@ -63,7 +88,7 @@ impl Mounts {
         let unavailable = |why| Error::VolumeUnavailable { volume: Some(id.clone()), why };
         let volume = self.get(id).ok_or_else(|| unavailable("is not mounted".into()))?;
         let down = match self.slots.lock().get(id).map(|slot| &slot.health) {
-            Some(Health::Down(why)) => Some(Cow::Owned(format!("is unhealthy: {why}"))),
+            Some(Health::Down(why, _)) => Some(Cow::Owned(format!("is unhealthy: {why}"))),
             _ => unhealthy(&volume.status()),
         };
         down.map_or(Ok(volume), |why| Err(unavailable(why)))
@@ -76,7 +101,33 @@ impl Mounts {
         self.registry.insert(volume)?;
         slots.insert(id.clone(), Slot::default());
         self.store.volume_available(&id, healthy);
+        self.events.tell(VolumeEvent::Mounted { volume: id });
         Ok(())
+    }
+
+    pub(super) fn standing_of(&self, id: &VolumeId) -> Standing {
+        self.standings.lock().get(id).copied().unwrap_or_default()
+    }
+
+    /// Says what is decided about a volume, and what was before.
+    pub(super) fn set_standing(&self, id: &VolumeId, standing: Standing) -> Standing {
+        let _slots = self.slots.lock(); // whoever places content sees it before or after
+        let mut standings = self.standings.lock();
+        let before = standings.remove(id).unwrap_or_default();
+        if standing != Standing::InUse {
+            standings.insert(id.clone(), standing);
+        }
+        before
+    }
+
+    /// Whether a probe of it failed and it is not back yet.
+    pub(super) fn is_down(&self, id: &VolumeId) -> bool {
+        self.slots.lock().get(id).is_some_and(|slot| matches!(slot.health, Health::Down(..)))
+    }
+
+    /// Writes under way to a volume.
+    pub(super) fn writes_to(&self, id: &VolumeId) -> u64 {
+        self.slots.lock().get(id).map_or(0, |slot| slot.writes)
     }
 
     /// Takes a volume out, whatever rests on it: its files wait.
@@ -85,6 +136,7 @@ impl Mounts {
         let volume = self.registry.take(id).ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
         slots.remove(id);
         self.store.volume_available(id, false);
+        self.events.tell(VolumeEvent::Unmounted { volume: id.clone() });
         Ok(volume)
     }
 
@@ -135,16 +187,13 @@ impl Mounts {
         Ok(Ticket { mounts: Arc::clone(self), volume, bytes })
     }
 
-    fn candidate(&self, volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
-        let status = volume.status();
-        let uploads = self.store.uploads_on(volume.id()).bytes_left;
-        Candidate {
-            volume: volume.id().clone(),
-            total: status.total,
-            available: status.available,
-            in_flight: slot.map_or(0, |slot| slot.in_flight).saturating_add(uploads),
-            unusable: unusable(&status, slot),
-        }
+    /// Whether any volume but these takes new content, and else why not.
+    pub(super) fn check_place(&self, how: &Placer, but: &[VolumeId]) -> Result<()> {
+        let slots = self.slots.lock();
+        let mut volumes = self.registry.all();
+        volumes.retain(|volume| !but.contains(volume.id()));
+        let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
+        how.choose(&facts.collect::<Vec<_>>(), None).map(drop)
     }
 
     /// Whether a probe could bring a volume back that failed a write.
@@ -164,6 +213,7 @@ impl Mounts {
         {
             warn!(volume = %volume.id(), error = error as &dyn std::error::Error, "volume failed a write, avoided until its next good probe");
             slot.health = Health::Suspect(error.to_string());
+            self.events.tell(VolumeEvent::Suspect { volume: volume.id().clone(), why: error.to_string() });
         }
     }
 
@@ -171,8 +221,8 @@ impl Mounts {
     pub(super) fn probed(&self, volume: &Arc<dyn StorageVolume>, answer: &Result<VolumeStatus>) -> bool {
         let health = match answer {
             Ok(status) if status.is_healthy => Health::Good,
-            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned()),
-            Err(error) => Health::Down(error.to_string()),
+            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned(), 0),
+            Err(error) => Health::Down(error.to_string(), 0),
         };
         let id = volume.id();
         // Held over the call to the store, so that an answer older than an unmount cannot overtake it.
@@ -181,16 +231,31 @@ impl Mounts {
         if !self.registry.volume(id).is_some_and(|mounted| Arc::ptr_eq(&mounted, volume)) {
             return false;
         }
-        let changed = matches!(slot.health, Health::Down(_)) != matches!(health, Health::Down(_));
+        let health = match (&slot.health, health) {
+            (Health::Down(why, good), Health::Good) if good + 1 < GOOD_PROBES => {
+                Health::Down(why.clone(), good + 1)
+            }
+            (_, health) => health,
+        };
+        let changed = matches!(slot.health, Health::Down(..)) != matches!(health, Health::Down(..));
         if changed {
             match &health {
-                Health::Down(why) => warn!(volume = %id, why, "volume became unavailable, its files wait"),
+                Health::Down(why, _) => warn!(volume = %id, why, "volume became unavailable, its files wait"),
                 _ => info!(volume = %id, "volume came back"),
             }
         }
+        match &health {
+            Health::Down(why, _) if changed => {
+                self.events.tell(VolumeEvent::Unavailable { volume: id.clone(), why: why.clone() });
+            }
+            Health::Good if slot.health != Health::Good => {
+                self.events.tell(VolumeEvent::Returned { volume: id.clone() });
+            }
+            _ => {}
+        }
         slot.health = health;
         // Told each time, not only at a change: the volume may have found out by itself, between two probes.
-        self.store.volume_available(id, !matches!(slot.health, Health::Down(_)));
+        self.store.volume_available(id, !matches!(slot.health, Health::Down(..)));
         changed
     }
 
@@ -199,6 +264,20 @@ impl Mounts {
         let slots = self.slots.lock();
         let candidate = self.candidate(volume, slots.get(volume.id()));
         (candidate.unusable, candidate.in_flight)
+    }
+
+    fn candidate(&self, volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
+        let status = volume.status();
+        let is_drained =
+            || (self.standing_of(volume.id()) == Standing::Draining).then_some("is being drained".into());
+        let uploads = self.store.uploads_on(volume.id()).bytes_left;
+        Candidate {
+            volume: volume.id().clone(),
+            total: status.total,
+            available: status.available,
+            in_flight: slot.map_or(0, |slot| slot.in_flight).saturating_add(uploads),
+            unusable: unusable(&status, slot).or_else(is_drained),
+        }
     }
 }
 
@@ -211,7 +290,7 @@ fn unusable(status: &VolumeStatus, slot: Option<&Slot>) -> Option<Cow<'static, s
     match slot.map(|slot| (&slot.health, slot.leaving)) {
         None => Some("is not mounted".into()),
         Some((_, true)) => Some("is being removed".into()),
-        Some((Health::Down(why), _)) => Some(format!("is unhealthy: {why}").into()),
+        Some((Health::Down(why, _), _)) => Some(format!("is unhealthy: {why}").into()),
         Some((Health::Suspect(why), _)) => Some(format!("failed its last write: {why}").into()),
         Some((Health::Good, false)) => unhealthy(status).or_else(|| {
             let why = status.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();

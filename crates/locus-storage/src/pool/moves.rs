@@ -21,7 +21,7 @@ pub(super) struct Moves(Arc<Notify>);
 
 /// The right to move a content. Fields are dropped in this order: who is woken finds the right free.
 pub(super) struct Right {
-    moving: Moving,
+    pub(super) moving: Moving,
     ended: Ended,
 }
 
@@ -95,12 +95,24 @@ impl StoragePool {
         };
         let (ticket, blob) = self.bring_out(&at, bytes, ticket, to_path).await?;
         let volume = Arc::clone(ticket.volume());
-        let to = Stored { place: Place::Volume(volume.id().clone()), length, checksum: record.info.checksum };
+        self.arrive(right, &volume, blob).await
+    }
+
+    /// The content rests on `volume`, durably: says so, and removes it again where it is not wanted any more.
+    pub(super) async fn arrive(
+        &self,
+        right: Right,
+        volume: &Arc<dyn StorageVolume>,
+        blob: Unrecorded,
+    ) -> Result<Moved> {
+        let record = right.moving.record().clone();
+        let (length, checksum) = (record.info.size, record.info.checksum);
+        let to = Stored { place: Place::Volume(volume.id().clone()), length, checksum };
         let Right { moving, ended: _ended } = right;
         match self.inner.store.relocate(moving, to).await {
             Ok(true) => {
                 blob.settle();
-                Ok(Moved::To(volume))
+                Ok(Moved::To(Arc::clone(volume)))
             }
             Ok(false) => {
                 blob.remove().await;
@@ -111,6 +123,16 @@ impl StoragePool {
                 Err(error)
             }
         }
+    }
+
+    /// The right to move a file from where a record of it says that it rests.
+    pub(super) fn right_to(&self, record: &FileRecord) -> Option<Right> {
+        let (tenant, key) = (&record.info.tenant, &record.info.key);
+        let moving = match &record.place {
+            Place::Volume(id) => self.inner.store.begin_move_from(tenant, key, id),
+            _ => self.inner.store.begin_move(tenant, key),
+        };
+        Some(self.inner.moves.right(moving?))
     }
 
     /// Writes to the volume of the ticket, and to one after the other when volumes fail.
@@ -155,8 +177,7 @@ impl StoragePool {
         }
         // Under a right of its own: the next move would adopt what we are about to remove. Without it the blob is left to
         // that move, or to the tidying of residue.
-        let Some(moving) = self.inner.store.begin_move(&record.info.tenant, &record.info.key) else { return };
-        let right = self.inner.moves.right(moving);
+        let Some(right) = self.right_to(record) else { return };
         undisturbed(async move {
             blob.remove().await;
             drop(right);
@@ -223,10 +244,10 @@ async fn holds(volume: &dyn StorageVolume, at: &BlobPath, bytes: &Bytes) -> Resu
     }
 }
 
-fn is_taken(error: &Error) -> bool {
+pub(super) fn is_taken(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
 }
 
-fn is_absent(error: &Error) -> bool {
+pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

@@ -82,7 +82,7 @@ impl StoragePool {
     }
 
     /// `expected` is what will be read, as far as it is known.
-    async fn open(&self, record: FileRecord, expected: Range<u64>) -> Result<Opened> {
+    pub(super) async fn open(&self, record: FileRecord, expected: Range<u64>) -> Result<Opened> {
         match self.open_at(&record, expected.clone()).await {
             Err(gone) if is_gone(&gone) => {
                 let again = self.find(&record.info.tenant, &record.info.key).await?;
@@ -90,7 +90,7 @@ impl StoragePool {
                     return self.open_at(&again, expected).await.map(|opened| opened.with(again));
                 }
                 // It is not missing but over; a record that is alive without its bytes is damage.
-                if again.info.status.is_over() {
+                if !matches!(gone, Error::VolumeUnavailable { .. }) && again.info.status.is_over() {
                     return Err(Error::FileNotFound { key: record.info.key });
                 }
                 Err(gone)
@@ -127,7 +127,8 @@ impl StoragePool {
 fn is_gone(error: &Error) -> bool {
     match error {
         Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-        Error::FileNotFound { .. } => true,
+        // A drained volume may have been removed.
+        Error::FileNotFound { .. } | Error::VolumeUnavailable { .. } => true,
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, FileRecord, Knowledge, Place, StorageVolume, Upkeep, VolumeId};
+use locus_core::{BlobPath, Knowledge, Place, StorageVolume, Upkeep, VolumeId};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
@@ -108,29 +108,25 @@ impl StoragePool {
         self.inner.residue.entries.lock().len()
     }
 
-    /// Tries to remove one residue that no record names, as long as none can come to name it meanwhile: content that
-    /// rests in the store may be moved to this very name at any moment, so it is removed under the right to do that.
+    /// Tries to remove one residue that no record names, as long as none can come to name it meanwhile: content that rests
+    /// elsewhere may be moved to this very name at any moment, so it is removed under the right to do that.
     async fn tidy(&self, volume: Arc<dyn StorageVolume>, residue: Residue) {
         let (owner, key) = (&residue.blob.owner, residue.blob.key);
         let Some(tenant) = owner.tenant() else { return };
-        if let Some(moving) = self.inner.store.begin_move(&tenant, &key) {
-            let (list, right) = (Arc::clone(&self.inner.residue), self.inner.moves.right(moving));
-            undisturbed(async move {
-                list.retry(&*volume, &residue).await;
-                drop(right);
-            })
-            .await;
+        let Ok(record) = self.inner.store.get(&tenant, &key).await else { return };
+        let Some(record) = record.filter(|record| !record.info.status.is_over()) else {
+            return self.inner.residue.retry(&*volume, &residue).await; // nothing moves it any more
+        };
+        if record.place == Place::Volume(residue.volume.clone()) {
             return;
         }
-        let stays_unnamed = |record: &FileRecord| match &record.place {
-            Place::Volume(id) => *id != residue.volume,
-            _ => record.info.status.is_over(), // else it is being moved
-        };
-        if let Ok(record) = self.inner.store.get(&tenant, &key).await
-            && record.as_ref().is_none_or(stays_unnamed)
-        {
-            self.inner.residue.retry(&*volume, &residue).await;
-        }
+        let Some(right) = self.right_to(&record) else { return }; // else it is being moved
+        let list = Arc::clone(&self.inner.residue);
+        undisturbed(async move {
+            list.retry(&*volume, &residue).await;
+            drop(right);
+        })
+        .await;
     }
 }
 

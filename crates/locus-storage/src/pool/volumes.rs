@@ -9,10 +9,17 @@ use locus_fs::VolumeSpec;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::StoragePool;
+use super::{
+    StoragePool,
+    mounts::Standing,
+    patience::{OPEN_TIMEOUT, close, late, probe, within},
+};
 
 /// Probes that are under way at once.
 const PROBES_MAX: usize = 16;
+
+/// Good probes in a row until a volume is mounted, or used again after it was unavailable.
+pub(super) const GOOD_PROBES: u32 = 2;
 
 /// A mounted volume, as [`StoragePool::volumes`] shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,41 +30,46 @@ pub struct VolumeInfo {
     pub mount_path: Option<PathBuf>,
     /// What it last measured about itself.
     pub status: VolumeStatus,
-    /// Files that rest on it, those waiting to be removed included.
+    /// Files that rest on it, those waiting to be removed and what moves left behind included.
     pub files: u64,
+    /// Bytes of the files that rest on it, those waiting to be removed included.
+    pub bytes: u64,
     /// Bytes of writes under way to it.
     pub in_flight: u64,
+    /// It takes no new content because its files are moved away.
+    pub draining: bool,
     /// Why it takes no new content, when it takes none.
     pub unusable: Option<Cow<'static, str>>,
 }
 
 /// Names whose volumes are being opened, so that a mount that hangs keeps back no other but its own twin.
 #[derive(Debug, Default)]
-pub(super) struct Opening(Mutex<BTreeSet<VolumeId>>);
+pub(super) struct Opening(Arc<Mutex<BTreeSet<VolumeId>>>);
 
-struct OpeningOne<'a>(&'a Opening, VolumeId);
+struct OpeningOne(Arc<Mutex<BTreeSet<VolumeId>>>, VolumeId);
 
 impl Opening {
-    fn begin(&self, id: &VolumeId) -> Result<OpeningOne<'_>> {
+    fn begin(&self, id: &VolumeId) -> Result<OpeningOne> {
         if self.0.lock().insert(id.clone()) {
-            Ok(OpeningOne(self, id.clone()))
+            Ok(OpeningOne(Arc::clone(&self.0), id.clone()))
         } else {
             Err(Error::VolumeExists { volume: id.clone() })
         }
     }
 }
 
-impl Drop for OpeningOne<'_> {
+impl Drop for OpeningOne {
     fn drop(&mut self) {
-        self.0.0.lock().remove(&self.1);
+        self.0.lock().remove(&self.1);
     }
 }
 
 impl StoragePool {
-    /// Opens a volume, probes it, and takes it into use. Files that rest on it are handed out again.
+    /// Opens a volume, probes it twice, and takes it into use. Files that rest on it are handed out again.
     ///
     /// # Errors
-    /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; whatever is wrong with the volume, as
+    /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; [`Error::VolumeUnavailable`] when it was
+    /// [retired](Self::retire); [`Error::InvalidId`]; [`Error::AlreadyOpen`] when another volume has its directory; whatever is wrong with the volume, as
     /// [`VolumeSpec::open`] says it. Nothing is mounted then.
     ///
     /// # Cancel safety
@@ -72,34 +84,64 @@ impl StoragePool {
     /// As [`mount`](Self::mount).
     pub async fn mount_boxed(&self, mut spec: Box<dyn VolumeSpec>) -> Result<VolumeId> {
         let id = spec.id()?;
-        let _opening = self.inner.opening.begin(&id)?;
+        let opening = self.inner.opening.begin(&id)?;
         if self.inner.mounts.get(&id).is_some() {
             return Err(Error::VolumeExists { volume: id });
+        }
+        if self.inner.mounts.standing_of(&id) == Standing::Retired {
+            let why = "was retired: it does not come back".into();
+            return Err(Error::VolumeUnavailable { volume: Some(id), why });
         }
         if self.inner.store.files_on(&id) > 0 {
             spec.expect_existing();
         }
-        self.attach(spec.open(self.inner.context.clone()).await?).await?;
+        let volume = self.open_in_time(&id, spec, opening).await?;
+        self.attach(volume).await?;
         Ok(id)
     }
 
-    /// Takes a volume into use that is open already, after a probe of it. What cannot be taken is closed.
+    /// Opens a volume, in time. One that hangs keeps its name until it returns: however often it is tried, no more than one
+    /// call of it hangs.
+    async fn open_in_time(
+        &self,
+        id: &VolumeId,
+        spec: Box<dyn VolumeSpec>,
+        opening: OpeningOne,
+    ) -> Result<Arc<dyn StorageVolume>> {
+        let context = self.inner.context.clone();
+        let work = async move {
+            let opened = spec.open(context).await;
+            (opened, opening)
+        };
+        let opened = match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                match within(self.clock(), OPEN_TIMEOUT, runtime.spawn(work)).await {
+                    Some(Ok(opened)) => Some(opened),
+                    Some(Err(error)) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_) => return Err(Error::ShuttingDown), // the runtime itself is being closed
+                    },
+                    None => None,
+                }
+            }
+            Err(_) => within(self.clock(), OPEN_TIMEOUT, work).await,
+        };
+        opened.map_or_else(|| Err(late(id, "open", OPEN_TIMEOUT)), |(opened, _opening)| opened)
+    }
+
+    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed.
     ///
     /// # Errors
     /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
     /// unhealthy.
     pub async fn attach(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
-        let attached = match volume.probe().await {
-            Ok(status) if status.is_healthy => self.inner.mounts.insert(Arc::clone(&volume)),
-            Ok(status) => Err(Error::VolumeUnavailable {
-                volume: Some(volume.id().clone()),
-                why: status.why.unwrap_or("is unhealthy".into()),
-            }),
+        let attached = match self.check(&*volume).await {
+            Ok(()) => self.inner.mounts.insert(Arc::clone(&volume)),
             Err(error) => Err(error),
         };
         match attached {
             Ok(()) => info!(volume = %volume.id(), "volume mounted"),
-            Err(_) => close(&*volume).await,
+            Err(_) => close(self.clock(), &*volume).await,
         }
         attached
     }
@@ -127,6 +169,18 @@ impl StoragePool {
         volume.scrub(&mut progress).await?.ok_or(none)
     }
 
+    /// Two good probes in a row, or what is wrong.
+    pub(super) async fn check(&self, volume: &dyn StorageVolume) -> Result<()> {
+        for _ in 0..GOOD_PROBES {
+            let status = probe(self.clock(), volume).await?;
+            if !status.is_healthy {
+                let why = status.why.unwrap_or("is unhealthy".into());
+                return Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a volume out of use, whatever rests on it: its files wait, and are handed out again when it is mounted
     /// again. Readers that are open go on as far as the volume lets them.
     ///
@@ -144,7 +198,7 @@ impl StoragePool {
         }
         let volume = self.inner.mounts.take(id)?;
         info!(volume = %id, "volume unmounted");
-        close(&*volume).await;
+        close(self.clock(), &*volume).await;
         Ok(())
     }
 
@@ -159,7 +213,7 @@ impl StoragePool {
     pub async fn remove(&self, id: &VolumeId) -> Result<()> {
         let volume = self.inner.mounts.take_empty(id)?;
         info!(volume = %id, "volume removed");
-        close(&*volume).await;
+        close(self.clock(), &*volume).await;
         Ok(())
     }
 
@@ -174,6 +228,8 @@ impl StoragePool {
                 mount_path: volume.mount_path().map(Into::into),
                 status: volume.status(),
                 files: self.inner.store.files_on(volume.id()),
+                bytes: self.inner.store.bytes_on(volume.id()),
+                draining: self.inner.mounts.standing_of(volume.id()) == Standing::Draining,
                 in_flight,
                 unusable,
             }
@@ -201,8 +257,8 @@ impl StoragePool {
     }
 
     /// A step of the watch over volumes: measures all of them once, side by side. Files of one that fell ill wait from
-    /// now on; those of one that came back are handed out again, and one that failed a write is written to again. Says
-    /// for how many that was a change.
+    /// now on; those of one whose second probe in a row was good are handed out again; one that failed a write is written
+    /// to again after one good probe. Says for how many that was a change.
     pub async fn probe_all(&self) -> usize {
         self.probe(self.inner.mounts.all()).await
     }
@@ -218,7 +274,7 @@ impl StoragePool {
     /// Measures these volumes and notes the answers. Says for how many that was a change.
     pub(super) async fn probe(&self, volumes: Vec<Arc<dyn StorageVolume>>) -> usize {
         let probes = volumes.into_iter().map(|volume| async move {
-            let answer = volume.probe().await;
+            let answer = probe(self.clock(), &*volume).await;
             self.inner.mounts.probed(&volume, &answer)
         });
         let changed = join_bounded(probes.collect(), PROBES_MAX).await;
@@ -226,18 +282,15 @@ impl StoragePool {
     }
 }
 
+/// The volumes that answer: whoever sweeps is not held up by one that hangs.
 impl VolumeSet for StoragePool {
     fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
-        self.inner.mounts.get(id)
+        self.inner.mounts.get(id).filter(|_| !self.inner.mounts.is_down(id))
     }
 
     fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
-        self.inner.mounts.all()
-    }
-}
-
-async fn close(volume: &dyn StorageVolume) {
-    if let Err(error) = volume.close().await {
-        warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");
+        let mut volumes = self.inner.mounts.all();
+        volumes.retain(|volume| !self.inner.mounts.is_down(volume.id()));
+        volumes
     }
 }

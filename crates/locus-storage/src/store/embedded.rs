@@ -308,10 +308,13 @@ impl EmbeddedStore {
         for (lsn, place, bytes) in effects.released {
             self.journal.release(place, bytes, lsn);
         }
-        if !effects.over.is_empty() {
+        if !effects.over.is_empty() || !effects.left.is_empty() {
             let mut reap = self.reap.lock();
             for (lsn, volume, key) in effects.over {
-                reap.push(volume, Over { lsn, tenant: cell.no, key });
+                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: false });
+            }
+            for (lsn, volume, key) in effects.left {
+                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: true });
             }
             drop(reap);
             self.reap_changed.notify_waiters();

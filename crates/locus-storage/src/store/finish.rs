@@ -2,18 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use locus_core::{
-    BlobPath, Claim, ERROR_BYTES_MAX, Error, Extension, FailOutcome, FileKey, FileStatus, Knowledge, Lease,
-    Lsn, Reapable, Result, StoragePath, TenantId, VolumeId,
-};
+use locus_core::{ERROR_BYTES_MAX, Error, FailOutcome, FileKey, FileStatus, Lease, Lsn, Result, TenantId};
 
 use super::{
     decide::{self, Verdict},
     embedded::EmbeddedStore,
-    entry::{JOURNAL, Rest},
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, keys_bound},
     leases::LEASE_MAX,
-    reap::Over,
 };
 use crate::journal::Use;
 
@@ -171,70 +166,6 @@ impl EmbeddedStore {
 
     // ---- reaping ----------------------------------------------------------------------------------------------
 
-    pub(super) fn take_reapable(&self, max: usize) -> Vec<Reapable> {
-        if self.journal.is_poisoned() {
-            return Vec::new();
-        }
-        let taken =
-            self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
-        let mut files = Vec::with_capacity(taken.len());
-        for (volume, over) in taken {
-            let cell = self.cell_at(over.tenant);
-            let state = cell.state.lock();
-            match state.get(&over.key).filter(|entry| entry.status.is_over()) {
-                Some(entry) => {
-                    let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
-                    files.push(Reapable {
-                        tenant: state.id.clone(),
-                        key: over.key,
-                        volume: (volume != JOURNAL).then(|| self.places.id(volume)),
-                        blob: BlobPath {
-                            owner: entry.owner(&state.id),
-                            key: over.key,
-                            extension: name.map_or(Extension::NONE, Extension::of),
-                        },
-                        size: entry.size,
-                    });
-                }
-                None => self.reap.lock().came_back(1),
-            }
-        }
-        files
-    }
-
-    pub(super) async fn record_reaped(&self, files: &[Reapable]) -> Result<()> {
-        let mut by_tenant: BTreeMap<&TenantId, Vec<FileKey>> = BTreeMap::new();
-        for file in files {
-            by_tenant.entry(&file.tenant).or_default().push(file.key);
-        }
-        for (tenant, keys) in by_tenant {
-            let Some(cell) = self.cell(tenant) else { continue };
-            for keys in keys.chunks(LEASE_MAX) {
-                let mut room = self.journal.reserve(Use::Essential, &[keys_bound(keys.len())]).await?;
-                let mut state = cell.state.lock();
-                let change = Change::Reaped { keys: keys.to_vec() };
-                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
-            }
-        }
-        self.journal.confirm_written(self.journal.last_appended()).await?;
-        self.reap.lock().came_back(files.len());
-        self.reap_changed.notify_waiters();
-        Ok(())
-    }
-
-    pub(super) fn give_back_unreaped(&self, files: Vec<Reapable>) {
-        let mut reap = self.reap.lock();
-        reap.came_back(files.len());
-        for file in files {
-            let volume = file.volume.as_ref().map_or(Some(JOURNAL), |id| self.places.find(id));
-            let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { continue };
-            // It was durably over when it was handed out, so it is now.
-            reap.push(volume, Over { lsn: Lsn::ZERO, tenant: cell.no, key: file.key });
-        }
-        drop(reap);
-        self.reap_changed.notify_waiters();
-    }
-
     pub(super) async fn wait_reapable(&self) {
         loop {
             if self.journal.is_poisoned() {
@@ -299,51 +230,6 @@ impl EmbeddedStore {
             if let Some(why) = ended.await {
                 return Err(why);
             }
-        }
-    }
-
-    /// The right to remove a blob that no record names. A living file whose content rests in the journal could be moved to
-    /// that very name: it is not, while the claim lives.
-    pub(super) fn claim_unknown(
-        &self,
-        volume: &VolumeId,
-        owner: &StoragePath,
-        key: &FileKey,
-    ) -> Option<Claim> {
-        if self.knowledge(volume, owner, key) != Knowledge::Unknown {
-            return None;
-        }
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        let Some(cell) = cell else { return Some(Claim::free()) };
-        let mut state = cell.state.lock();
-        let Some(entry) = state.get(key) else { return Some(Claim::free()) };
-        if let Rest::Volume(at) = entry.rest {
-            // It may have been moved to this very name meanwhile; what rests elsewhere stays there.
-            return (self.places.find(volume) != Some(at)).then(Claim::free);
-        }
-        if !state.begin_move(*key) {
-            return None;
-        }
-        drop(state);
-        let key = *key;
-        Some(Claim::new(move || cell.state.lock().end_move(&key)))
-    }
-
-    pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        let Some(cell) = cell else { return Knowledge::Unknown };
-        let state = cell.state.lock();
-        if state.is_in_flight(key) {
-            return Knowledge::InFlight;
-        }
-        match state.get(key) {
-            Some(entry)
-                if self.places.find(volume).is_some_and(|volume| entry.rest == Rest::Volume(volume))
-                    && entry.owner(&state.id) == *owner =>
-            {
-                Knowledge::Recorded
-            }
-            _ => Knowledge::Unknown,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Moving, Place, Result, Stored, TenantId,
+    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Moving, Place, Result, Stored, TenantId, VolumeId,
 };
 use tracing::{debug, warn};
 
@@ -125,6 +125,29 @@ impl EmbeddedStore {
         Some(Moving::new(record, move || cell.state.lock().end_move(&key)))
     }
 
+    pub(super) fn begin_moving_from(
+        &self,
+        tenant: &TenantId,
+        key: &FileKey,
+        volume: &VolumeId,
+    ) -> Option<Moving> {
+        let from = self.places.find(volume)?;
+        let cell = self.cell(tenant)?;
+        let mut state = cell.state.lock();
+        let entry = state.visible(key, self.watermark())?;
+        if entry.status.is_over() || entry.rest != Rest::Volume(from) {
+            return None;
+        }
+        let record = state.record(entry, &self.places, &self.clock);
+        let avoid = state.copies(key).iter().map(|left| self.places.id(left.volume)).collect();
+        if !state.begin_move(*key) {
+            return None;
+        }
+        drop(state);
+        let key = *key;
+        Some(Moving::new(record, move || cell.state.lock().end_move(&key)).avoiding(avoid))
+    }
+
     pub(super) async fn relocate_content(&self, moving: Moving, to: Stored) -> Result<bool> {
         let info = &moving.record().info;
         let Place::Volume(id) = &to.place else {
@@ -134,7 +157,7 @@ impl EmbeddedStore {
         let mut room = self.journal.reserve(Use::Move, &[FRAME_BYTES + MOVED_BYTES]).await?;
         let lsn = {
             let mut state = cell.state.lock();
-            if !state.get(&info.key).is_some_and(lives_in_journal) {
+            if !state.get(&info.key).is_some_and(|entry| self.lives_at(entry, &moving.record().place)) {
                 return Ok(false);
             }
             let change = Change::Moved {
@@ -146,9 +169,22 @@ impl EmbeddedStore {
             self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
         };
         drop(room);
-        self.moved.spilled.fetch_add(1, Ordering::AcqRel);
+        if moving.record().place == Place::Store {
+            self.moved.spilled.fetch_add(1, Ordering::AcqRel);
+        }
         self.confirm(lsn, self.config.options.durability).await?;
         Ok(true)
+    }
+
+    /// Whether a living file still rests where it did when the right to move it was given. Within the journal it may have
+    /// been moved forward.
+    fn lives_at(&self, entry: &Entry, place: &Place) -> bool {
+        let is_there = match (entry.rest, place) {
+            (Rest::Journal(_), Place::Store) => true,
+            (Rest::Volume(at), Place::Volume(id)) => self.places.find(id) == Some(at),
+            _ => false,
+        };
+        is_there && !entry.status.is_over()
     }
 
     /// Contents of the segment to be emptied, which nobody else moves.
@@ -423,8 +459,4 @@ pub(super) fn short(checksum: &Checksum) -> u64 {
 /// Whether a living file's content rests at this very place. One that is over is reaped instead of moved.
 fn is_at(entry: &Entry, place: LogPlace) -> bool {
     entry.rest == Rest::Journal(place) && !entry.status.is_over()
-}
-
-fn lives_in_journal(entry: &Entry) -> bool {
-    !entry.status.is_over() && matches!(entry.rest, Rest::Journal(_))
 }

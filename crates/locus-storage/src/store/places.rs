@@ -22,6 +22,9 @@ struct Seen {
     uploads: AtomicU64,
     /// Bytes that they have still to write.
     upload_bytes: AtomicU64,
+    bytes: AtomicU64,
+    /// What moves left there and is not removed yet.
+    copies: AtomicU64,
 }
 
 /// Volumes and totals. Every method is a memory operation.
@@ -59,6 +62,8 @@ impl Places {
             files: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
             upload_bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            copies: AtomicU64::new(0),
         }));
         (volumes.len() - 1) as VolumeNo
     }
@@ -162,10 +167,35 @@ impl Places {
         }
     }
 
+    pub(crate) fn bytes_on(&self, volume: VolumeNo) -> u64 {
+        self.seen(volume).bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn copies_on(&self, volume: VolumeNo) -> u64 {
+        self.seen(volume).copies.load(Ordering::Acquire)
+    }
+
+    /// A move left something there, or that is gone.
+    pub(crate) fn count_copy(&self, volume: VolumeNo, more: bool) {
+        let seen = self.seen(volume);
+        if more {
+            seen.copies.fetch_add(1, Ordering::AcqRel);
+        } else {
+            seen.copies.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
     /// A file of so many bytes rests there from now on, or no more.
     pub(crate) fn count(&self, volume: VolumeNo, bytes: u64, more: bool) {
         let seen = (volume != JOURNAL).then(|| self.seen(volume));
         let files = seen.as_ref().map_or(&self.in_journal, |seen| &seen.files);
+        if let Some(seen) = &seen {
+            if more {
+                seen.bytes.fetch_add(bytes, Ordering::AcqRel);
+            } else {
+                seen.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            }
+        }
         if more {
             files.fetch_add(1, Ordering::AcqRel);
             self.files.fetch_add(1, Ordering::AcqRel);

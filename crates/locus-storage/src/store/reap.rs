@@ -10,12 +10,14 @@ use super::{
     schedule::TenantNo,
 };
 
-/// A file that is over since `lsn`.
+/// A file that is over since `lsn`, or that was moved away then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Over {
     pub(crate) lsn: Lsn,
     pub(crate) tenant: TenantNo,
     pub(crate) key: FileKey,
+    /// It was moved away: what it left is no more than a copy.
+    pub(crate) is_copy: bool,
 }
 
 /// Who waits to be reaped.
@@ -26,11 +28,14 @@ pub(crate) struct ReapQueue {
     turn: VolumeNo,
     /// Files handed out and not yet given back.
     out: u64,
+    /// How many of these, and of those waiting, are copies.
+    copies: u64,
     holds: Holds,
 }
 
 impl ReapQueue {
     pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) {
+        self.copies += u64::from(over.is_copy);
         self.waiting.entry(volume).or_default().push_back(over);
     }
 
@@ -77,9 +82,21 @@ impl ReapQueue {
         taken
     }
 
-    /// So many came back, reaped or not.
-    pub(crate) fn came_back(&mut self, files: usize) {
+    /// Hands out up to `max` files of one volume, available or not, held or not, whose end is durable.
+    pub(crate) fn take_from(&mut self, volume: VolumeNo, max: usize, durable: Lsn) -> Vec<Over> {
+        let mut taken = Vec::new();
+        let Some(queue) = self.waiting.get_mut(&volume) else { return taken };
+        while taken.len() < max && queue.front().is_some_and(|over| over.lsn <= durable) {
+            taken.extend(queue.pop_front());
+        }
+        self.out += taken.len() as u64;
+        taken
+    }
+
+    /// So many came back, reaped or not, and so many of them are copies.
+    pub(crate) fn came_back(&mut self, files: usize, copies: usize) {
         self.out = self.out.saturating_sub(files as u64);
+        self.copies = self.copies.saturating_sub(copies as u64);
     }
 
     /// The lowest LSN at the head of an available volume's queue that is not held: when it is durable, there is something
@@ -93,9 +110,9 @@ impl ReapQueue {
         heads.filter(|(limit, lsn)| lsn <= limit).map(|(_, lsn)| lsn).min()
     }
 
-    /// All that wait or are out.
+    /// All files that are over and wait or are out.
     pub(crate) fn total(&self) -> u64 {
-        self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out
+        self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out - self.copies
     }
 
     /// Whether nothing waits on an available volume, held or not, and nothing is out.
@@ -112,7 +129,8 @@ mod tests {
     use super::*;
 
     fn over(lsn: u64) -> Over {
-        Over { lsn: Lsn(lsn), tenant: 0, key: FileKey::generate(Timestamp::from_micros(0), &[lsn as u8; 10]) }
+        let key = FileKey::generate(Timestamp::from_micros(0), &[lsn as u8; 10]);
+        Over { lsn: Lsn(lsn), tenant: 0, key, is_copy: false }
     }
 
     fn lsns(taken: &[(VolumeNo, Over)]) -> Vec<(VolumeNo, u64)> {
@@ -132,7 +150,7 @@ mod tests {
         let mut queue = queue(&[(0, 1), (0, 2), (1, 3)]);
         assert_eq!(queue.take(2, Lsn::MAX, |_| true).len(), 2);
         assert_eq!(queue.total(), 3);
-        queue.came_back(1);
+        queue.came_back(1, 0);
         assert_eq!(queue.total(), 2);
         assert!(!queue.is_settled(|_| true));
     }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use locus_core::{
     Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey, InlineLimits,
     Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore, Moving,
-    NewFile, NewUpload, Reapable, Reservation, Reserved, Result, Scope, StoragePath, StoreCounts, Stored,
-    TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
+    NewFile, NewUpload, Reapable, Reservation, Reserved, RestingPage, Result, Scope, StoragePath,
+    StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -83,6 +83,18 @@ impl MetadataStore for EmbeddedStore {
 
     fn begin_move(&self, tenant: &TenantId, key: &FileKey) -> Option<Moving> {
         self.begin_moving(tenant, key)
+    }
+
+    fn begin_move_from(&self, tenant: &TenantId, key: &FileKey, volume: &VolumeId) -> Option<Moving> {
+        self.begin_moving_from(tenant, key, volume)
+    }
+
+    fn resting_on(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
+        self.resting_page(volume, from, max)
+    }
+
+    async fn forget_on(&self, volume: &VolumeId, max: usize) -> Result<u64> {
+        self.forget_some_on(volume, max).await
     }
 
     async fn relocate(&self, moving: Moving, to: Stored) -> Result<bool> {
@@ -177,7 +189,11 @@ impl MetadataStore for EmbeddedStore {
     }
 
     fn files_on(&self, volume: &VolumeId) -> u64 {
-        self.places.find(volume).map_or(0, |no| self.places.files_on(no))
+        self.places.find(volume).map_or(0, |no| self.places.files_on(no) + self.places.copies_on(no))
+    }
+
+    fn bytes_on(&self, volume: &VolumeId) -> u64 {
+        self.places.find(volume).map_or(0, |no| self.places.bytes_on(no))
     }
 
     fn tenant_changed(&self, tenant: &TenantId) {

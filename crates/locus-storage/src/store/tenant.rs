@@ -3,6 +3,7 @@
 
 mod audit;
 mod bridge;
+mod copies;
 mod dirs;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub(crate) use audit::{Page, Resting as RestingFile, Sums, UploadSums};
+pub(crate) use copies::LeftBehind;
 use dirs::Dirs;
 pub(crate) use dirs::Held;
 use hashbrown::HashTable;
@@ -109,6 +111,8 @@ pub(crate) struct Effects {
     pub(crate) ready: bool,
     /// Bytes of the journal that are needless once `Lsn` is durable.
     pub(crate) released: Vec<(Lsn, LogPlace, u64)>,
+    /// What moves left on volumes, needless once `Lsn` is durable.
+    pub(crate) left: Vec<(Lsn, VolumeNo, FileKey)>,
 }
 
 /// Where an event is applied: what it cannot say itself.
@@ -154,6 +158,8 @@ pub(crate) struct TenantState {
     ceiling: (u64, Ceiling),
     /// Files whose content somebody moves.
     moving: HashSet<FileKey>,
+    /// What moves left on volumes and is not removed yet.
+    copies: HashMap<FileKey, Vec<LeftBehind>>,
     counts: TenantCounts,
     /// Whether derived things are kept; not while replaying.
     live: bool,
@@ -190,6 +196,7 @@ impl TenantState {
             reserved: Tally::default(),
             ceiling: (0, Ceiling::NONE),
             moving: HashSet::new(),
+            copies: HashMap::new(),
             counts: TenantCounts::default(),
             live,
             leaving: false,
@@ -932,6 +939,7 @@ impl TenantState {
             self.unfile(at, scene.places);
             self.count_place(at, scene.places, false);
             self.release(scene, at);
+            self.leave(scene, at, rest);
         }
         let entry = &mut self.files[at];
         if self.live {

@@ -49,6 +49,10 @@ impl Bench {
         Self::open(World::new(seed, EngineOptions::default()))
     }
 
+    pub(crate) fn open_at(world: World) -> Self {
+        Self::open(world)
+    }
+
     fn open(mut world: World) -> Self {
         let engine = world.open().unwrap();
         let (pool, scheduler) = (engine.pool.clone(), engine.scheduler.clone());
@@ -69,6 +73,15 @@ impl Bench {
         let Self { mut world, engine, pool, scheduler, .. } = self;
         drop((engine, pool, scheduler));
         world.end(end);
+        Self::open(world)
+    }
+
+    /// The power goes and comes back.
+    pub(crate) fn restart_after_power_cut(self) -> Self {
+        let Self { world, .. } = self;
+        world.disk.heal_all();
+        world.disk.crash();
+        world.disk.crash_at(u64::MAX);
         Self::open(world)
     }
 

@@ -731,6 +731,9 @@ fn b26_files_of_an_ill_volume_wait_until_it_is_well() {
     assert!(matches!(bench.run(pool.read(&acme, &key)), Err(Error::VolumeUnavailable { .. })));
     assert!(bench.pool.volumes()[0].unusable.is_some());
     bench.world.disk.heal(fault);
+    // One good probe is none: two in a row.
+    assert_eq!(bench.run(pool.probe_all()), 0);
+    assert!(bench.run(scheduler.next(&acme)).unwrap().is_none());
     assert_eq!(bench.run(pool.probe_all()), 1);
     assert_eq!(bench.run(scheduler.next(&acme)).unwrap().unwrap().key, key);
     assert_eq!(bench.read(key).unwrap(), b"hello");

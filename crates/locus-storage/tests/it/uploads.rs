@@ -79,7 +79,7 @@ impl Bench {
         })
     }
 
-    fn sweep(&mut self) -> locus_core::CleanupStatistics {
+    fn sweep_up(&mut self) -> locus_core::CleanupStatistics {
         let sweeper = self.engine.sweeper.clone();
         self.run(async move { sweeper.leftovers().await }).unwrap()
     }
@@ -240,15 +240,15 @@ fn b17_abandoned_uploads_are_swept_after_a_set_age_and_others_are_not() {
     }
     bench.world.advance(DAY / 2);
     bench.send(&alive, 5, "more").unwrap();
-    assert_eq!((bench.sweep().uploads_expired, bench.staged()), (0, 2));
+    assert_eq!((bench.sweep_up().uploads_expired, bench.staged()), (0, 2));
     bench.world.advance(DAY / 2);
-    let swept = bench.sweep();
+    let swept = bench.sweep_up();
     assert_eq!((swept.uploads_expired, swept.staging_removed, bench.staged()), (1, 1, 1));
     assert!(matches!(idle.info(), Err(Error::UploadNotFound { .. })));
     assert_eq!(alive.info().unwrap().confirmed, [Range { start: 0, end: 9 }]);
     bench.sound();
     let (id, mut bench) = (alive.id(), bench.restart());
-    assert_eq!(bench.sweep().staging_removed, 0);
+    assert_eq!(bench.sweep_up().staging_removed, 0);
     let alive = bench.resume(id).unwrap();
     bench.send(&alive, 9, "!").unwrap();
     bench.end(&alive).unwrap();
@@ -502,7 +502,7 @@ fn a_crash_anywhere_loses_nothing_that_was_confirmed(
             Err(error) => panic!("operation {at}: {error}"),
         };
         assert_eq!(bench.read(key).unwrap(), content, "operation {at}");
-        bench.sweep();
+        bench.sweep_up();
         assert_eq!((bench.staged(), bench.blobs().len()), (0, 1), "operation {at}");
         bench.sound();
         if survived {
@@ -548,7 +548,7 @@ fn a_place_that_was_given_up_is_swept() {
     let upload = bench.resume(id).unwrap();
     bench.send(&upload, 0, "again").unwrap();
     assert_eq!(bench.staged(), 2);
-    assert_eq!(bench.sweep().staging_removed, 1);
+    assert_eq!(bench.sweep_up().staging_removed, 1);
     let key = bench.end(&upload).unwrap();
     assert_eq!(bench.read(key).unwrap(), b"again");
     let registry = bench.engine.registry.clone();

@@ -12,8 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPath, Checksum, Content, Durability, Error, Extension, Lsn, Result, StorageVolume, TenantId,
-    VolumeId,
+    Blob, BlobPath, Checksum, Content, Durability, Error, Lsn, Result, StorageVolume, TenantId, VolumeId,
 };
 use locus_fs::{LocalVolume, VolumeContext, VolumeSpec};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -21,7 +20,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::{BackupReport, UncopiedContent, manifest::Manifest};
 use crate::store::{
     embedded::{Cell, EmbeddedStore},
-    entry::Rest,
     fresh_dir::FreshDir,
 };
 
@@ -115,15 +113,9 @@ impl EmbeddedStore {
         let lived =
             entries.filter(|entry| entry.order.lsn() <= end && (!entry.status.is_over() || entry.last > end));
         let needed = lived.filter_map(|entry| {
-            let Rest::Volume(volume) = entry.rest else { return None };
-            let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
-            let blob = BlobPath {
-                owner: entry.owner(&state.id),
-                key: entry.key,
-                extension: name.map_or(Extension::NONE, Extension::of),
-            };
-            let volume = self.places.id(volume);
-            Some(Needed { volume, blob, size: entry.size, checksum: entry.checksum })
+            // The records of the copy say where it rested then. It rests there still, because contents are held.
+            let volume = self.places.id(state.volume_at(entry, end)?);
+            Some(Needed { volume, blob: state.blob(entry), size: entry.size, checksum: entry.checksum })
         });
         (needed.collect(), (to < last).then_some(to))
     }

@@ -1,0 +1,116 @@
+//! Volumes that never come back, and volumes that come back from elsewhere.
+
+use locus_core::{Error, Result, VolumeId};
+use locus_fs::VolumeSpec;
+use tracing::{info, warn};
+
+use super::{StoragePool, events::VolumeEvent, mounts::Standing, patience::close};
+
+/// Most files that one step of a retirement forgets.
+const FORGET_FILES: usize = 256;
+
+/// What becomes of the records of a volume that never comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retire {
+    /// They stay: their files are known, count, and are not handed out, and their reads say
+    /// [`Error::VolumeUnavailable`].
+    Keep,
+    /// They end: the files are deleted, leased or not, and charged back. Their bytes are not touched.
+    Forget,
+}
+
+impl StoragePool {
+    /// Declares that a volume, mounted or not, never comes back. A mounted one is taken out of use and closed. Says how
+    /// many files are kept, or were forgotten.
+    ///
+    /// While the store is open [`mount`](Self::mount) refuses a volume that was retired and whose records were kept; they
+    /// can be forgotten later. Once they are forgotten the name is free. Over a restart a retired volume is one that is not
+    /// mounted: do not name it in the settings any more.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`] when it is not mounted and no file rests there; [`Error::VolumeBusy`] while it is being
+    /// drained. Nothing happened then. [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]: what
+    /// was forgotten is, call it again.
+    ///
+    /// # Cancel safety
+    /// As after an error: files are forgotten in steps, call it again. A write to the volume that was under way when it
+    /// was retired may be accepted afterwards: its file is there, and is forgotten by another call.
+    pub async fn retire(&self, id: &VolumeId, how: Retire) -> Result<u64> {
+        let _one = self.inner.draining.begin(id)?;
+        let files = self.inner.store.files_on(id);
+        let is_mounted = self.inner.mounts.get(id).is_some();
+        if !is_mounted && files == 0 {
+            return Err(Error::VolumeNotFound { volume: id.clone() });
+        }
+        self.inner.mounts.set_standing(id, Standing::Retired);
+        if is_mounted {
+            // What was moved away from it may not be durable yet; what cannot be synced is lost with the volume.
+            if let Err(error) = self.inner.store.sync().await {
+                warn!(volume = %id, error = &error as &dyn std::error::Error, "volume retired before it was synced");
+            }
+            if let Ok(volume) = self.inner.mounts.take(id) {
+                close(self.clock(), &*volume).await;
+            }
+        }
+        if how == Retire::Forget {
+            while self.inner.store.forget_on(id, FORGET_FILES).await? > 0 {
+                tokio::task::yield_now().await;
+            }
+            self.inner.mounts.set_standing(id, Standing::InUse);
+        }
+        info!(volume = %id, files, ?how, "volume retired");
+        self.inner.mounts.events.tell(VolumeEvent::Retired { volume: id.clone(), how });
+        Ok(files)
+    }
+
+    /// Puts a volume of the same identity in the place of a mounted one, or of one that is not mounted: its disk is mounted
+    /// elsewhere by now, or its content was copied. The marker must say that it is this volume of this store.
+    ///
+    /// Copy only what does not change: unmount the volume first, or see to it that nothing is written to it. A file that is
+    /// missing in the copy is one whose bytes are missing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the spec is for another volume; [`Error::VolumeNotFound`] when no volume of this
+    /// name is mounted and no file rests there; [`Error::VolumeBusy`] while it is being drained; what is wrong with the new
+    /// one, as [`VolumeSpec::open`] says it. The old one then stays as it was, unless both are the same disk: its lock
+    /// must be let go for the new one to be opened, and when that fails the volume is unmounted and its files wait.
+    ///
+    /// # Cancel safety
+    /// After a dropped future one of the two is mounted, or none.
+    pub async fn replace(&self, id: &VolumeId, spec: impl VolumeSpec + Clone + 'static) -> Result<()> {
+        let _one = self.inner.draining.begin(id)?;
+        let mut spec = spec;
+        if spec.id()? != *id {
+            return Err(Error::InvalidArgument { name: "spec", why: "is of another volume" });
+        }
+        let is_mounted = self.inner.mounts.get(id).is_some();
+        if !is_mounted && self.inner.store.files_on(id) == 0 {
+            return Err(Error::VolumeNotFound { volume: id.clone() });
+        }
+        spec.expect_existing();
+        if !is_mounted {
+            self.mount(spec).await?;
+            return Ok(());
+        }
+        let context = self.inner.context.clone();
+        let new = match Box::new(spec.clone()).open(context.clone()).await {
+            // The same disk in another place: one lock.
+            Err(Error::AlreadyOpen { .. }) => {
+                self.unmount(id).await?;
+                Box::new(spec).open(context).await?
+            }
+            opened => {
+                let opened = opened?;
+                self.check(&*opened).await?;
+                if let Err(error) = self.unmount(id).await {
+                    close(self.clock(), &*opened).await;
+                    return Err(error);
+                }
+                opened
+            }
+        };
+        self.attach(new).await?;
+        info!(volume = %id, "volume replaced");
+        Ok(())
+    }
+}

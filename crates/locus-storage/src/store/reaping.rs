@@ -1,0 +1,149 @@
+//! Handing out what may be removed: files that are over, and what moves left behind.
+
+use std::collections::BTreeMap;
+
+use locus_core::{Claim, FileKey, Knowledge, Lsn, Reapable, Result, StoragePath, TenantId, VolumeId};
+
+use super::{
+    embedded::{Cell, EmbeddedStore},
+    entry::{JOURNAL, Rest, VolumeNo},
+    event::{Change, keys_bound},
+    leases::LEASE_MAX,
+    reap::Over,
+};
+use crate::journal::Use;
+
+impl EmbeddedStore {
+    pub(super) fn take_reapable(&self, max: usize) -> Vec<Reapable> {
+        if self.journal.is_poisoned() {
+            return Vec::new();
+        }
+        let taken =
+            self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
+        self.reapables(taken)
+    }
+
+    /// What is to be known of those that were taken out of the queue.
+    pub(super) fn reapables(&self, taken: impl IntoIterator<Item = (VolumeNo, Over)>) -> Vec<Reapable> {
+        let mut files = Vec::new();
+        for (volume, over) in taken {
+            let cell = self.cell_at(over.tenant);
+            match self.reapable_of(&cell, volume, over) {
+                Some(file) => files.push(file),
+                None => self.reap.lock().came_back(1, usize::from(over.is_copy)),
+            }
+        }
+        files
+    }
+
+    fn reapable_of(&self, cell: &Cell, volume: VolumeNo, over: Over) -> Option<Reapable> {
+        let state = cell.state.lock();
+        let (blob, size) = if over.is_copy {
+            let left = state.copy_on(&over.key, volume)?;
+            (left.blob.clone(), left.size)
+        } else {
+            let entry = state.get(&over.key).filter(|entry| entry.status.is_over())?;
+            (state.blob(entry), entry.size)
+        };
+        Some(Reapable {
+            tenant: state.id.clone(),
+            key: over.key,
+            volume: (volume != JOURNAL).then(|| self.places.id(volume)),
+            blob,
+            size,
+            is_copy: over.is_copy,
+        })
+    }
+
+    pub(super) async fn record_reaped(&self, files: &[Reapable]) -> Result<()> {
+        let mut by_tenant: BTreeMap<&TenantId, Vec<FileKey>> = BTreeMap::new();
+        for file in files.iter().filter(|file| !file.is_copy) {
+            by_tenant.entry(&file.tenant).or_default().push(file.key);
+        }
+        for (tenant, keys) in by_tenant {
+            let Some(cell) = self.cell(tenant) else { continue };
+            for keys in keys.chunks(LEASE_MAX) {
+                let mut room = self.journal.reserve(Use::Essential, &[keys_bound(keys.len())]).await?;
+                let mut state = cell.state.lock();
+                let change = Change::Reaped { keys: keys.to_vec() };
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
+            }
+        }
+        self.journal.confirm_written(self.journal.last_appended()).await?;
+        // No record speaks of copies: only this memory does.
+        let copies = files.iter().filter(|file| file.is_copy);
+        copies.clone().for_each(|file| self.forget_copy(file));
+        self.reap.lock().came_back(files.len(), copies.count());
+        self.reap_changed.notify_waiters();
+        Ok(())
+    }
+
+    fn forget_copy(&self, file: &Reapable) {
+        let volume = file.volume.as_ref().and_then(|id| self.places.find(id));
+        let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { return };
+        if cell.state.lock().copy_removed(&file.key, volume) {
+            self.places.count_copy(volume, false);
+        }
+    }
+
+    pub(super) fn give_back_unreaped(&self, files: Vec<Reapable>) {
+        let mut reap = self.reap.lock();
+        reap.came_back(files.len(), files.iter().filter(|file| file.is_copy).count());
+        for file in files {
+            let volume = file.volume.as_ref().map_or(Some(JOURNAL), |id| self.places.find(id));
+            let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { continue };
+            // It was durably over when it was handed out, so it is now.
+            let over = Over { lsn: Lsn::ZERO, tenant: cell.no, key: file.key, is_copy: file.is_copy };
+            reap.push(volume, over);
+        }
+        drop(reap);
+        self.reap_changed.notify_waiters();
+    }
+
+    /// The right to remove a blob that no record names. A living file that rests elsewhere could be moved to that very
+    /// name: it is not, while the claim lives.
+    pub(super) fn claim_unknown(
+        &self,
+        volume: &VolumeId,
+        owner: &StoragePath,
+        key: &FileKey,
+    ) -> Option<Claim> {
+        if self.knowledge(volume, owner, key) != Knowledge::Unknown {
+            return None;
+        }
+        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
+        let Some(cell) = cell else { return Some(Claim::free()) };
+        let mut state = cell.state.lock();
+        let Some(entry) = state.get(key) else { return Some(Claim::free()) };
+        // It may have been moved to or from this very name meanwhile.
+        let here = self.places.find(volume);
+        let is_named = here.is_some_and(|here| entry.rest == Rest::Volume(here));
+        let is_left = here.is_some_and(|here| state.copy_on(key, here).is_some());
+        if (is_named && entry.owner(&state.id) == *owner) || is_left || !state.begin_move(*key) {
+            return None;
+        }
+        drop(state);
+        let key = *key;
+        Some(Claim::new(move || cell.state.lock().end_move(&key)))
+    }
+
+    pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
+        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
+        let Some(cell) = cell else { return Knowledge::Unknown };
+        let state = cell.state.lock();
+        let here = self.places.find(volume);
+        let is_left = here.is_some_and(|here| state.copy_on(key, here).is_some());
+        if state.is_in_flight(key) || is_left {
+            return Knowledge::InFlight;
+        }
+        match state.get(key) {
+            Some(entry)
+                if here.is_some_and(|here| entry.rest == Rest::Volume(here))
+                    && entry.owner(&state.id) == *owner =>
+            {
+                Knowledge::Recorded
+            }
+            _ => Knowledge::Unknown,
+        }
+    }
+}
