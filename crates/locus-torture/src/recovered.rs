@@ -38,6 +38,22 @@ fn reopened(before: &File, now: Duration) -> File {
     file
 }
 
+/// A file after a lease that nobody was told of.
+fn leased(before: &File, owner: Owner) -> File {
+    let state = State::Processing { deadline: Duration::ZERO, owner, ttl: Duration::ZERO };
+    File { state, attempts: before.attempts + 1, ..before.clone() }
+}
+
+/// Who a lease under way may have been for: when the disk goes down beside it, a volume may be found to be gone and its files
+/// be passed by, so that it may take others than it was expected to.
+fn leases(call: &Call, file: &File) -> Option<Owner> {
+    match call {
+        Call::Lease { tenant, owner, .. } if *tenant == file.tenant => Some(*owner),
+        Call::LeaseAny { .. } => Some(Owner::Process),
+        _ => None,
+    }
+}
+
 fn looks_like(file: Option<&File>, seen: Option<&Seen>) -> bool {
     match (file, seen) {
         (None, None) => true,
@@ -185,6 +201,12 @@ pub(crate) fn reconcile(
     let mut facts = Facts::default();
 
     let before = &model.rounds[at].after;
+    let taken = |key: &FileKey| {
+        let file =
+            before.files.get(key).filter(|file| possible && matches!(file.state, State::Pending { .. }))?;
+        let owner = under_way.iter().find_map(|call| leases(call, file))?;
+        Some(reopened(&leased(file, owner), now))
+    };
     let keys: BTreeSet<FileKey> =
         model.rounds.iter().flat_map(|round| round.after.files.keys().copied()).collect();
     for key in keys {
@@ -206,6 +228,10 @@ pub(crate) fn reconcile(
                     unsure.insert(key);
                 }
                 pre
+            }
+            None if let Some(file) = taken(&key).filter(|file| looks_like(Some(file), seen)) => {
+                unsure.insert(key);
+                Some(file)
             }
             // The call under way, and what it meant to change.
             None if doubtful.contains(&key) => {

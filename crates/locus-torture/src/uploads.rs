@@ -1,7 +1,8 @@
 //! Uploads: what is known of them outside, and what must be left of them after a crash.
 
-use std::{collections::BTreeMap, ops::Range, rc::Rc};
+use std::{collections::BTreeMap, io::ErrorKind, ops::Range, rc::Rc};
 
+use bytes::Bytes;
 use locus_core::{Durability, Error, FileKey, MetadataStore, Staging, UploadId, UploadInfo, VolumeSet};
 use rangemap::RangeSet;
 
@@ -130,12 +131,25 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
         for info in told(&at).await {
             named.extend(info.staging);
             let Some(place) = info.staged_at().filter(|_| !info.confirmed.is_empty()) else { continue };
-            let lost = || Error::UploadNotFound { upload: info.id };
-            let staged =
-                at.registry.volume(&info.volume_id).ok_or_else(lost)?.stage(&place, Staging::Resume).await?;
+            let volume = at.registry.volume(&info.volume_id);
+            let volume = volume.ok_or(Error::UploadNotFound { upload: info.id })?;
+            // It has its name already when the record that says so was lost.
+            let staged = match volume.stage(&place, Staging::Resume).await {
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+                staged => Some(staged?),
+            };
+            let blob = match staged {
+                None => Some(volume.open(&info.blob(), 0..0).await?.blob),
+                Some(_) => None,
+            };
             for range in info.confirmed.clone() {
                 let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                read.push((info.id, range.clone(), staged.read_at(range.start, len).await?));
+                let bytes = match (&staged, &blob) {
+                    (Some(staged), _) => staged.read_at(range.start, len).await?,
+                    (None, Some(blob)) => blob.read_at(range.start, len).await?,
+                    (None, None) => Bytes::new(),
+                };
+                read.push((info.id, range, bytes));
             }
         }
         let mut stray = Vec::new();

@@ -135,8 +135,9 @@ impl Upload {
         info.ok_or(Error::UploadNotFound { upload: self.id })
     }
 
-    /// Writes a piece, of any length, in any order, any number at the same time. Once this returns, the piece is confirmed:
-    /// it is durable, whatever the pool's durability is, and need not be sent again. What was confirmed before is not
+    /// Writes a piece, of any length, in any order, any number at the same time. Once this returns, the piece is confirmed: its
+    /// bytes are durable, and it need not be sent again. In a `Buffered` pool power loss may forget that a piece was
+    /// confirmed, as it may any change of the last `max_unsynced`: it is missing then. What was confirmed before is not
     /// written again but compared. Costs one sync of the staged file; pieces of some MiB make it small.
     ///
     /// # Errors
