@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::{
     kernel::{Need, can},
     loop_disk::LoopDisk,
-    support::{content, in_time, seed},
+    support::{content, files_below, in_time, seed},
 };
 
 const MIB: u64 = 1 << 20;
@@ -45,16 +45,6 @@ fn builder(dir: &Path) -> Builder {
 
 fn vol(number: usize) -> VolumeId {
     VolumeId::parse(&format!("vol-{number}")).unwrap()
-}
-
-/// Files anywhere below a directory, by name.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 /// What was confirmed, and what was completed.
