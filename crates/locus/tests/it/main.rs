@@ -6,6 +6,7 @@ mod expansion;
 mod placement;
 mod queue;
 mod quotas;
+mod reading;
 mod removing;
 mod settings;
 mod start;
