@@ -1,5 +1,6 @@
 //! The facade: what a program that embeds Locus sees.
 
+mod bad_calls;
 mod care;
 mod counting;
 mod expansion;
