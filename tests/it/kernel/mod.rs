@@ -20,6 +20,7 @@ mod book;
 mod calls;
 mod files;
 mod inodes;
+mod keys;
 mod kills;
 mod limits;
 mod modes;
