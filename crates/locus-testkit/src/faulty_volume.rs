@@ -90,6 +90,7 @@ struct State {
     failing: HashMap<VolumeOp, Fault>,
     away: bool,
     failed: u64,
+    hung: u64,
     /// What was read of blobs, when somebody listens.
     reads: Option<Vec<Range<u64>>>,
 }
@@ -131,6 +132,12 @@ impl VolumeFaults {
         self.0.lock().failed
     }
 
+    /// How many calls hung so far.
+    #[must_use]
+    pub fn hung(&self) -> u64 {
+        self.0.lock().hung
+    }
+
     /// Notes every range of bytes that is read of a blob from now on, for [`reads`](Self::reads).
     pub fn listen(&self) {
         self.0.lock().reads = Some(Vec::new());
@@ -167,7 +174,10 @@ impl VolumeFaults {
             return Decided::Works;
         }
         let how = fault.how;
-        state.failed += u64::from(how != Failing::Hanging);
+        match how {
+            Failing::Hanging => state.hung += 1,
+            Failing::Refused | Failing::AnswerLost => state.failed += 1,
+        }
         Decided::Fails(how)
     }
 
