@@ -76,11 +76,23 @@ impl Engine {
     /// What the store says.
     pub async fn accept(&self, count: u64, content: Option<&Bytes>) -> Result<Vec<FileKey>, BoxError> {
         let root = LogicalDir::root();
+        self.accept_in(std::iter::repeat_n(&root, count as usize), content).await
+    }
+
+    /// As [`accept`](Self::accept), a file in each of these directories.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn accept_in(
+        &self,
+        directories: impl ExactSizeIterator<Item = &LogicalDir>,
+        content: Option<&Bytes>,
+    ) -> Result<Vec<FileKey>, BoxError> {
         let size = content.map_or(1_024, |bytes| bytes.len() as u64);
         let checksum = content.map_or(Checksum::from_bytes([7; 32]), |bytes| Checksum::of(bytes));
-        let mut files = Vec::with_capacity(count as usize);
-        for _ in 0..count {
-            let Reserved::Room(room) = self.store.reserve(&self.tenant, &root, None, None).await? else {
+        let mut files = Vec::with_capacity(directories.len());
+        for directory in directories {
+            let Reserved::Room(room) = self.store.reserve(&self.tenant, directory, None, None).await? else {
                 return Err("a write without a name was known".into());
             };
             let mut name = room.key().to_string(); // 36 bytes
@@ -88,7 +100,7 @@ impl Engine {
             let file = NewFile {
                 tenant: self.tenant.clone(),
                 owner: self.owner.clone(),
-                directory: root.clone(),
+                directory: directory.clone(),
                 original_name: Some(name),
                 properties: Properties::default(),
                 size,

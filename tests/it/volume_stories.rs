@@ -12,26 +12,34 @@ use std::{
 };
 
 use blake3::Hash;
-use locus::{Retire, VerifyLevel, VolumeEvent, prelude::*};
+use locus::{Retire, VerifyLevel, VolumeEvent, VolumeSettings, prelude::*};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::{
     kernel::{Need, can},
     loop_disk::LoopDisk,
-    support::{content, in_time, seed},
+    support::{content, files_below, in_time, seed},
 };
 
 const MIB: u64 = 1 << 20;
 
-/// A writer gives up after so many refusals in a row.
-const REFUSALS: u64 = 5;
+/// Of the file systems of the disks. They say that what is less is nothing.
+const BLOCK: u64 = 4_096;
 
-fn builder(dir: &Path) -> Builder {
+/// What a writer tries, each after so many refusals in a row; then it gives up.
+const SIZES: [u64; 5] = [40_000, 16_000, 4_096, 4_096, 1];
+
+fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.background.probe_interval = Duration::from_millis(100);
+    settings
+}
+
+/// Over [`settings`], or over others when they are given behind it.
+fn builder(dir: &Path) -> Builder {
     Locus::builder()
-        .settings(settings)
+        .settings(settings())
         .data_dir(dir.join("data"))
         .add_tenant("acme")
         .inline_content_max(0)
@@ -45,16 +53,6 @@ fn builder(dir: &Path) -> Builder {
 
 fn vol(number: usize) -> VolumeId {
     VolumeId::parse(&format!("vol-{number}")).unwrap()
-}
-
-/// Files anywhere below a directory, by name.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 /// What was confirmed, and what was completed.
@@ -71,15 +69,9 @@ impl Book {
     async fn write(self: Arc<Self>, locus: Locus, seed: u64, until_full: bool) {
         let acme = locus.tenants().get("acme").await.unwrap();
         let mut refused = 0;
-        while refused < REFUSALS && !self.stop.load(Relaxed) {
-            let number = self.next.fetch_add(1, Relaxed);
-            let bytes = content(seed, number, 40_000);
-            let hash = blake3::hash(&bytes);
-            match locus.pool().write(&acme, bytes, WriteOptions::new()).await {
-                Ok(key) => {
-                    refused = 0;
-                    assert!(self.written.lock().insert(key, hash).is_none());
-                }
+        while refused < SIZES.len() && !self.stop.load(Relaxed) {
+            match self.write_one(&locus, &acme, seed, SIZES[refused]).await {
+                Ok(()) => refused = 0,
                 Err(Error::InsufficientStorage { required, available }) if until_full => {
                     assert!(required > available, "{required} {available}");
                     refused += 1;
@@ -90,6 +82,34 @@ impl Book {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    async fn write_one(
+        &self,
+        locus: &Locus,
+        acme: &TenantContext,
+        seed: u64,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let bytes = content(seed, self.next.fetch_add(1, Relaxed), bytes);
+        let hash = blake3::hash(&bytes);
+        let key = locus.pool().write(acme, bytes, WriteOptions::new()).await?;
+        assert!(self.written.lock().insert(key, hash).is_none());
+        Ok(())
+    }
+
+    /// Every file that was written is there, or completed; and nothing else is wrong.
+    async fn check(&self, locus: &Locus) {
+        let acme = locus.tenants().get("acme").await.unwrap();
+        let (written, completed) = (self.written.lock().clone(), self.completed.lock().clone());
+        for (key, hash) in written {
+            match locus.pool().read(&acme, &key).await {
+                Ok(reader) => assert_eq!(blake3::hash(&reader.bytes().await.unwrap()), hash),
+                Err(error) => assert!(completed.contains(&key), "{key} is lost: {error:?}"),
+            }
+        }
+        let found = locus.verify(VerifyLevel::Contents).await.unwrap();
+        assert!(found.findings.is_empty(), "{:?}", found.findings);
     }
 
     /// Takes one file, reads it, and completes it. `false` when none is ready.
@@ -127,17 +147,19 @@ async fn all(mut tasks: JoinSet<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn b10_b77_small_disks_are_filled_by_many_and_the_first_is_drained_while_workers_go_on() {
-    if !can("volumes filled and drained", &Need::DISK) {
+async fn b10_b77_small_disks_are_filled_by_many_a_spare_one_is_added_and_the_first_drained_while_workers_go_on()
+ {
+    if !can("volumes filled, added and drained", &Need::DISK) {
         return;
     }
     let (seed, temp) = (seed(), tempfile::tempdir().unwrap());
     let disks: Vec<_> = (0..4).map(|_| LoopDisk::new(8 * MIB)).collect();
-    let mut builder = builder(temp.path());
-    for (number, disk) in disks.iter().enumerate() {
-        builder = builder.add_volume(LocalVolume::new(vol(number).as_str(), disk.dir().join("volume")));
-    }
-    let locus = builder.build().await.unwrap();
+    let four = |builder: Builder| {
+        disks.iter().enumerate().fold(builder, |builder, (number, disk)| {
+            builder.add_volume(LocalVolume::new(vol(number).as_str(), disk.dir().join("volume")))
+        })
+    };
+    let locus = four(builder(temp.path())).build().await.unwrap();
     let book = Arc::new(Book::default());
 
     let mut writers = JoinSet::new();
@@ -145,38 +167,56 @@ async fn b10_b77_small_disks_are_filled_by_many_and_the_first_is_drained_while_w
         writers.spawn(Arc::clone(&book).write(locus.clone(), seed, true));
     }
     in_time("the disks are full", all(writers)).await;
-    let written = book.written.lock().len();
-    assert!(written > 300, "{written}");
+    let full = book.written.lock().len();
+    assert!(full > 300, "{full}");
+    locus.pool().probe_all().await;
+    for volume in locus.pool().volumes() {
+        assert!(volume.status.available < BLOCK, "{volume:?}");
+    }
     let nowhere = locus.pool().drain(&vol(0)).await;
-    assert!(nowhere.is_err(), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(Error::InsufficientStorage { .. })), "{nowhere:?}");
+    book.check(&locus).await;
+    locus.shutdown().await.unwrap();
 
-    // A fifth, and the first is emptied, while half of all files are worked on.
+    // A spare disk, of which the settings of the next start tell.
     let fifth = LoopDisk::new(32 * MIB);
-    locus.pool().mount(LocalVolume::new("vol-4", fifth.dir().join("volume"))).await.unwrap();
+    let mut settings = settings();
+    settings.expansion.volumes = vec![VolumeSettings::local(vol(4), fifth.dir().join("volume"))];
+    let locus = four(builder(temp.path()).settings(settings)).build().await.unwrap();
+    let mut writers = JoinSet::new();
+    for _ in 0..16 {
+        let (book, locus) = (Arc::clone(&book), locus.clone());
+        writers.spawn(async move {
+            let acme = locus.tenants().get("acme").await.unwrap();
+            for _ in 0..5 {
+                book.write_one(&locus, &acme, seed, 40_000).await.unwrap();
+            }
+        });
+    }
+    // The first is emptied while half of all files are worked on.
     let mut workers = JoinSet::new();
     for _ in 0..8 {
-        workers.spawn(Arc::clone(&book).work(locus.clone(), written / 2));
+        workers.spawn(Arc::clone(&book).work(locus.clone(), full / 2));
     }
+    let mounted = async {
+        while locus.pool().volumes().len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time("the spare disk is mounted", mounted).await;
     let report = in_time("the drain", locus.pool().drain(&vol(0))).await.unwrap();
+    in_time("the writers", all(writers)).await;
     in_time("the workers", all(workers)).await;
     assert!(report.moved > 0 && report.damaged.is_empty() && report.files_left == 0, "{report:?}");
+    assert_eq!(book.written.lock().len(), full + 80);
     in_time("the reaper", locus.cleanup().settled()).await.unwrap();
     locus.pool().remove(&vol(0)).await.unwrap();
     let left = files_below(&disks[0].dir().join("volume"));
     assert_eq!(left, [disks[0].dir().join("volume/.locus-volume")]);
 
-    let acme = locus.tenants().get("acme").await.unwrap();
-    let completed = book.completed.lock().clone();
-    let all_written = book.written.lock().clone();
-    for (key, hash) in all_written {
-        match locus.pool().read(&acme, &key).await {
-            Ok(reader) => assert_eq!(blake3::hash(&reader.bytes().await.unwrap()), hash),
-            Err(error) => assert!(completed.contains(&key), "{key} is lost: {error:?}"),
-        }
-    }
-    let found = locus.verify(VerifyLevel::Contents).await.unwrap();
-    assert!(found.findings.is_empty(), "{:?}", found.findings);
-    println!("{written} files written, {} moved, {} completed", report.moved, completed.len());
+    book.check(&locus).await;
+    let completed = book.completed.lock().len();
+    println!("{full} files filled four disks; {} moved, {completed} completed", report.moved);
     locus.shutdown().await.unwrap();
 }
 

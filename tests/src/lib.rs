@@ -4,6 +4,7 @@
 
 mod note;
 mod on_caller;
+mod pattern;
 mod plan;
 
 use locus::Entropy;
@@ -11,6 +12,7 @@ use locus_testkit::SeededEntropy;
 
 pub use note::Note;
 pub use on_caller::OnCaller;
+pub use pattern::Pattern;
 pub use plan::{DIRECTORIES, Form, Plan, TENANTS};
 
 /// The example of the front page, compiled and run.

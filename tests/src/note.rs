@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use locus::FileKey;
+use locus::{FileKey, UploadId};
 use serde::{Deserialize, Serialize};
 
 /// An intent is noted before the call, what came of it before the next step. A file is known by the number of its write.
@@ -52,6 +52,27 @@ pub enum Note {
     Kept {
         /// The number of its write.
         n: u64,
+    },
+    /// An upload was begun.
+    Begun {
+        /// Its name.
+        id: UploadId,
+    },
+    /// A piece of it was confirmed.
+    Piece {
+        /// Which, from 0 on.
+        at: u64,
+    },
+    /// All pieces are confirmed, and the upload is about to be finished.
+    Finishing,
+    /// What a content moved through the program cost it.
+    Streamed {
+        /// Most memory beyond what the program had when the store was open, in bytes.
+        extra_bytes: u64,
+        /// How long it took to come in, in milliseconds.
+        in_ms: u64,
+        /// How long it took to go out, in milliseconds.
+        out_ms: u64,
     },
     /// A barrier is about to begin.
     Sync {

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use locus::{Builder, Durability, Error, LocalVolume, Locus, OsDisk, Result, RetryPolicy, Settings};
+use locus::{
+    Builder, Durability, Error, LocalVolume, Locus, OsDisk, Result, RetryPolicy, Settings, UploadId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::OnCaller;
@@ -22,6 +24,20 @@ pub enum Form {
     Busy,
     /// A few steps of each kind, one after the other, over two openings.
     Short,
+    /// Uploads content `first` in pieces, or goes on with that, then waits to be killed.
+    Upload {
+        /// Length of the whole.
+        bytes: u64,
+        /// Length of a piece.
+        piece: u64,
+        /// What was begun before.
+        begun: Option<UploadId>,
+    },
+    /// Streams a content of unknown length in, and out to a worker.
+    Stream {
+        /// Length of the whole.
+        bytes: u64,
+    },
 }
 
 /// A store, and what is done with it.

@@ -4,6 +4,8 @@
 mod busy;
 mod short;
 mod store;
+mod stream;
+mod upload;
 
 use locus_tests::{Form, Note, Plan};
 
@@ -12,6 +14,8 @@ fn main() {
     match plan.form {
         Form::Busy => busy::run(&plan),
         Form::Short => short::run(&plan),
+        Form::Upload { bytes, piece, begun } => upload::run(&plan, bytes, piece, begun),
+        Form::Stream { bytes } => stream::run(&plan, bytes),
     }
     Note::Over.tell();
 }

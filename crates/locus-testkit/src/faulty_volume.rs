@@ -90,6 +90,9 @@ struct State {
     failing: HashMap<VolumeOp, Fault>,
     away: bool,
     failed: u64,
+    hung: u64,
+    /// What was read of blobs, when somebody listens.
+    reads: Option<Vec<Range<u64>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +132,31 @@ impl VolumeFaults {
         self.0.lock().failed
     }
 
+    /// How many calls hung so far.
+    #[must_use]
+    pub fn hung(&self) -> u64 {
+        self.0.lock().hung
+    }
+
+    /// Notes every range of bytes that is read of a blob from now on, for [`reads`](Self::reads).
+    pub fn listen(&self) {
+        self.0.lock().reads = Some(Vec::new());
+    }
+
+    /// What was read of blobs since [`listen`](Self::listen), in order; with what was read while they were opened.
+    #[must_use]
+    pub fn reads(&self) -> Vec<Range<u64>> {
+        self.0.lock().reads.clone().unwrap_or_default()
+    }
+
+    fn read(&self, offset: u64, bytes: &Bytes) {
+        if let Some(reads) = &mut self.0.lock().reads
+            && !bytes.is_empty()
+        {
+            reads.push(offset..offset + bytes.len() as u64);
+        }
+    }
+
     fn is_away(&self) -> bool {
         self.0.lock().away
     }
@@ -146,7 +174,10 @@ impl VolumeFaults {
             return Decided::Works;
         }
         let how = fault.how;
-        state.failed += u64::from(how != Failing::Hanging);
+        match how {
+            Failing::Hanging => state.hung += 1,
+            Failing::Refused | Failing::AnswerLost => state.failed += 1,
+        }
         Decided::Fails(how)
     }
 
@@ -254,6 +285,7 @@ impl StorageVolume for FaultyVolume<Arc<dyn StorageVolume>> {
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
         let opened = self.faults.run(VolumeOp::Open, self.id(), self.inner.open(at, expected)).await?;
+        self.faults.read(opened.head_offset, &opened.head);
         let blob = FaultyBlob { inner: opened.blob, id: self.id().clone(), faults: self.faults.clone() };
         Ok(BlobReader { blob: Arc::new(blob), ..opened })
     }
@@ -307,7 +339,9 @@ struct FaultyBlob {
 #[async_trait]
 impl Blob for FaultyBlob {
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
-        self.faults.run(VolumeOp::Read, &self.id, self.inner.read_at(offset, len)).await
+        let bytes = self.faults.run(VolumeOp::Read, &self.id, self.inner.read_at(offset, len)).await?;
+        self.faults.read(offset, &bytes);
+        Ok(bytes)
     }
 }
 

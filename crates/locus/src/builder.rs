@@ -409,12 +409,17 @@ impl Plan {
     }
 
     /// Volumes carry the identity of their store, which is drawn before its first opening.
-    async fn volume_context(&self) -> Result<VolumeContext> {
-        let (disk, entropy) = (Arc::clone(&self.disk), Arc::clone(&self.entropy));
+    /// Holds on to nothing of this plan while it waits: descriptions of volumes cannot be shared between threads, and a start
+    /// may be spawned all the same.
+    fn volume_context(&self) -> impl Future<Output = Result<VolumeContext>> + Send + use<> {
+        let (disk, clock, entropy) =
+            (Arc::clone(&self.disk), Arc::clone(&self.clock), Arc::clone(&self.entropy));
         let dir = self.settings.store.data_dir.clone();
-        let store = off_thread(&*self.disk, move || EmbeddedStore::identify(&dir, &*disk, &*entropy)).await?;
-        let (disk, clock) = (Arc::clone(&self.disk), Arc::clone(&self.clock));
-        Ok(VolumeContext { store, disk, clock, entropy: Arc::clone(&self.entropy) })
+        async move {
+            let (on, random) = (Arc::clone(&disk), Arc::clone(&entropy));
+            let store = off_thread(&*disk, move || EmbeddedStore::identify(&dir, &*on, &*random)).await?;
+            Ok(VolumeContext { store, disk, clock, entropy })
+        }
     }
 
     /// Opens and probes every volume; recovery needs them to see what is there.

@@ -162,6 +162,9 @@ impl Book {
                 let name = name.split([' ', ')']).next().unwrap_or_default();
                 *self.errors.entry(format!("{op}: {name}")).or_default() += 1;
             }
+            Note::Begun { .. } | Note::Piece { .. } | Note::Finishing | Note::Streamed { .. } => {
+                panic!("of another story: {note:?}")
+            }
             Note::Broken { text } => panic!("{text}"),
         }
     }

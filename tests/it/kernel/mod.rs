@@ -13,11 +13,14 @@
 //! | `LOCUS_KILL_CALLS` | kills at system calls, each durability; 0: at every call of the short story | 24 |
 //! | `LOCUS_FAULT_CALLS` | system calls that fail, each durability; 0: every one, with every error | 24 |
 //! | `LOCUS_SHUTDOWNS` | shutdowns of each file system | 6 |
+//! | `LOCUS_UPLOAD_MIB` | length of the content whose upload is killed | 20 |
+//! | `LOCUS_STREAM_MIB` | length of the content that is streamed in and out | 256 |
 
 mod book;
 mod calls;
 mod files;
 mod inodes;
+mod keys;
 mod kills;
 mod limits;
 mod modes;
@@ -25,6 +28,8 @@ mod need;
 mod read_only;
 mod shutdown;
 mod strace;
+mod streams;
+mod uploads;
 mod victim;
 
 pub(crate) use need::{Need, can};

@@ -98,7 +98,12 @@ impl Running {
 
     /// Fails instead of hanging.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        for _ in 0..LOOKS {
+        self.wait_long(1)
+    }
+
+    /// As [`wait`](Self::wait), so many times as long.
+    pub(crate) fn wait_long(&mut self, times: u32) -> ExitStatus {
+        for _ in 0..LOOKS * times {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }

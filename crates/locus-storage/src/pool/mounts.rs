@@ -191,7 +191,11 @@ impl Mounts {
     pub(super) fn check_place(&self, how: &Placer, but: &[VolumeId]) -> Result<()> {
         let slots = self.slots.lock();
         let mut volumes = self.registry.all();
+        let all = volumes.len();
         volumes.retain(|volume| !but.contains(volume.id()));
+        if volumes.is_empty() && all > 0 {
+            return Err(Error::VolumeUnavailable { volume: None, why: "no other volume is mounted".into() });
+        }
         let facts = volumes.iter().map(|volume| self.candidate(&**volume, slots.get(volume.id())));
         how.choose(&facts.collect::<Vec<_>>(), None).map(drop)
     }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use locus_core::{Place, UploadLoad, VolumeId};
+use locus_core::{Place, QuotaUnit, UploadLoad, VolumeId};
 
 use super::{
     entry::{JOURNAL, Rest, VolumeNo},
@@ -97,14 +97,14 @@ impl Places {
     /// Takes room for so much more, unless a limit is in the way.
     pub(crate) fn take(&self, limit: Ceiling, more: Tally) -> Result<(), Over> {
         let mut taken = self.taken.lock();
-        limit.admit(*taken, more)?;
+        admit_all(limit, *taken, more)?;
         taken.add(more);
         Ok(())
     }
 
     /// Whether [`take`](Self::take) would find room now.
     pub(crate) fn check_room(&self, limit: Ceiling, more: Tally) -> Result<(), Over> {
-        limit.admit(*self.taken.lock(), more)
+        admit_all(limit, *self.taken.lock(), more)
     }
 
     /// Gives back the room of what is gone, or never came to be.
@@ -209,5 +209,15 @@ impl Places {
 
     fn seen(&self, volume: VolumeNo) -> Arc<Seen> {
         Arc::clone(&self.volumes.read()[usize::from(volume)])
+    }
+}
+
+/// Bytes are announced before they come, as many as somebody likes: all rooms together are a number all the same. No sum of
+/// some of them needs to be looked at again.
+fn admit_all(limit: Ceiling, taken: Tally, more: Tally) -> Result<(), Over> {
+    limit.admit(taken, more)?;
+    match taken.bytes.checked_add(more.bytes) {
+        Some(_) => Ok(()),
+        None => Err(Over { used: taken.bytes, limit: u64::MAX, unit: QuotaUnit::Bytes }),
     }
 }

@@ -169,6 +169,28 @@ fn b49_files_that_change_make_no_room_under_a_global_limit() {
 }
 
 #[test]
+fn b49_bytes_that_no_number_holds_are_refused_and_leave_nothing() {
+    let mut records = Records::new(1, EngineOptions::default());
+    records.write();
+    let before = records.counts();
+    let reserve = |records: &mut Records, bytes: u64| {
+        let root = LogicalDir::root();
+        records.call(|s| async move { s.reserve(&tenant(1), &root, Some(bytes), None).await })
+    };
+    let most = reserve(&mut records, 1 << 63).unwrap();
+    for bytes in [u64::MAX, 1 << 63] {
+        let full = reserve(&mut records, bytes).unwrap_err();
+        assert!(matches!(full, Error::GlobalQuotaExceeded { limit: u64::MAX, .. }), "{full:?}");
+        let full = records.call(|s| async move { s.check_room(&tenant(1), &LogicalDir::root(), bytes) });
+        assert!(full.is_err(), "{bytes}");
+    }
+    drop(most);
+    drop(reserve(&mut records, 1 << 63).unwrap());
+    assert_eq!((records.counts(), records.used(&Scope::Global)), (before, 1));
+    records.write();
+}
+
+#[test]
 fn b49_room_that_is_reserved_counts_and_a_dropped_reservation_gives_it_back_once() {
     let options = EngineOptions {
         global_quota: Some(4),

@@ -1,11 +1,13 @@
 //! The facade: what a program that embeds Locus sees.
 
+mod bad_calls;
 mod care;
 mod counting;
 mod expansion;
 mod placement;
 mod queue;
 mod quotas;
+mod reading;
 mod removing;
 mod settings;
 mod start;

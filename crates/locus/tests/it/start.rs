@@ -1,11 +1,12 @@
 //! What must hold before a store runs.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs::File, path::Path, time::Duration};
 
 use locus::{Disk, OsDisk, prelude::*};
+use locus_testkit::{Failing, FaultyVolume, ManualClock, VolumeFaults, VolumeOp};
 use rstest::rstest;
 
-use crate::support::{builder, in_time, open, open_without_inline, setting_of, write};
+use crate::support::{builder, in_time, open, open_with, open_without_inline, setting_of, until, write};
 
 #[tokio::test]
 async fn b86_the_same_builder_run_twice_on_one_directory_is_no_contradiction() {
@@ -140,6 +141,60 @@ async fn b81_a_volume_of_another_store_is_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("vol-001"), "{error}");
+}
+
+#[tokio::test]
+async fn b81_a_volume_that_hangs_keeps_back_neither_the_start_nor_a_mount_nor_others_for_ever() {
+    let temp = tempfile::tempdir().unwrap();
+    let (clock, faults) = (ManualClock::new(), VolumeFaults::new());
+    let hanging = |id: &str| FaultyVolume::new(LocalVolume::new(id, temp.path().join(id)), faults.clone());
+    let is_late = |error: Error, id: &str| {
+        let named = matches!(&error, Error::VolumeUnavailable { volume: Some(of), .. } if of.as_str() == id);
+        assert!(named && error.to_string().contains("did not"), "{error}");
+    };
+    let with_one = || {
+        let one = Locus::builder().data_dir(temp.path().join("data")).add_tenant("acme");
+        one.add_volume(hanging("vol-002")).inline_content_max(0).clock(clock.clone())
+    };
+
+    faults.fail(VolumeOp::Probe, 1, Failing::Hanging);
+    let starting = tokio::spawn(with_one().build());
+    until("its probe hangs", async || faults.hung() == 1).await;
+    clock.advance(Duration::from_secs(60));
+    is_late(in_time("the start", starting).await.unwrap().unwrap_err(), "vol-002");
+
+    faults.heal();
+    let (locus, acme) = open_with(with_one()).await;
+    faults.fail(VolumeOp::Probe, 1, Failing::Hanging);
+    let (pool, volume) = (locus.pool().clone(), hanging("vol-003"));
+    let mounting = tokio::spawn(async move { pool.mount(volume).await });
+    until("its probe hangs", async || faults.hung() == 2).await;
+    let key = write(&locus, &acme, "meanwhile").await;
+    locus.pool().read(&acme, &key).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    is_late(in_time("the mount", mounting).await.unwrap().unwrap_err(), "vol-003");
+    assert_eq!(locus.pool().volumes().len(), 1);
+    faults.heal();
+    locus.pool().mount(hanging("vol-003")).await.unwrap();
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b81_probes_leave_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let (locus, acme) = open_without_inline(temp.path()).await;
+    write(&locus, &acme, "a file").await;
+    let names = || {
+        let all = std::fs::read_dir(temp.path().join("vol-001")).unwrap();
+        let staged = std::fs::read_dir(temp.path().join("vol-001/.staging")).unwrap();
+        all.chain(staged).map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    for _ in 0..5 {
+        locus.pool().probe_all().await;
+        assert_eq!(names(), before);
+    }
+    locus.shutdown().await.unwrap();
 }
 
 #[tokio::test]
