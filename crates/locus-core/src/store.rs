@@ -334,8 +334,8 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// are not known yet take their room at [`accept`](Self::accept).
     ///
     /// # Errors
-    /// [`Error::TenantQuotaExceeded`], [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`];
-    /// [`Error::TooLarge`] when a store cannot count so many bytes.
+    /// [`Error::TenantQuotaExceeded`], [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`],
+    /// also when no number holds all the bytes that were announced.
     async fn reserve(
         &self,
         tenant: &TenantId,

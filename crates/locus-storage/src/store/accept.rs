@@ -27,9 +27,6 @@ fn no_room(why: Error, needed: u64) -> Error {
 /// So many remembered writes whose time is over are forgotten by one call, so that its cost is bounded.
 const FADE_MAX: usize = 1_024;
 
-/// Longest content, 8 PiB.
-const CONTENT_BYTES_MAX: u64 = 1 << 53;
-
 /// Files on their way into one record.
 #[derive(Default)]
 struct Batch {
@@ -54,10 +51,6 @@ impl EmbeddedStore {
         self.tell_background_error()?;
         if self.journal.is_poisoned() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
-        }
-        // So that sums of them stay numbers, however many there are.
-        if let Some(size) = bytes.filter(|bytes| *bytes > CONTENT_BYTES_MAX) {
-            return Err(Error::TooLarge { what: "content", size, limit: CONTENT_BYTES_MAX });
         }
         let cell = self.cell_or_new(tenant);
         if idempotency.is_some() {
