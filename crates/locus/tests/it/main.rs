@@ -12,4 +12,5 @@ mod start;
 mod stop;
 mod support;
 mod tenants;
+mod volumes;
 mod workers;
