@@ -1,6 +1,6 @@
 //! What is decided about volumes, and holds over restarts.
 
-use locus::{Adopt, prelude::*};
+use locus::{Adopt, Retire, prelude::*};
 
 use crate::support::{builder, open_with, open_without_inline, write};
 
@@ -23,5 +23,26 @@ async fn what_lies_on_an_adopted_volume_is_removed_as_leftovers_when_that_was_sa
     let swept = locus.cleanup().leftovers().await.unwrap();
     assert_eq!(swept.orphans_removed, 1, "{swept:?}");
     assert_eq!(locus.pool().read(&acme, &file).await.unwrap().bytes().await.unwrap(), "ours");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b77_a_store_is_not_opened_with_a_retired_volume_until_it_is_unretired_without_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, id) = (temp.path(), VolumeId::parse("vol-001").unwrap());
+    let (locus, acme) = open_without_inline(dir).await;
+    let key = write(&locus, &acme, "waits").await;
+    locus.pool().retire(&id, Retire::Keep).await.unwrap();
+    locus.shutdown().await.unwrap();
+    let refused = builder(dir).build().await.unwrap_err();
+    assert!(matches!(&refused, Error::VolumeUnavailable { volume: Some(volume), .. } if *volume == id));
+    assert!(refused.to_string().contains("was retired"), "{refused}");
+
+    let without = Locus::builder().data_dir(dir.join("data")).build().await.unwrap();
+    assert_eq!(without.pool().retired(), std::slice::from_ref(&id));
+    without.pool().unretire(&id).await.unwrap();
+    without.shutdown().await.unwrap();
+    let (locus, acme) = open_without_inline(dir).await;
+    assert_eq!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap(), "waits");
     locus.shutdown().await.unwrap();
 }
