@@ -304,7 +304,6 @@ impl Run {
         self.begin_anew(unsure)?;
         self.give_up_unreadable()?;
         rest::check(&mut self.world, &self.engine, &self.model)?;
-        self.model.moved = false;
         self.world.begin_background(&self.engine);
         Ok(points)
     }

@@ -157,7 +157,7 @@ pub struct Model {
     /// which is the highest one seen.
     tokens_seen: u64,
     next_order: u64,
-    /// Files were moved between volumes in this life: what they left may come back until the next sweep.
+    /// Files were moved between volumes: a copy that was swept may come back with the power, and is swept again.
     pub moved: bool,
     /// Calls that were answered.
     pub acknowledged: u64,
