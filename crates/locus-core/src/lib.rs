@@ -53,5 +53,5 @@ pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeSet, VolumeStatus,
+    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeSet, VolumeStanding, VolumeStatus,
 };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Checksum, Error, FileKey, FileRecord, FileStatus, Holdings, Lease, LeaseOptions, Leaving, Limit,
     LogicalDir, NewUpload, Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp, UploadId,
-    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
+    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -461,12 +461,32 @@ pub trait MetadataStore: Debug + Send + Sync {
     }
 
     /// Forgets up to `max` files that rest on a volume that never comes back: they are deleted, leased or not, and their
-    /// records go without a look at the volume. Says how many are left there. A bounded step: call it until none is.
+    /// records go without a look at the volume. When none is left, the uploads under way there end. Says how many files and
+    /// uploads are left there. A bounded step: call it until none is.
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]; what is forgotten is.
     async fn forget_on(&self, volume: &VolumeId, _max: usize) -> Result<u64> {
         Ok(self.files_on(volume))
+    }
+
+    /// What was decided about a volume. A memory operation.
+    fn standing_of(&self, _volume: &VolumeId) -> VolumeStanding {
+        VolumeStanding::InUse
+    }
+
+    /// All volumes that are not simply in use, in the order of their names. A memory operation.
+    fn standings(&self) -> Vec<(VolumeId, VolumeStanding)> {
+        Vec::new()
+    }
+
+    /// Decides about a volume; says what held before.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]; unless the outcome is unknown, what
+    /// held before holds.
+    async fn set_standing(&self, volume: &VolumeId, _standing: VolumeStanding) -> Result<VolumeStanding> {
+        Err(Error::VolumeUnavailable { volume: Some(volume.clone()), why: "cannot be decided about".into() })
     }
 
     /// Says that the content of `moving` now rests at `to`, durably, bytes and name: if the file still lives, its record

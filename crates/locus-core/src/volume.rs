@@ -127,6 +127,18 @@ pub trait StorageVolume: Debug + Send + Sync {
     async fn close(&self) -> Result<()>;
 }
 
+/// What somebody decided about a volume. It holds whether the volume is mounted or not, and over restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum VolumeStanding {
+    /// Nothing: it takes content when it is mounted.
+    #[default]
+    InUse,
+    /// It takes no new content, and its files are moved away.
+    Draining,
+    /// It never comes back: it is not mounted any more, and its records are kept.
+    Retired,
+}
+
 /// What a volume last measured about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeStatus {

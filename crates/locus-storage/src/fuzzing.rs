@@ -223,7 +223,7 @@ mod tests {
 
     use locus_core::{
         Checksum, FileKey, Limit, LogicalDir, Owner, Remember, Scope, StoragePath, StoreTime, TenantId,
-        Timestamp, VolumeId,
+        Timestamp, VolumeId, VolumeStanding,
     };
     use proptest::prelude::*;
 
@@ -288,7 +288,11 @@ mod tests {
             limit: files.map_or(Limit::Unlimited, Limit::Files),
         });
         let gone = Just(Record::TenantGone { tenant: TenantId::parse("acme").unwrap() });
-        prop_oneof![4 => files, 1 => limit, 1 => gone]
+        let stands = Just(Record::VolumeStands {
+            volume: VolumeId::parse("vol-1").unwrap(),
+            standing: VolumeStanding::Retired,
+        });
+        prop_oneof![4 => files, 1 => limit, 1 => gone, 1 => stands]
     }
 
     /// A few bytes changed, some cut off or added.

@@ -20,7 +20,7 @@ pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
     Chunk, DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, EXPANSION_WAIT_MAX, ExpandBelow,
     FileReader, RESIDUE_MAX, Residue, Retire, SpillReport, StoragePool, UnmovedFile, Upload, UploadOptions,
-    VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo, WRITE_BATCH_MAX, WriteOptions,
+    VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo, WRITE_BATCH_MAX, WriteOptions, was_retired,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

@@ -4,16 +4,18 @@ use std::{collections::BTreeMap, fmt, future::Future, ops::Range, path::PathBuf,
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, Limit,
-    MetadataStore, Owner, Scope, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep, UploadId,
+    Checksum, Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, MetadataStore,
+    Owner, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep, UploadId,
 };
 use locus_storage::{Chunk, EngineOptions, LeasedFile, UploadOptions, WriteOptions};
 
 use crate::{
-    copy,
+    copy, limits,
+    limits::{Bounded, Most, Refusal, upload_directory},
     model::{File, MAX_DELIVERIES, Model, State, Touched},
     uploads::Upload,
     violation::{Kind, Violation, ensure},
+    volumes,
     world::Engine,
 };
 
@@ -69,9 +71,20 @@ pub enum Call {
         key: FileKey,
     },
     Limit {
-        tenant: usize,
+        of: Bounded,
         /// `None`: what the settings say, which is nothing.
-        limit: Option<u64>,
+        most: Option<Most>,
+    },
+    /// The files of a volume move to the others, and nothing new comes there.
+    Drain {
+        volume: usize,
+    },
+    StopDraining {
+        volume: usize,
+    },
+    /// A volume is unmounted, its files wait, and it is mounted again.
+    Remount {
+        volume: usize,
     },
     /// A tenant without files is created, or its status set.
     Guest {
@@ -128,12 +141,7 @@ pub enum Answer {
     /// Keys of files that were written.
     Keys(Vec<FileKey>),
     /// The quota is full.
-    Full {
-        /// Files that count, and writes under way.
-        used: u64,
-        /// How many there may be.
-        limit: u64,
-    },
+    Full(Refusal),
     /// Files that were leased.
     Leased(Vec<LeasedFile>),
     /// A lease with a new deadline.
@@ -156,7 +164,10 @@ impl Call {
     /// Whether it may not run beside others: what it does depends on all files.
     #[must_use]
     pub fn runs_alone(&self) -> bool {
-        matches!(self, Self::LeaseAny { .. } | Self::Expire { .. })
+        matches!(
+            self,
+            Self::LeaseAny { .. } | Self::Expire { .. } | Self::Drain { .. } | Self::Remount { .. }
+        )
     }
 
     /// The files that it may change, as far as that is known before it is made.
@@ -248,10 +259,7 @@ impl Call {
                     }
                     (content.into(), options)
                 });
-                match pool.write_batch(&tenants[tenant], batch.collect()).await {
-                    Err(Error::TenantQuotaExceeded { used, limit, .. }) => Ok(Answer::Full { used, limit }),
-                    answer => answer.map(Answer::Keys),
-                }
+                refused(pool.write_batch(&tenants[tenant], batch.collect()).await.map(Answer::Keys))
             }
             Self::Lease { tenant, owner, ttl, max, .. } => {
                 let options = LeaseOptions::new().owner(owner).ttl(ttl).name("worker");
@@ -271,10 +279,10 @@ impl Call {
             Self::Renew { .. } => scheduler.renew(&leases[0]).await.map(Answer::Renewed),
             Self::Delete { key } => pool.delete_with(context, &key, true).await.map(done),
             Self::Reset { key } => scheduler.reset(context, &key).await.map(done),
-            Self::Limit { tenant, limit } => {
-                let limit = limit.map_or(Limit::Inherit, Limit::Files);
-                store.set_limit(Scope::Tenant(tenants[tenant].id().clone()), limit).await.map(done)
-            }
+            Self::Limit { of, most } => store.set_limit(of.scope(engine), Most::limit(most)).await.map(done),
+            Self::Drain { volume } => volumes::drain(engine, volume).await.map(done),
+            Self::StopDraining { volume } => pool.stop_draining(&volumes::id(volume)).await.map(done),
+            Self::Remount { volume } => volumes::remount(engine, volume).await.map(Answer::Count),
             Self::Guest { number, status } => {
                 let id = guest(number);
                 let known = directory.try_get(&id).await?;
@@ -300,12 +308,10 @@ impl Call {
             Self::Backup { number } => copy::take(engine, number).await.map(done),
             Self::Begin { tenant, content } => {
                 let options = UploadOptions::new(content.len() as u64)
-                    .directory(directory_name(content.len() as u64 % DIRECTORIES))
+                    .directory(directory_name(upload_directory(&content)))
                     .expected_checksum(Checksum::of(&content));
-                match pool.upload(&tenants[tenant], options).await {
-                    Err(Error::TenantQuotaExceeded { used, limit, .. }) => Ok(Answer::Full { used, limit }),
-                    answer => answer.map(|upload| Answer::Begun(upload.id())),
-                }
+                let begun = pool.upload(&tenants[tenant], options).await;
+                refused(begun.map(|upload| Answer::Begun(upload.id())))
             }
             // Of an upload that is under way no more: it is not drawn.
             Self::Piece { id, .. } | Self::Finish { id } | Self::Abort { id } => {
@@ -336,21 +342,22 @@ impl Call {
         let durable = options.durability == Durability::Durable;
         let completes_durably =
             options.complete_durability.unwrap_or(options.durability) == Durability::Durable;
-        let mut touched = Touched { keys: self.keys(), limit: None, durable: false };
+        let mut touched = Touched { keys: self.keys(), ..Touched::default() };
         match (self, answer) {
             (Self::Write { tenant, files, name }, Answer::Keys(keys)) => {
                 let is_new = written(*tenant, files, name.as_deref(), &keys, model)?;
                 touched.durable = durable && is_new;
                 touched.keys = if is_new { keys } else { Vec::new() };
                 if is_new {
-                    within_limit(*tenant, model)?;
+                    limits::check_let_in(*tenant, &lengths(files), model)?;
                 }
             }
             (Self::Begin { tenant, content }, Answer::Begun(id)) => {
                 touched.durable = durable;
                 let before = model.uploads.insert(id, Upload::new(*tenant, content.clone()));
                 ensure(before.is_none(), Kind::Unexpected, || format!("{id} was given twice"))?;
-                within_limit(*tenant, model)?;
+                let new = [(content.len(), upload_directory(content))];
+                limits::check_let_in(*tenant, &new, model)?;
             }
             (Self::Piece { id, range }, Answer::Done) => {
                 if let Some(upload) = model.uploads.get_mut(id)
@@ -368,28 +375,20 @@ impl Call {
                 let upload = upload
                     .ok_or_else(|| Violation::new(Kind::Unexpected, format!("{id} was finished twice")))?;
                 ensure(keys == [id.key()], Kind::Resurrected, || format!("upload {id} became {keys:?}"))?;
-                written(upload.tenant, &[(upload.content, 0)], None, &keys, model)?;
+                let directory = upload_directory(&upload.content);
+                written(upload.tenant, &[(upload.content, directory)], None, &keys, model)?;
                 touched.keys = keys;
             }
             (Self::Abort { id }, Answer::Count(1)) => {
                 touched.durable = durable;
                 model.uploads.remove(id);
             }
-            (Self::Write { .. } | Self::Begin { .. }, Answer::Full { used, limit }) => {
-                let (tenant, batch) = match self {
-                    Self::Write { tenant, files, .. } => (tenant, files.len() as u64),
-                    Self::Begin { tenant, .. } => (tenant, 1),
-                    _ => return Ok(touched),
-                };
-                let live = model.count(*tenant);
-                let known = model.facts.files.values().filter(|file| file.tenant == *tenant).count() as u64
-                    + model.uploads_of(*tenant);
-                // The batch's own reservations count, and so does what is over until it is reaped.
-                let possible = (live..=known + batch).contains(&used);
-                let full = used + batch > limit && model.facts.limits.get(tenant) == Some(&limit);
-                ensure(possible && full, Kind::QuotaDrift, || {
-                    format!("tenant {tenant} with {live} of {known} files was refused at {used} of {limit}")
-                })?;
+            (Self::Write { tenant, files, .. }, Answer::Full(why)) => {
+                limits::check_refused(*tenant, &lengths(files), &why, model)?;
+            }
+            (Self::Begin { tenant, content }, Answer::Full(why)) => {
+                let new = [(content.len(), upload_directory(content))];
+                limits::check_refused(*tenant, &new, &why, model)?;
             }
             (Self::Lease { owner, ttl, expected, tenant, .. }, Answer::Leased(files)) => {
                 let keys: Vec<_> = files.iter().map(|file| file.key).collect();
@@ -450,13 +449,28 @@ impl Call {
                 touched.durable = durable;
                 model.file_mut(key).reset();
             }
-            (Self::Limit { tenant, limit }, Answer::Done) => {
+            (Self::Limit { of, most }, Answer::Done) => {
                 touched.durable = durable;
-                touched.limit = Some(*tenant);
-                match limit {
-                    Some(limit) => model.facts.limits.insert(*tenant, *limit),
-                    None => model.facts.limits.remove(tenant),
+                touched.limit = Some(*of);
+                match most {
+                    Some(most) => model.facts.limits.insert(*of, *most),
+                    None => model.facts.limits.remove(of),
                 };
+            }
+            (Self::Drain { volume }, Answer::Done) => {
+                touched.durable = durable;
+                touched.volume = Some(*volume);
+                model.facts.draining.insert(*volume);
+            }
+            (Self::StopDraining { volume }, Answer::Done) => {
+                touched.durable = durable;
+                touched.volume = Some(*volume);
+                model.facts.draining.remove(volume);
+            }
+            (Self::Remount { volume }, Answer::Count(handed_out)) => {
+                ensure(handed_out == 0, Kind::Unexpected, || {
+                    format!("{handed_out} files of volume {volume} were read while it was unmounted")
+                })?;
             }
             (Self::Guest { number, status }, Answer::Tenant(created_at)) => {
                 model.doubtful_guests.remove(number);
@@ -510,9 +524,9 @@ pub(crate) fn guest(number: usize) -> TenantId {
     TenantId::parse(&format!("guest-{number}")).expect("because it is a name")
 }
 
-/// The name of a logical directory.
+/// The name of a logical directory: the second one lies beneath the first.
 pub(crate) fn directory_name(number: u64) -> String {
-    format!("dir-{number}")
+    if number == 1 { "dir-0/deep".to_owned() } else { format!("dir-{number}") }
 }
 
 fn over(keys: &[FileKey], model: &mut Model) {
@@ -522,12 +536,22 @@ fn over(keys: &[FileKey], model: &mut Model) {
     }
 }
 
-/// A limit holds for files and uploads together, when one more was let in.
-fn within_limit(tenant: usize, model: &Model) -> Result<(), Violation> {
-    let Some(limit) = model.facts.limits.get(&tenant) else { return Ok(()) };
-    ensure(model.count(tenant) + model.uploads_of(tenant) <= *limit, Kind::QuotaDrift, || {
-        format!("tenant {tenant} has more than {limit} files")
-    })
+/// Lengths and directories of what is written.
+fn lengths(files: &[(Vec<u8>, u64)]) -> Vec<(usize, u64)> {
+    files.iter().map(|(content, directory)| (content.len(), *directory)).collect()
+}
+
+/// That a quota is full is an answer.
+fn refused(answer: Result<Answer, Error>) -> Result<Answer, Error> {
+    match answer {
+        Err(Error::TenantQuotaExceeded { used, limit, unit, .. }) => {
+            Ok(Answer::Full(Refusal { directory: None, used, limit, unit }))
+        }
+        Err(Error::DirectoryQuotaExceeded { directory, used, limit, unit, .. }) => {
+            Ok(Answer::Full(Refusal { directory: Some(directory), used, limit, unit }))
+        }
+        answer => answer,
+    }
 }
 
 /// Notes what a write made; says whether it made anything.
@@ -551,7 +575,8 @@ fn written(
         model.named.insert(name.to_owned(), keys[0]);
         return Ok(false);
     }
-    for (key, (content, _)) in keys.iter().zip(files) {
+    for (key, (content, directory)) in keys.iter().zip(files) {
+        model.directories.insert(*key, *directory);
         let is_new = model.contents.insert(*key, content.clone()).is_none();
         ensure(is_new, Kind::Unexpected, || format!("{key} was given twice"))?;
         let order = model.next_order();
@@ -581,7 +606,10 @@ impl fmt::Debug for Call {
             Self::Renew { key } => write!(f, "renew {key}"),
             Self::Delete { key } => write!(f, "delete {key}"),
             Self::Reset { key } => write!(f, "reset {key}"),
-            Self::Limit { tenant, limit } => write!(f, "limit {tenant} to {limit:?}"),
+            Self::Limit { of, most } => write!(f, "limit {of:?} to {most:?}"),
+            Self::Drain { volume } => write!(f, "drain {volume}"),
+            Self::StopDraining { volume } => write!(f, "stop draining {volume}"),
+            Self::Remount { volume } => write!(f, "remount {volume}"),
             Self::Guest { number, status } => write!(f, "guest {number} {status}"),
             Self::Stale { key } => write!(f, "complete {key} by an old lease"),
             Self::Read { key } => write!(f, "read {key}"),

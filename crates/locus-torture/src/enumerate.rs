@@ -8,6 +8,7 @@ use locus_core::{Durability, FileKey, Owner, TenantStatus};
 use crate::{
     call::Call,
     life::{self, Run},
+    limits::{Bounded, Most, Place},
     model::File,
     report::Report,
     violation::Violation,
@@ -112,7 +113,10 @@ impl Letter {
             Self::Renew => Call::Renew { key: first(&leased)? },
             Self::Delete => Call::Delete { key: first(&File::lives)? },
             Self::Reset => Call::Reset { key: first(&waits)? },
-            Self::Limit => Call::Limit { tenant: 0, limit: Some(50) },
+            Self::Limit => {
+                let of = Bounded { tenant: 0, place: Place::Tenant };
+                Call::Limit { of, most: Some(Most { files: Some(50), bytes: None }) }
+            }
             Self::Suspend => Call::Guest { number: 0, status: TenantStatus::Suspended },
             Self::Expire => {
                 world.advance(Duration::from_secs(61));

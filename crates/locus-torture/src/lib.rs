@@ -12,6 +12,7 @@ pub mod call;
 mod copy;
 pub mod enumerate;
 pub mod life;
+pub mod limits;
 pub mod model;
 pub mod plan;
 mod recovered;
@@ -20,4 +21,6 @@ mod rest;
 pub mod story;
 pub mod uploads;
 mod violation;
+mod volumes;
+
 pub mod world;

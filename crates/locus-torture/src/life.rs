@@ -56,6 +56,7 @@ pub fn world_of(seed: u64) -> World {
         world.aim = AIMS.get(usize::try_from(dice.below(AIMS.len() as u64)).unwrap_or(0)).copied();
         world.killed = [10, 50, 80][usize::try_from(dice.below(3)).unwrap_or(0)];
     }
+    world.volumes = 2 + usize::from(dice.below(2) == 0);
     world
 }
 
@@ -164,6 +165,7 @@ impl Run {
             return Ok(true);
         }
         model.under_way = calls.clone();
+        model.moved |= calls.iter().any(|call| matches!(call, Call::Drain { .. }));
         drop(world.take_drawn());
         let now = world.now();
         let alone = calls.len() == 1 && !world.background;

@@ -10,6 +10,7 @@ use locus_storage::LeasedFile;
 
 use crate::{
     call::Call,
+    limits::{Bounded, Most},
     uploads::Upload,
     violation::{Kind, Violation, ensure},
 };
@@ -90,8 +91,10 @@ impl File {
 pub struct Facts {
     /// Every file that was ever told of, but for those forgotten between lives.
     pub files: BTreeMap<FileKey, File>,
-    /// Limits set at run time, by tenant.
-    pub limits: BTreeMap<usize, u64>,
+    /// Limits set at run time.
+    pub limits: BTreeMap<Bounded, Most>,
+    /// Volumes that are being drained.
+    pub draining: BTreeSet<usize>,
 }
 
 /// What one call of a round changed.
@@ -99,8 +102,10 @@ pub struct Facts {
 pub struct Touched {
     /// Files.
     pub keys: Vec<FileKey>,
-    /// The tenant whose limit was set.
-    pub limit: Option<usize>,
+    /// The limit that was set.
+    pub limit: Option<Bounded>,
+    /// The volume about which something was decided.
+    pub volume: Option<usize>,
     /// Whether its answer promised that this survives power loss.
     pub durable: bool,
 }
@@ -127,6 +132,8 @@ pub struct Model {
     pub under_way: Vec<Call>,
     /// What each file must hold.
     pub contents: BTreeMap<FileKey, Vec<u8>>,
+    /// The directory of each file.
+    pub directories: BTreeMap<FileKey, u64>,
     /// What the holder of each leased file has.
     pub leases: BTreeMap<FileKey, Lease>,
     /// Leases of living files after which another one was given.
@@ -150,6 +157,8 @@ pub struct Model {
     /// which is the highest one seen.
     tokens_seen: u64,
     next_order: u64,
+    /// Files were moved between volumes: a copy that was swept may come back with the power, and is swept again.
+    pub moved: bool,
     /// Calls that were answered.
     pub acknowledged: u64,
 }

@@ -6,6 +6,7 @@ use locus_core::{FileKey, Owner, TenantStatus, UploadId};
 
 use crate::{
     call::{Call, DIRECTORIES, GUESTS},
+    limits,
     model::{File, Model},
     uploads::Upload,
     world::World,
@@ -80,8 +81,9 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let waits = |file: &File| file.lives() && !file.is_leased();
     let upkeep =
         |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
-    match world.below(112) {
-        100.. => upload(world, model, taken, tenant),
+    match world.below(113) {
+        112 => volume(world, model, taken),
+        100..112 => upload(world, model, taken, tenant),
         0..30 => {
             if model.live().count() >= LIVE_MAX {
                 return None;
@@ -143,8 +145,8 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
         80..82 => pick(world, model, taken, File::lives).map(|key| Call::Delete { key }),
         82..84 => pick(world, model, taken, waits).map(|key| Call::Reset { key }),
         84..86 => {
-            let limit = world.chance(70).then(|| world.below(20));
-            taken.tenants.insert(tenant).then_some(Call::Limit { tenant, limit })
+            let (of, most) = limits::draw(world, tenant);
+            taken.tenants.insert(tenant).then_some(Call::Limit { of, most })
         }
         86 => pick(world, model, taken, File::lives).map(|key| Call::Read { key }),
         87 if world.chance(50) => {
@@ -177,6 +179,21 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
             world.advance(Duration::from_secs(world.below(60)));
             Some(Call::Expire { overdue: model.overdue(world.now()) })
         }
+    }
+}
+
+/// A call for a volume. At most one is drained at a time, so that there is one that takes its files.
+fn volume(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
+    let volume = world.index(world.volumes);
+    if world.chance(40) {
+        return Some(Call::Remount { volume });
+    }
+    match model.facts.draining.first() {
+        Some(volume) if world.chance(50) => {
+            taken.upkeep.insert("drain").then_some(Call::StopDraining { volume: *volume })
+        }
+        Some(volume) => Some(Call::Drain { volume: *volume }),
+        None => Some(Call::Drain { volume }),
     }
 }
 

@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{FileKey, FileStatus, MetadataStore, Owner, Scope, TenantManager, TenantStatus};
+use locus_core::{FileKey, FileStatus, Owner, TenantManager, TenantStatus};
 use locus_fs::Disk;
 
 use crate::{
     call::{Call, GUESTS, guest},
+    limits::{Bounded, Place, upload_directory},
     model::{Facts, File, MAX_DELIVERIES, Model, State},
     uploads,
     violation::{Kind, Violation, ensure},
+    volumes,
     world::{Engine, JOURNAL, World},
 };
 
@@ -259,26 +261,49 @@ pub(crate) fn reconcile(
             facts.files.insert(key, found);
         }
     }
-    for (tenant, context) in engine.tenants.iter().enumerate() {
-        let seen = engine.store.usage(&Scope::Tenant(context.id().clone())).limit;
-        let call = next.and_then(|next| next.calls.iter().find(|call| call.limit == Some(tenant)));
-        let (pre, post) = (before.limits.get(&tenant), next.and_then(|next| next.after.limits.get(&tenant)));
-        let set = |call: &Call| matches!(call, Call::Limit { tenant: of, limit } if *of == tenant && *limit == seen);
+    let bounded = |tenant| Place::all().map(move |place| Bounded { tenant, place });
+    for of in (0..engine.tenants.len()).flat_map(bounded) {
+        let seen = of.seen(engine);
+        let call = next.and_then(|next| next.calls.iter().find(|call| call.limit == Some(of)));
+        let (pre, post) = (before.limits.get(&of), next.and_then(|next| next.after.limits.get(&of)));
+        let set = |call: &Call| matches!(call, Call::Limit { of: at, most } if *at == of && *most == seen);
         let known = match call {
             Some(call) if call.durable => seen.as_ref() == post,
             Some(_) => seen.as_ref() == pre || seen.as_ref() == post,
             None => seen.as_ref() == pre,
         };
         ensure(known || possible && under_way.iter().any(set), Kind::Lost, || {
-            format!("the limit of tenant {tenant} must be {pre:?} (or {post:?}) and is {seen:?}")
+            format!("the limit of {of:?} must be {pre:?} (or {post:?}) and is {seen:?}")
         })?;
         if let Some(seen) = seen {
-            facts.limits.insert(tenant, seen);
+            facts.limits.insert(of, seen);
+        }
+    }
+    for volume in 0..world.volumes {
+        let seen = volumes::is_draining(engine, volume);
+        let call = next.and_then(|next| next.calls.iter().find(|call| call.volume == Some(volume)));
+        let pre = before.draining.contains(&volume);
+        let post = next.is_some_and(|next| next.after.draining.contains(&volume));
+        let set = |call: &Call| match call {
+            Call::Drain { volume: of } => *of == volume && seen,
+            Call::StopDraining { volume: of } => *of == volume && !seen,
+            _ => false,
+        };
+        let known = match call {
+            Some(call) if call.durable => seen == post,
+            Some(_) => seen == pre || seen == post,
+            None => seen == pre,
+        };
+        ensure(known || possible && under_way.iter().any(set), Kind::Lost, || {
+            format!("that volume {volume} is drained must be {pre} (or {post}) and is {seen}")
+        })?;
+        if seen {
+            facts.draining.insert(volume);
         }
     }
     let (sure, told) = (before.clone(), model.rounds[last].after.clone());
     guests(world, engine, model, &under_way)?;
-    removed(world, engine, &facts, &seen)?;
+    removed(world, engine, model, &facts, &seen)?;
     adopt(world, engine, model, &mut facts, &under_way)?;
     uploads::reconcile(world, engine, model, &under_way, uploads::is_promised(world, killed, faulty))?;
     // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
@@ -340,10 +365,11 @@ fn guests(
 fn removed(
     world: &mut World,
     engine: &Rc<Engine>,
+    model: &Model,
     facts: &Facts,
     seen: &BTreeMap<FileKey, Seen>,
 ) -> Result<(), Violation> {
-    if world.options.inline_content_max > 0 || world.faults {
+    if world.options.inline_content_max > 0 || world.faults || model.moved {
         return Ok(());
     }
     let at = engine.clone();
@@ -404,7 +430,7 @@ fn adopt(
     for call in under_way {
         let Call::Write { tenant, files, name } = call else { continue };
         let mut adopted = 0;
-        for (content, _) in files {
+        for (content, directory) in files {
             let is_it = |(_, of, known): &(FileKey, usize, bytes::Bytes)| of == tenant && known == content;
             let Some(place) = found.iter().position(is_it) else { continue };
             let (key, ..) = found.remove(place);
@@ -412,6 +438,7 @@ fn adopt(
             let order = model.next_order();
             facts.files.insert(key, File::new(*tenant, order));
             model.contents.insert(key, content.clone());
+            model.directories.insert(key, *directory);
             if let Some(name) = name {
                 model.named.insert(name.clone(), key);
             }
@@ -428,6 +455,7 @@ fn adopt(
         found.remove(place);
         let order = model.next_order();
         facts.files.insert(key, File::new(tenant, order));
+        model.directories.insert(key, upload_directory(&content));
         model.contents.insert(key, content);
     }
     ensure(found.is_empty(), Kind::Resurrected, || {

@@ -5,10 +5,12 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use locus_cleanup::Sweeper;
 use locus_core::{
     Clock, DirectoryQuota, Durability, Entropy, Error, MetadataStore, Result, RetryPolicy, StorageVolume,
-    SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, join_bounded,
+    SystemClock, SystemEntropy, TenantId, Upkeep, VolumeId, VolumeSet, VolumeStanding, join_bounded,
 };
 use locus_fs::{DirLock, Disk, OsDisk, VolumeContext, VolumeProvider, VolumeSpec, create_dirs, off_thread};
-use locus_storage::{EmbeddedStore, FileScheduler, Placement, StoragePool, StoreConfig, VolumeRegistry};
+use locus_storage::{
+    EmbeddedStore, FileScheduler, Placement, StoragePool, StoreConfig, VolumeRegistry, was_retired,
+};
 use locus_tenant::TenantDirectory;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -343,6 +345,11 @@ impl Plan {
             volumes: Arc::new(LockedVolumes { volumes: Arc::clone(&registry), _lock: Arc::clone(&lock) }),
         };
         let (engine, mut report) = EmbeddedStore::open(config).await?;
+        for volume in registry.all() {
+            if engine.standing_of(volume.id()) == VolumeStanding::Retired {
+                return Err(was_retired(volume.id()));
+            }
+        }
 
         for (tenant, storage_path) in engine.tenants_with_files() {
             if tenants.note_lost(&tenant, storage_path) {

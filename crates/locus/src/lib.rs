@@ -77,8 +77,8 @@ pub use locus_core::{
     TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId, VolumeStatus,
 };
 pub use locus_fs::{
-    Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress, Shortage,
-    VolumeContext, VolumeProvider, VolumeSpec, provider_fn,
+    Adopt, Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
+    Shortage, VolumeContext, VolumeProvider, VolumeSpec, provider_fn,
 };
 pub use locus_storage::{
     BackupContents, BackupReport, Chunk, ContentHold, Counted, DrainOptions, DrainProgress, DrainReport,

@@ -205,10 +205,15 @@ impl Core {
             );
             return Err(self.unavailable(why));
         }
-        if found.volume != self.id {
-            return Err(self.unavailable(format!("is not at {place}: that is volume {}", found.volume)));
+        self.check_name(found)
+    }
+
+    pub(crate) fn check_name(&self, found: &Marker) -> Result<()> {
+        if found.volume == self.id {
+            return Ok(());
         }
-        Ok(())
+        let place = self.layout.mount.display();
+        Err(self.unavailable(format!("is not at {place}: that is volume {}", found.volume)))
     }
 }
 

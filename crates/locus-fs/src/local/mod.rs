@@ -3,6 +3,7 @@
 //! `spec` describes one, `mount` turns it into `volume`; everything that blocks is a method of `core`, called through
 //! the door by `volume` alone.
 
+mod adoption;
 mod blob;
 mod core;
 mod dirs;
@@ -18,5 +19,6 @@ mod staged;
 mod unsynced;
 mod volume;
 
+pub use adoption::Adopt;
 pub use spec::LocalVolume;
 pub use volume::OpenLocalVolume;

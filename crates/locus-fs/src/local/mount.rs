@@ -9,6 +9,7 @@ use crate::{
     dir_lock::{self, DirLock},
     disk::{DiskLock, EntryKind},
     local::{
+        adoption::{self, Adopt},
         core::{Core, Gates, is_absent},
         dirs::Dirs,
         gauge::Gauge,
@@ -30,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) depth: u8,
     /// Whether no marker may be made.
     pub(crate) must_exist: bool,
+    /// Whether a volume of another store is taken over.
+    pub(crate) adopt: Option<Adopt>,
     /// Most calls at the same time that read,
     pub(crate) reads_max: usize,
     /// and that change something.
@@ -38,7 +41,7 @@ pub(crate) struct Wanted {
 
 /// Mounts: directory, lock, marker, staging, first probe. Blocks.
 pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
-    let Wanted { id, path, depth, must_exist, reads_max, writes_max } = wanted;
+    let Wanted { id, path, depth, must_exist, adopt, reads_max, writes_max } = wanted;
     let mut core = Core {
         id,
         layout: Layout { mount: path, depth },
@@ -61,8 +64,15 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
         core.disk = beneath;
     }
     expect_marker(&core, must_exist)?;
-    let lock = dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64)?;
-    let (marker, is_new) = find_marker(&core, &*lock, must_exist)?;
+    let mut lock =
+        dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64)?;
+    let (mut marker, is_new) = find_marker(&core, &*lock, must_exist)?;
+    if let Some(how) = adopt.filter(|_| marker.store != core.store) {
+        if must_exist {
+            core.check_name(&marker)?;
+        }
+        (marker, lock) = adoption::adopt(&core, how, &marker, lock)?;
+    }
     core.check_marker(&marker)?;
     core.layout.depth = marker.depth;
     if let Err(error) = settle(&core, &*lock) {

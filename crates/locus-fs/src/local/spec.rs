@@ -8,6 +8,7 @@ use locus_core::{Error, Result, StorageVolume, VolumeId};
 use crate::{
     door::off_thread,
     local::{
+        adoption::Adopt,
         core::{READS_MAX, WRITES_MAX},
         layout::DEPTH_MAX,
         mount::{Wanted, mount},
@@ -19,7 +20,8 @@ use crate::{
 /// A directory of a local file system, to be used as a volume. A plain description: nothing is touched, and nothing
 /// is refused, before it is [opened](VolumeSpec::open).
 ///
-/// The directory may be absent, empty, or a volume of the same store. Its marker `.locus-volume` says whose it is; an
+/// The directory may be absent, empty, or a volume of the same store; one of another store is refused unless it is to be
+/// [adopted](Self::adopt). Its marker `.locus-volume` says whose it is; an
 /// empty or absent directory gets one when it is opened for the first time.
 ///
 /// ```
@@ -34,6 +36,7 @@ pub struct LocalVolume {
     path: PathBuf,
     shard_depth: u8,
     must_exist: bool,
+    adopt: Option<Adopt>,
     reads_max: usize,
     writes_max: usize,
 }
@@ -51,6 +54,7 @@ impl LocalVolume {
             path: path.into(),
             shard_depth: 1,
             must_exist: false,
+            adopt: None,
             reads_max: READS_MAX,
             writes_max: WRITES_MAX,
         }
@@ -61,6 +65,18 @@ impl LocalVolume {
     #[must_use]
     pub fn shard_depth(mut self, levels: u8) -> Self {
         self.shard_depth = levels;
+        self
+    }
+
+    /// Takes over a volume of another store, whatever its name was there: its marker is replaced by one of this store, and the
+    /// other store finds it no more. It is refused while anybody has it open. After a crash meanwhile the volume is the
+    /// other store's or this one's. On a volume of this store it says nothing, so it may be said again; say it no longer
+    /// than it is meant.
+    ///
+    /// A volume that this store [has used before](VolumeSpec::expect_existing) must have the right name, too.
+    #[must_use]
+    pub fn adopt(mut self, how: Adopt) -> Self {
+        self.adopt = Some(how);
         self
     }
 
@@ -108,8 +124,8 @@ impl VolumeSpec for LocalVolume {
             });
         }
         let path = std::path::absolute(&self.path).map_err(Error::io("find", &self.path))?;
-        let Self { shard_depth: depth, must_exist, reads_max, writes_max, .. } = *self;
-        let wanted = Wanted { id, path, depth, must_exist, reads_max, writes_max };
+        let Self { shard_depth: depth, must_exist, adopt, reads_max, writes_max, .. } = *self;
+        let wanted = Wanted { id, path, depth, must_exist, adopt, reads_max, writes_max };
         let disk = Arc::clone(&context.disk);
         let core = off_thread(&*disk, move || mount(wanted, context)).await?;
         Ok(Arc::new(OpenLocalVolume::new(core)))

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use locus_core::{Error, Result, StorageVolume, VolumeId};
 
 use crate::{
-    local::LocalVolume,
+    local::{Adopt, LocalVolume},
     network::{guard::Guard, health::Manners, volume::OpenNetworkVolume},
     volume_spec::{VolumeContext, VolumeSpec},
 };
@@ -51,6 +51,13 @@ impl NetworkVolume {
     #[must_use]
     pub fn shard_depth(mut self, levels: u8) -> Self {
         self.local = self.local.shard_depth(levels);
+        self
+    }
+
+    /// Takes over a volume of another store, as [`LocalVolume::adopt`] has it.
+    #[must_use]
+    pub fn adopt(mut self, how: Adopt) -> Self {
+        self.local = self.local.adopt(how);
         self
     }
 

@@ -1,6 +1,7 @@
 //! What locus-fs promises, on real files.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod adoption;
 mod dir_lock;
 mod faulty;
 mod hostile_names;

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Error, FileKey, Result, TenantId, VolumeId, join_bounded};
+use locus_core::{Error, FileKey, Result, TenantId, VolumeId, VolumeStanding, join_bounded};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::{
-    StoragePool, events::VolumeEvent, mounts::Standing, moves::Moved, pace::Pace, transfer::NotMoved,
-};
+use super::{StoragePool, events::VolumeEvent, moves::Moved, pace::Pace, transfer::NotMoved};
 
 /// Most files that a page of a drain holds.
 const PAGE_FILES: usize = 256;
@@ -83,6 +81,8 @@ pub struct DrainProgress {
     pub moved_bytes: u64,
     /// Files that are damaged and stay.
     pub damaged: u64,
+    /// Uploads under way there: they are not moved.
+    pub uploads_left: u64,
 }
 
 /// A file that a drain could not move, because it is damaged.
@@ -110,6 +110,9 @@ pub struct DrainReport {
     /// Files still on the volume, those that wait to be removed included: 0 when it is empty. More than the damaged ones
     /// only when the volume does not let anything be removed.
     pub files_left: u64,
+    /// Uploads still under way there, which are not moved: each goes on, and its file rests there when it is finished. The
+    /// volume can be removed when all are finished, aborted or expired, and those files were drained.
+    pub uploads_left: u64,
 }
 
 /// Drains that run: one for a volume.
@@ -169,8 +172,8 @@ impl StoragePool {
     /// From the beginning on the volume takes no new content; what it holds is read, leased and completed as ever, also
     /// while it moves. Each file is checked on its way, durable at its new place before its record says so, and its old
     /// bytes stay until that is durable. The volume goes on taking no new content when this fails or is dropped: call it
-    /// again, or [`stop_draining`](Self::stop_draining). A restart forgets that the volume was being drained: call it
-    /// again, it begins where the files are.
+    /// again, or [`stop_draining`](Self::stop_draining). A restart does not change that: call it again, it begins where the
+    /// files are.
     ///
     /// # Errors
     /// Before anything happened: [`Error::VolumeNotFound`]; [`Error::VolumeBusy`] when it is being drained already;
@@ -196,7 +199,8 @@ impl StoragePool {
         if self.inner.store.files_on(id) > 0 {
             self.inner.mounts.check_place(&self.inner.placement, std::slice::from_ref(id))?;
         }
-        if self.inner.mounts.set_standing(id, Standing::Draining) != Standing::Draining {
+        let before = self.inner.mounts.set_standing(id, VolumeStanding::Draining).await?;
+        if before != VolumeStanding::Draining {
             info!(volume = %id, files = self.inner.store.files_on(id), "volume is being drained");
             self.inner.mounts.events.tell(VolumeEvent::Draining { volume: id.clone() });
         }
@@ -216,24 +220,32 @@ impl StoragePool {
         run.wait_empty(&progress).await?;
         let mut report = run.report;
         report.files_left = self.inner.store.files_on(id);
-        info!(volume = %id, moved = report.moved, left = report.files_left, "volume drained");
-        if report.files_left == 0 {
+        report.uploads_left = self.inner.store.uploads_on(id).uploads;
+        info!(
+            volume = %id, moved = report.moved, left = report.files_left, uploads = report.uploads_left, "volume drained"
+        );
+        if report.files_left == 0 && report.uploads_left == 0 {
             self.inner.mounts.events.tell(VolumeEvent::Drained { volume: id.clone() });
         }
         Ok(report)
     }
 
-    /// Lets a volume that was being drained take new content again. What was moved stays where it is.
+    /// Lets a volume that was being drained, mounted or not, take new content again. What was moved stays where it is.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`]; [`Error::VolumeBusy`] while the drain runs: drop it first.
-    pub fn stop_draining(&self, id: &VolumeId) -> Result<()> {
+    /// [`Error::VolumeNotFound`] when it is neither mounted nor being drained; [`Error::VolumeBusy`] while the drain runs: drop
+    /// it first. [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`].
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is drained or not.
+    pub async fn stop_draining(&self, id: &VolumeId) -> Result<()> {
         let _one = self.inner.draining.begin(id)?;
-        if self.inner.mounts.get(id).is_none() {
+        let drains = self.inner.mounts.standing_of(id) == VolumeStanding::Draining;
+        if !drains && self.inner.mounts.get(id).is_none() {
             return Err(Error::VolumeNotFound { volume: id.clone() });
         }
-        if self.inner.mounts.standing_of(id) == Standing::Draining {
-            self.inner.mounts.set_standing(id, Standing::InUse);
+        if drains {
+            self.inner.mounts.set_standing(id, VolumeStanding::InUse).await?;
             self.inner.mounts.events.tell(VolumeEvent::DrainStopped { volume: id.clone() });
         }
         Ok(())
@@ -342,6 +354,7 @@ impl Run<'_> {
             moved: self.report.moved,
             moved_bytes: self.report.moved_bytes,
             damaged: self.damaged.len() as u64,
+            uploads_left: self.pool.inner.store.uploads_on(self.volume).uploads,
         }
     }
 }

@@ -46,7 +46,7 @@ pub use self::{
     retire::Retire,
     spill::SpillReport,
     upload::{Chunk, Upload, UploadOptions},
-    volumes::VolumeInfo,
+    volumes::{VolumeInfo, was_retired},
     write::WRITE_BATCH_MAX,
 };
 

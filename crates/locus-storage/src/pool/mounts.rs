@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use locus_core::{BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStatus};
+use locus_core::{
+    BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStanding, VolumeStatus,
+};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -21,21 +23,7 @@ pub(super) struct Mounts {
     registry: Arc<VolumeRegistry>,
     store: Arc<dyn MetadataStore>,
     slots: Mutex<BTreeMap<VolumeId, Slot>>,
-    /// What was said of volumes that outlives their being mounted. Locked inside `slots`, never the other way.
-    standings: Mutex<BTreeMap<VolumeId, Standing>>,
     pub(super) events: Telling,
-}
-
-/// What somebody decided about a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Standing {
-    /// Nothing: it takes content.
-    #[default]
-    InUse,
-    /// It takes no new content, and its files are moved away.
-    Draining,
-    /// It never comes back; its records are kept.
-    Retired,
 }
 
 #[derive(Debug, Default)]
@@ -59,16 +47,15 @@ enum Health {
 }
 
 impl Mounts {
-    /// What is in the registry already counts as mounted.
+    /// What is in the registry already counts as mounted, but for what was retired: that is taken out and let go.
     pub(super) fn new(registry: Arc<VolumeRegistry>, store: Arc<dyn MetadataStore>) -> Self {
-        let mounts = Self {
-            registry,
-            store,
-            slots: Mutex::default(),
-            standings: Mutex::default(),
-            events: Telling::default(),
-        };
+        let mounts = Self { registry, store, slots: Mutex::default(), events: Telling::default() };
         for volume in mounts.registry.all() {
+            if mounts.standing_of(volume.id()) == VolumeStanding::Retired {
+                warn!(volume = %volume.id(), "volume was retired and is not used");
+                mounts.registry.take(volume.id());
+                continue;
+            }
             mounts.slots.lock().insert(volume.id().clone(), Slot::default());
             mounts.store.volume_available(volume.id(), volume.status().is_healthy);
         }
@@ -105,19 +92,19 @@ impl Mounts {
         Ok(())
     }
 
-    pub(super) fn standing_of(&self, id: &VolumeId) -> Standing {
-        self.standings.lock().get(id).copied().unwrap_or_default()
+    pub(super) fn standing_of(&self, id: &VolumeId) -> VolumeStanding {
+        self.store.standing_of(id)
     }
 
-    /// Says what is decided about a volume, and what was before.
-    pub(super) fn set_standing(&self, id: &VolumeId, standing: Standing) -> Standing {
-        let _slots = self.slots.lock(); // whoever places content sees it before or after
-        let mut standings = self.standings.lock();
-        let before = standings.remove(id).unwrap_or_default();
-        if standing != Standing::InUse {
-            standings.insert(id.clone(), standing);
-        }
-        before
+    /// Says what is decided about a volume, and what was before. A write that was placed before that counts as
+    /// [under way](Self::writes_to) when this returns.
+    pub(super) async fn set_standing(
+        &self,
+        id: &VolumeId,
+        standing: VolumeStanding,
+    ) -> Result<VolumeStanding> {
+        let before = self.standing_of(id);
+        if before == standing { Ok(before) } else { self.store.set_standing(id, standing).await }
     }
 
     /// Whether a probe of it failed and it is not back yet.
@@ -272,8 +259,9 @@ impl Mounts {
 
     fn candidate(&self, volume: &dyn StorageVolume, slot: Option<&Slot>) -> Candidate {
         let status = volume.status();
-        let is_drained =
-            || (self.standing_of(volume.id()) == Standing::Draining).then_some("is being drained".into());
+        let is_drained = || {
+            (self.standing_of(volume.id()) == VolumeStanding::Draining).then_some("is being drained".into())
+        };
         let uploads = self.store.uploads_on(volume.id()).bytes_left;
         Candidate {
             volume: volume.id().clone(),

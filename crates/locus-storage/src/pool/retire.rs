@@ -1,10 +1,10 @@
 //! Volumes that never come back, and volumes that come back from elsewhere.
 
-use locus_core::{Error, Result, VolumeId};
+use locus_core::{Error, Result, VolumeId, VolumeStanding};
 use locus_fs::VolumeSpec;
 use tracing::{info, warn};
 
-use super::{StoragePool, events::VolumeEvent, mounts::Standing, patience::close};
+use super::{StoragePool, events::VolumeEvent, patience::close};
 
 /// Most files that one step of a retirement forgets.
 const FORGET_FILES: usize = 256;
@@ -15,7 +15,8 @@ pub enum Retire {
     /// They stay: their files are known, count, and are not handed out, and their reads say
     /// [`Error::VolumeUnavailable`].
     Keep,
-    /// They end: the files are deleted, leased or not, and charged back. Their bytes are not touched.
+    /// They end: the files are deleted, leased or not, and charged back, and uploads under way there end. Their bytes are not
+    /// touched.
     Forget,
 }
 
@@ -23,13 +24,13 @@ impl StoragePool {
     /// Declares that a volume, mounted or not, never comes back. A mounted one is taken out of use and closed. Says how
     /// many files are kept, or were forgotten.
     ///
-    /// While the store is open [`mount`](Self::mount) refuses a volume that was retired and whose records were kept; they
-    /// can be forgotten later. Once they are forgotten the name is free. Over a restart a retired volume is one that is not
-    /// mounted: do not name it in the settings any more.
+    /// [`mount`](Self::mount) refuses a volume that was retired and whose records were kept, over restarts, too: do not name it
+    /// in the settings any more. The records can be forgotten later, and then the name is free; or the volume is
+    /// [unretired](Self::unretire).
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`] when it is not mounted and no file rests there; [`Error::VolumeBusy`] while it is being
-    /// drained. Nothing happened then. [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]: what
+    /// [`Error::VolumeNotFound`] when it is not mounted, not retired, and neither a file nor an upload rests there;
+    /// [`Error::VolumeBusy`] while it is being drained. Nothing happened then. [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`]: what
     /// was forgotten is, call it again.
     ///
     /// # Cancel safety
@@ -39,10 +40,12 @@ impl StoragePool {
         let _one = self.inner.draining.begin(id)?;
         let files = self.inner.store.files_on(id);
         let is_mounted = self.inner.mounts.get(id).is_some();
-        if !is_mounted && files == 0 {
+        let uploads = self.inner.store.uploads_on(id).uploads;
+        let is_retired = self.inner.mounts.standing_of(id) == VolumeStanding::Retired;
+        if !is_mounted && !is_retired && files == 0 && uploads == 0 {
             return Err(Error::VolumeNotFound { volume: id.clone() });
         }
-        self.inner.mounts.set_standing(id, Standing::Retired);
+        self.inner.mounts.set_standing(id, VolumeStanding::Retired).await?;
         if is_mounted {
             // What was moved away from it may not be durable yet; what cannot be synced is lost with the volume.
             if let Err(error) = self.inner.store.sync().await {
@@ -56,11 +59,37 @@ impl StoragePool {
             while self.inner.store.forget_on(id, FORGET_FILES).await? > 0 {
                 tokio::task::yield_now().await;
             }
-            self.inner.mounts.set_standing(id, Standing::InUse);
+            self.inner.mounts.set_standing(id, VolumeStanding::InUse).await?;
         }
         info!(volume = %id, files, ?how, "volume retired");
         self.inner.mounts.events.tell(VolumeEvent::Retired { volume: id.clone(), how });
         Ok(files)
+    }
+
+    /// Takes back that a volume never comes back: it can be mounted again, and its files are handed out then.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`] when it is not retired; [`Error::VolumeBusy`] while it is being retired.
+    /// [`Error::Poisoned`], [`Error::ShuttingDown`], [`Error::InsufficientStorage`].
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is retired or not.
+    pub async fn unretire(&self, id: &VolumeId) -> Result<()> {
+        let _one = self.inner.draining.begin(id)?;
+        if self.inner.mounts.standing_of(id) != VolumeStanding::Retired {
+            return Err(Error::VolumeNotFound { volume: id.clone() });
+        }
+        self.inner.mounts.set_standing(id, VolumeStanding::InUse).await?;
+        info!(volume = %id, "volume unretired");
+        Ok(())
+    }
+
+    /// The volumes that were retired and whose records are kept, in the order of their names.
+    #[must_use]
+    pub fn retired(&self) -> Vec<VolumeId> {
+        let mut decided = self.inner.store.standings();
+        decided.retain(|(_, standing)| *standing == VolumeStanding::Retired);
+        decided.into_iter().map(|(volume, _)| volume).collect()
     }
 
     /// Puts a volume of the same identity in the place of a mounted one, or of one that is not mounted: its disk is mounted

@@ -3,7 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use locus_core::{
-    Error, Result, ScrubProgress, StorageVolume, VolumeId, VolumeSet, VolumeStatus, join_bounded,
+    Error, Result, ScrubProgress, StorageVolume, VolumeId, VolumeSet, VolumeStanding, VolumeStatus,
+    join_bounded,
 };
 use locus_fs::VolumeSpec;
 use parking_lot::Mutex;
@@ -11,7 +12,6 @@ use tracing::{info, warn};
 
 use super::{
     StoragePool,
-    mounts::Standing,
     patience::{OPEN_TIMEOUT, close, late, probe, within},
 };
 
@@ -69,7 +69,7 @@ impl StoragePool {
     ///
     /// # Errors
     /// [`Error::VolumeExists`] when one of this name is mounted or being mounted; [`Error::VolumeUnavailable`] when it was
-    /// [retired](Self::retire); [`Error::InvalidId`]; [`Error::AlreadyOpen`] when another volume has its directory; whatever is wrong with the volume, as
+    /// [retired](Self::retire), in this run or an earlier one; [`Error::InvalidId`]; [`Error::AlreadyOpen`] when another volume has its directory; whatever is wrong with the volume, as
     /// [`VolumeSpec::open`] says it. Nothing is mounted then.
     ///
     /// # Cancel safety
@@ -88,10 +88,7 @@ impl StoragePool {
         if self.inner.mounts.get(&id).is_some() {
             return Err(Error::VolumeExists { volume: id });
         }
-        if self.inner.mounts.standing_of(&id) == Standing::Retired {
-            let why = "was retired: it does not come back".into();
-            return Err(Error::VolumeUnavailable { volume: Some(id), why });
-        }
+        self.check_not_retired(&id)?;
         if self.inner.store.files_on(&id) > 0 {
             spec.expect_existing();
         }
@@ -133,12 +130,10 @@ impl StoragePool {
     ///
     /// # Errors
     /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
-    /// unhealthy.
+    /// unhealthy, or when it was [retired](Self::retire).
     pub async fn attach(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
-        let attached = match self.check(&*volume).await {
-            Ok(()) => self.inner.mounts.insert(Arc::clone(&volume)),
-            Err(error) => Err(error),
-        };
+        let checked = self.check(&*volume).await.and_then(|()| self.check_not_retired(volume.id()));
+        let attached = checked.and_then(|()| self.inner.mounts.insert(Arc::clone(&volume)));
         match attached {
             Ok(()) => info!(volume = %volume.id(), "volume mounted"),
             Err(_) => close(self.clock(), &*volume).await,
@@ -167,6 +162,14 @@ impl StoragePool {
         let none =
             Error::InvalidArgument { name: "id", why: "is of a volume that keeps one copy of each content" };
         volume.scrub(&mut progress).await?.ok_or(none)
+    }
+
+    fn check_not_retired(&self, id: &VolumeId) -> Result<()> {
+        if self.inner.mounts.standing_of(id) == VolumeStanding::Retired {
+            Err(was_retired(id))
+        } else {
+            Ok(())
+        }
     }
 
     /// Two good probes in a row, or what is wrong.
@@ -202,19 +205,22 @@ impl StoragePool {
         Ok(())
     }
 
-    /// Takes a volume out of use for good. Its marker stays, so that nobody mistakes it for an empty directory.
+    /// Takes a volume out of use for good. Its marker stays, so that nobody mistakes it for an empty directory. That it was
+    /// [drained](Self::drain) is forgotten: mounted again it takes content.
     ///
     /// # Errors
-    /// [`Error::VolumeInUse`] while files rest on it, those waiting to be removed and writes under way included;
-    /// [`Error::VolumeNotFound`].
+    /// [`Error::VolumeInUse`] while files rest on it, those waiting to be removed, uploads and writes under way included;
+    /// [`Error::VolumeNotFound`]. [`Error::Poisoned`], [`Error::ShuttingDown`]: it is removed, and would still be drained when
+    /// it is mounted again.
     ///
     /// # Cancel safety
     /// As [`unmount`](Self::unmount).
     pub async fn remove(&self, id: &VolumeId) -> Result<()> {
         let volume = self.inner.mounts.take_empty(id)?;
         info!(volume = %id, "volume removed");
+        let forgotten = self.inner.mounts.set_standing(id, VolumeStanding::InUse).await;
         close(self.clock(), &*volume).await;
-        Ok(())
+        forgotten.map(drop)
     }
 
     /// The mounted volumes, in the order of their names, as they were last measured.
@@ -229,7 +235,7 @@ impl StoragePool {
                 status: volume.status(),
                 files: self.inner.store.files_on(volume.id()),
                 bytes: self.inner.store.bytes_on(volume.id()),
-                draining: self.inner.mounts.standing_of(volume.id()) == Standing::Draining,
+                draining: self.inner.mounts.standing_of(volume.id()) == VolumeStanding::Draining,
                 in_flight,
                 unusable,
             }
@@ -280,6 +286,13 @@ impl StoragePool {
         let changed = join_bounded(probes.collect(), PROBES_MAX).await;
         changed.into_iter().filter(|changed| *changed).count()
     }
+}
+
+/// Why a volume that is there is not taken.
+#[must_use]
+pub fn was_retired(id: &VolumeId) -> Error {
+    let why = "was retired and does not come back, unless it is unretired".into();
+    Error::VolumeUnavailable { volume: Some(id.clone()), why }
 }
 
 /// The volumes that answer: whoever sweeps is not held up by one that hangs.

@@ -10,7 +10,7 @@ use std::{
 
 use locus_core::{
     Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember, Result,
-    Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
+    Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId, VolumeStanding,
 };
 use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use super::{
     frames::{FORMAT, FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, HeadFault, check_head, encode_head},
     limits::Limits,
     places::Places,
+    standings::Standings,
     tenant::{Remembered, TenantState, Upload},
 };
 use crate::{
@@ -40,8 +41,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 const SAVED_WRITE_BYTES: u64 = 72;
 /// of the frames of a tenant,
 const SAVED_TENANT_BYTES: u64 = 192;
-/// and of a limit.
+/// of a limit,
 const SAVED_LIMIT_BYTES: u64 = 1_200;
+/// and of what was decided about a volume.
+const SAVED_STANDING_BYTES: u64 = 96;
 /// So many full-sized segments may wait for a checkpoint.
 const SEGMENTS_WAITING: u64 = 4;
 /// The file that the next checkpoint is written into. It and the others of the three (two checkpoints are kept) are there
@@ -63,6 +66,7 @@ pub(crate) enum Frame {
     Limits { limits: Vec<(Scope, Limit, Lsn)> },
     End { end: Lsn, durable: Lsn, entries: u64 },
     Uploads { tenant: TenantId, uploads: Vec<SavedUpload> },
+    Standings { volumes: Vec<(VolumeId, VolumeStanding, Lsn)> },
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -422,6 +426,14 @@ impl EmbeddedStore {
         for limits in limits.chunks(SLICE as usize) {
             writer.push(&Frame::Limits { limits: limits.to_vec() }).await?;
         }
+        let standings = {
+            let mut standings = self.standings.write();
+            standings.forget_usual(begin);
+            standings_frame(&standings)
+        };
+        if let Some(frame) = standings {
+            writer.push(&frame).await?;
+        }
         let cells = self.cells.read().all.clone();
         let mut count = 0;
         for cell in cells {
@@ -517,7 +529,8 @@ impl EmbeddedStore {
         let remembered = self.places.remembered.load(Ordering::Acquire) * SAVED_WRITE_BYTES;
         let limits = self.limits.read().count_set_at_run_time() as u64 * SAVED_LIMIT_BYTES;
         let frames = self.cells.read().all.len() as u64 * SAVED_TENANT_BYTES;
-        self.places.saved_bytes() + remembered + limits + frames + SPARE_BYTES_MIN / 4
+        let standings = self.standings.read().count() as u64 * SAVED_STANDING_BYTES;
+        self.places.saved_bytes() + remembered + limits + standings + frames + SPARE_BYTES_MIN / 4
     }
 
     /// Whether the next checkpoint surely finds room, also on a full disk.
@@ -611,6 +624,13 @@ fn uploads_frame(state: &TenantState, after: Option<FileKey>, places: &Places) -
     Some((Frame::Uploads { tenant: state.id.clone(), uploads }, last))
 }
 
+/// What was decided about volumes: few of them, in one frame. Nothing decided leaves no trace.
+fn standings_frame(standings: &Standings) -> Option<Frame> {
+    let volumes: Vec<_> =
+        standings.all().map(|(volume, standing, lsn)| (volume.clone(), standing, lsn)).collect();
+    (!volumes.is_empty()).then_some(Frame::Standings { volumes })
+}
+
 /// The state that a checkpoint is written of when no store is open.
 pub(super) struct Still<'a> {
     pub(super) store: StoreId,
@@ -618,6 +638,7 @@ pub(super) struct Still<'a> {
     pub(super) epoch: Epoch,
     pub(super) stamp: Stamp,
     pub(super) limits: &'a Limits,
+    pub(super) standings: &'a Standings,
     pub(super) cells: &'a [Arc<Cell>],
     pub(super) places: &'a Places,
 }
@@ -643,6 +664,9 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
     let limits: Vec<_> = still.limits.set_at_run_time().map(|(s, l, lsn)| (s.clone(), *l, lsn)).collect();
     for limits in limits.chunks(SLICE as usize) {
         Frame::Limits { limits: limits.to_vec() }.encode(&mut buffer);
+    }
+    if let Some(frame) = standings_frame(still.standings) {
+        frame.encode(&mut buffer);
     }
     let mut count = 0;
     for cell in still.cells {
@@ -741,6 +765,7 @@ pub(crate) struct Loaded {
 pub(crate) trait Target {
     fn tenant(&mut self, tenant: &TenantId, restore: &mut dyn FnMut(&mut TenantState, &Places));
     fn limit(&mut self, scope: Scope, limit: Limit, last: Lsn);
+    fn standing(&mut self, volume: VolumeId, standing: VolumeStanding, last: Lsn);
 }
 
 /// The numbers of all published checkpoints in `dir`, newest first.
@@ -837,6 +862,11 @@ pub(crate) fn load(
                 target.limit(scope, limit, last);
             }
         }
+        Frame::Standings { volumes } => {
+            for (volume, standing, last) in volumes {
+                target.standing(volume, standing, last);
+            }
+        }
         Frame::Head { .. } | Frame::End { .. } => {}
     })
 }
@@ -924,9 +954,13 @@ pub(crate) fn read_file(
                 entries += some.len() as u64;
                 visit(frame);
             }
-            (Frame::Remembered { .. } | Frame::Limits { .. } | Frame::Uploads { .. }, Some(_)) => {
-                visit(frame);
-            }
+            (
+                Frame::Remembered { .. }
+                | Frame::Limits { .. }
+                | Frame::Uploads { .. }
+                | Frame::Standings { .. },
+                Some(_),
+            ) => visit(frame),
             _ => return Err(corrupt(offset, "its parts are out of order")),
         }
     }

@@ -22,6 +22,7 @@ use super::{
     reap::{Over, ReapQueue},
     recovery::Doubtful,
     schedule::{Schedule, TenantNo},
+    standings::Standings,
     tenant::{Scene, TenantState},
 };
 use crate::{
@@ -64,6 +65,7 @@ pub struct EmbeddedStore {
     pub(super) clock: Arc<StoreClock>,
     pub(super) places: Arc<Places>,
     pub(super) limits: RwLock<Limits>,
+    pub(super) standings: RwLock<Standings>,
     pub(super) schedule: Schedule,
     pub(super) cells: RwLock<Cells>,
     pub(super) reap: Mutex<ReapQueue>,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use locus_core::{
     Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, StoragePath,
-    StoreTime, TenantId, Timestamp, VolumeId,
+    StoreTime, TenantId, Timestamp, VolumeId, VolumeStanding,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub(crate) enum Record {
     /// A tenant without files was removed: limits that were set for it and its idempotency keys are forgotten, so that a
     /// later one of its name inherits nothing.
     TenantGone { tenant: TenantId },
+    /// Something was decided about a volume.
+    VolumeStands { volume: VolumeId, standing: VolumeStanding },
 }
 
 /// What happened to files of one tenant.

@@ -13,7 +13,7 @@ use super::{
 use crate::journal::Use;
 
 impl EmbeddedStore {
-    /// Deletes up to `max` living files there, and lets the records of as many that are over go.
+    /// Deletes up to `max` living files there, and lets the records of as many that are over go; then ends uploads.
     pub(super) async fn forget_some_on(&self, volume: &VolumeId, max: usize) -> Result<u64> {
         if self.journal.is_poisoned() {
             return Err(Error::Poisoned { outcome: Outcome::NotDone });
@@ -53,6 +53,9 @@ impl EmbeddedStore {
         let taken = self.reap.lock().take_from(no, max, self.journal.durable());
         let files = self.reapables(taken.into_iter().map(|over| (no, over)));
         self.record_reaped(&files).await?;
-        Ok(self.files_on(volume))
+        if self.files_on(volume) == 0 {
+            self.end_uploads_on(no).await?;
+        }
+        Ok(self.files_on(volume) + self.uploads_on(volume).uploads)
     }
 }

@@ -33,6 +33,7 @@ mod salvage;
 mod schedule;
 mod seam;
 mod slab;
+mod standings;
 mod tenant;
 mod upload;
 mod verify;

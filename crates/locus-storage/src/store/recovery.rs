@@ -11,6 +11,7 @@ use std::{
 use locus_core::{
     BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
     Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+    VolumeStanding,
 };
 use locus_fs::{Disk, create_dirs, off_thread, sync_dir};
 use tracing::{error, info, warn};
@@ -26,6 +27,7 @@ use super::{
     places::Places,
     reap::ReapQueue,
     schedule::Schedule,
+    standings::Standings,
     tenant::{Scene, TenantState},
 };
 use crate::{
@@ -95,6 +97,7 @@ pub(super) struct Rebuilt {
     pub(super) cells: Cells,
     pub(super) places: Arc<Places>,
     pub(super) limits: Limits,
+    pub(super) standings: Standings,
     pub(super) epoch: Epoch,
     pub(super) stamp: Option<Stamp>,
     pub(super) replayed: u64,
@@ -112,6 +115,10 @@ impl Target for Rebuilt {
     fn limit(&mut self, scope: Scope, limit: Limit, last: Lsn) {
         self.limits.apply(last, scope, limit);
     }
+
+    fn standing(&mut self, volume: VolumeId, standing: VolumeStanding, last: Lsn) {
+        self.standings.apply(last, volume, standing);
+    }
 }
 
 impl Rebuilt {
@@ -120,6 +127,7 @@ impl Rebuilt {
             cells: Cells::default(),
             places: Arc::default(),
             limits,
+            standings: Standings::default(),
             epoch: Epoch::default(),
             stamp: None,
             replayed: 0,
@@ -157,6 +165,9 @@ impl Rebuilt {
                 self.epoch = *epoch;
             }
             Record::LimitSet { scope, limit } => self.limits.apply(lsn, scope.clone(), *limit),
+            Record::VolumeStands { volume, standing } => {
+                self.standings.apply(lsn, volume.clone(), *standing);
+            }
             Record::TenantGone { tenant } => {
                 self.limits.forget_tenant(lsn, tenant);
                 let cell = self.cells.get_or_new(tenant, false);
@@ -551,6 +562,7 @@ impl EmbeddedStore {
             clock,
             places: rebuilt.places,
             limits: RwLock::new(rebuilt.limits),
+            standings: RwLock::new(rebuilt.standings),
             schedule: Schedule::default(),
             cells: RwLock::new(rebuilt.cells),
             reap: Mutex::new(ReapQueue::default()),

@@ -9,6 +9,7 @@ use locus_core::{
     Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore, Moving,
     NewFile, NewUpload, Reapable, Reservation, Reserved, RestingPage, Result, Scope, StoragePath,
     StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
+    VolumeStanding,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -95,6 +96,20 @@ impl MetadataStore for EmbeddedStore {
 
     async fn forget_on(&self, volume: &VolumeId, max: usize) -> Result<u64> {
         self.forget_some_on(volume, max).await
+    }
+
+    fn standing_of(&self, volume: &VolumeId) -> VolumeStanding {
+        self.standings.read().of(volume)
+    }
+
+    fn standings(&self) -> Vec<(VolumeId, VolumeStanding)> {
+        let standings = self.standings.read();
+        let decided = standings.all().filter(|(_, standing, _)| *standing != VolumeStanding::InUse);
+        decided.map(|(volume, standing, _)| (volume.clone(), standing)).collect()
+    }
+
+    async fn set_standing(&self, volume: &VolumeId, standing: VolumeStanding) -> Result<VolumeStanding> {
+        self.store_standing(volume, standing).await
     }
 
     async fn relocate(&self, moving: Moving, to: Stored) -> Result<bool> {

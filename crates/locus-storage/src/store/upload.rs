@@ -9,6 +9,7 @@ use locus_core::{
 
 use super::{
     embedded::{Cell, EmbeddedStore},
+    entry::VolumeNo,
     event::{Accepted, Change, FRAME_BYTES, KEY_BYTES, Resting, UploadBegun, keys_bound},
     tenant::{TenantState, Upload},
 };
@@ -261,6 +262,27 @@ impl EmbeddedStore {
         let changes = idle.into_iter().map(|key| Change::UploadEnded { key }).collect();
         let lsn = self.commit(cell, &mut state, &mut record, self.clock.stamp(), changes)?;
         Ok((count, lsn))
+    }
+
+    /// Ends all uploads under way on a volume. Looks at every tenant, as a checkpoint does.
+    pub(super) async fn end_uploads_on(&self, volume: VolumeNo) -> Result<()> {
+        let cells = self.cells.read().all.clone();
+        let mut last = Lsn::ZERO;
+        for cell in cells {
+            loop {
+                let bound = FRAME_BYTES + EXPIRE_AT_ONCE * (KEY_BYTES + 4);
+                let mut record = self.journal.reserve(Use::Essential, &[bound]).await?;
+                let mut state: MutexGuard<'_, TenantState> = cell.state.lock();
+                let there = state.uploads().after(None).filter(|upload| upload.volume == volume);
+                let some: Vec<_> = there.take(EXPIRE_AT_ONCE).map(|upload| upload.key).collect();
+                if some.is_empty() {
+                    break;
+                }
+                let ended = some.into_iter().map(|key| Change::UploadEnded { key }).collect();
+                last = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), ended)?;
+            }
+        }
+        self.confirm(last, self.config.options.durability).await
     }
 
     /// Names a finished upload among the idempotency keys: no caller's key can meet it.

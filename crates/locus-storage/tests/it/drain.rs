@@ -54,6 +54,11 @@ impl Bench {
         drained
     }
 
+    fn stop_draining(&mut self, volume: usize) -> Result<(), Error> {
+        let pool = self.pool.clone();
+        self.run_on(async move { pool.stop_draining(&vol(volume)).await })
+    }
+
     fn files_on(&self, volume: usize) -> u64 {
         self.engine.store.files_on(&vol(volume))
     }
@@ -112,7 +117,7 @@ fn new_content_passes_a_volume_that_is_being_drained_until_that_is_stopped() {
     // The other one is fuller, and is taken all the same.
     let key = bench.write("new");
     assert_eq!(bench.volume_of(key), vol(1));
-    bench.pool.stop_draining(&vol(0)).unwrap();
+    bench.stop_draining(0).unwrap();
     assert!(!bench.pool.volumes()[0].draining);
     let key = bench.write("newer");
     assert_eq!(bench.volume_of(key), vol(0));
@@ -372,14 +377,14 @@ fn a_file_goes_back_to_a_volume_only_after_what_it_left_there_is_gone() {
         bench.commit();
     }
     drop(drain);
-    bench.pool.stop_draining(&vol(0)).unwrap();
+    bench.stop_draining(0).unwrap();
     let moving = store.begin_move_from(acme.id(), &key, &vol(1)).unwrap();
     assert_eq!((moving.avoid(), &moving.record().place), ([vol(0)].as_slice(), &Place::Volume(vol(1))));
     drop(moving);
     let nowhere = pool.clone();
     let refused = bench.run_on(async move { nowhere.drain(&vol(1)).await });
     assert!(matches!(refused, Err(Error::VolumeUnavailable { .. })), "{refused:?}");
-    bench.pool.stop_draining(&vol(1)).unwrap();
+    bench.stop_draining(1).unwrap();
     settle(&mut bench);
     assert_eq!(bench.drain(1, DrainOptions::new()).unwrap().files_left, 0);
     bench.expect(&written, 0);
@@ -418,7 +423,7 @@ fn one_drain_of_a_volume_runs_at_a_time() {
     assert!(crate::bench::poll_once(first.as_mut()).is_pending());
     let second = bench.drain(0, DrainOptions::new());
     assert!(matches!(second, Err(Error::VolumeBusy { .. })), "{second:?}");
-    assert!(matches!(bench.pool.stop_draining(&vol(0)), Err(Error::VolumeBusy { .. })));
+    assert!(matches!(bench.stop_draining(0), Err(Error::VolumeBusy { .. })));
     drop(first);
     assert_eq!(bench.drain(0, DrainOptions::new()).unwrap().files_left, 0);
 }

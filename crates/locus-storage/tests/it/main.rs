@@ -17,6 +17,7 @@ mod recovery;
 mod salvage;
 mod scenarios;
 mod scheduler;
+mod standings;
 mod timeouts;
 mod uploads;
 mod verify;

@@ -14,4 +14,5 @@ mod start;
 mod stop;
 mod support;
 mod tenants;
+mod volumes;
 mod workers;

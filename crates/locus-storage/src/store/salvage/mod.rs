@@ -322,6 +322,7 @@ impl Salvage {
             epoch: self.rebuilt.epoch,
             stamp: self.rebuilt.stamp.unwrap_or_default(),
             limits: &self.rebuilt.limits,
+            standings: &self.rebuilt.standings,
             cells: &self.rebuilt.cells.all,
             places: &self.rebuilt.places,
         };

@@ -1,0 +1,92 @@
+//! Volumes that are drained, and that go and come back.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use locus_core::{Error, MetadataStore, Result, VolumeId, VolumeStanding};
+use locus_fs::LocalVolume;
+use locus_storage::DrainOptions;
+
+use crate::world::Engine;
+
+/// Rounds of the reaper beside a drain: nobody moves the clock that it would wait for at its end.
+const REAPS_MAX: usize = 40;
+
+/// The name of a volume.
+pub(crate) fn id(volume: usize) -> VolumeId {
+    VolumeId::parse(&format!("vol-{volume}")).expect("because it is a name")
+}
+
+pub(crate) fn spec(volume: usize) -> LocalVolume {
+    LocalVolume::new(format!("vol-{volume}"), format!("/vol-{volume}"))
+}
+
+pub(crate) fn is_draining(engine: &Engine, volume: usize) -> bool {
+    engine.store.standing_of(&id(volume)) == VolumeStanding::Draining
+}
+
+/// Drains, the reaper beside it, until the volume is empty or nothing more comes of it; then the drain is dropped.
+pub(crate) async fn drain(engine: &Engine, volume: usize) -> Result<()> {
+    let id = id(volume);
+    let unthrottled = DrainOptions::new().bytes_per_second(None);
+    let reaped = async {
+        for _ in 0..REAPS_MAX {
+            engine.sweeper.reap_step().await?;
+            if is_draining(engine, volume) && engine.store.files_on(&id) == 0 {
+                return Ok(());
+            }
+            give_way().await;
+        }
+        if is_draining(engine, volume) { Ok(()) } else { pending().await }
+    };
+    let drained = engine.pool.drain_with(&id, unthrottled, |_| ());
+    let (mut drained, mut reaped) = (pin!(drained), pin!(reaped));
+    poll_fn(|cx| match drained.as_mut().poll(cx) {
+        Poll::Ready(drained) => Poll::Ready(drained.map(drop)),
+        Poll::Pending => reaped.as_mut().poll(cx),
+    })
+    .await
+}
+
+/// Lets others go on first.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Unmounts a volume and mounts it again. Says how many of its files could be read meanwhile.
+pub(crate) async fn remount(engine: &Engine, volume: usize) -> Result<usize> {
+    let id = id(volume);
+    let mut there = Vec::new();
+    let mut from = None;
+    loop {
+        let page = engine.store.resting_on(&id, from, 100);
+        there.extend(page.files);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    engine.pool.unmount(&id).await?;
+    let mut read = 0;
+    for (tenant, key) in there {
+        let Some(context) = engine.tenants.iter().find(|context| *context.id() == tenant) else { continue };
+        match engine.pool.read(context, &key).await {
+            Err(Error::VolumeUnavailable { .. }) => {}
+            Err(other) => return Err(other),
+            Ok(_) => read += 1,
+        }
+    }
+    engine.pool.mount(spec(volume)).await?;
+    Ok(read)
+}
