@@ -28,7 +28,8 @@ pub(crate) fn is_draining(engine: &Engine, volume: usize) -> bool {
     engine.store.standing_of(&id(volume)) == VolumeStanding::Draining
 }
 
-/// Drains, the reaper beside it, until the volume is empty or nothing more comes of it; then the drain is dropped.
+/// Drains, the reaper beside it, until the volume is empty or nothing more comes of it; then the drain is dropped, and what
+/// it did made durable, as its end would have.
 pub(crate) async fn drain(engine: &Engine, volume: usize) -> Result<()> {
     let id = id(volume);
     let unthrottled = DrainOptions::new().bytes_per_second(None);
@@ -42,13 +43,16 @@ pub(crate) async fn drain(engine: &Engine, volume: usize) -> Result<()> {
         }
         if is_draining(engine, volume) { Ok(()) } else { pending().await }
     };
-    let drained = engine.pool.drain_with(&id, unthrottled, |_| ());
-    let (mut drained, mut reaped) = (pin!(drained), pin!(reaped));
-    poll_fn(|cx| match drained.as_mut().poll(cx) {
-        Poll::Ready(drained) => Poll::Ready(drained.map(drop)),
-        Poll::Pending => reaped.as_mut().poll(cx),
-    })
-    .await
+    let given_up = {
+        let drained = engine.pool.drain_with(&id, unthrottled, |_| ());
+        let (mut drained, mut reaped) = (pin!(drained), pin!(reaped));
+        poll_fn(|cx| match drained.as_mut().poll(cx) {
+            Poll::Ready(drained) => Poll::Ready(drained.map(|_| false)),
+            Poll::Pending => reaped.as_mut().poll(cx).map_ok(|()| true),
+        })
+        .await?
+    };
+    if given_up { engine.store.sync().await } else { Ok(()) }
 }
 
 /// Lets others go on first.

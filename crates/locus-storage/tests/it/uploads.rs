@@ -575,3 +575,30 @@ fn bench_blob() -> locus_core::BlobPath {
         extension: locus_core::Extension::NONE,
     }
 }
+
+/// A finish whose record was lost left the content under its name: it is compared there, and finished from there.
+#[test]
+fn what_has_its_name_before_its_record_is_compared_and_finished() {
+    let mut bench = Bench::new();
+    let upload = bench.begin(10);
+    bench.send(&upload, 0, "helloworld").unwrap();
+    let (info, registry) = (upload.info().unwrap(), bench.engine.registry.clone());
+    bench
+        .run(async move {
+            let volume = registry.volume(&info.volume_id).unwrap();
+            let staged = volume.stage(&info.staged_at().unwrap(), Staging::Resume).await?;
+            staged.publish(&info.blob(), 10).await
+        })
+        .unwrap();
+    let id = upload.id();
+    drop(upload);
+    let mut bench = bench.restart();
+    bench.sweep_up();
+    let upload = bench.resume(id).unwrap();
+    bench.send(&upload, 0, "hello").unwrap();
+    let refused = bench.send(&upload, 5, "World").unwrap_err();
+    assert!(matches!(refused, Error::InvalidArgument { name: "chunk", .. }), "{refused}");
+    let key = bench.end(&upload).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"helloworld");
+    bench.sound();
+}

@@ -183,13 +183,17 @@ impl Upload {
             let at = |offset: u64| usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
             bytes.slice(at(part.start)..at(part.end))
         };
-        let opened = self.staged(&info).await?;
+        let gaps: Vec<_> = confirmed.gaps(&range).collect();
+        let opened = match self.staged(&info).await {
+            // It has its name already, and the record that says so was lost.
+            Err(error) if gaps.is_empty() && is(&error, ErrorKind::NotFound) => None,
+            opened => Some(opened?),
+        };
         for known in confirmed.overlapping(&range) {
             let known = known.start.max(range.start)..known.end.min(range.end);
-            self.compare(&opened, &known, &part(&known)).await?;
+            self.compare(&info, opened.as_ref(), &known, &part(&known)).await?;
         }
-        let gaps: Vec<_> = confirmed.gaps(&range).collect();
-        if !gaps.is_empty() {
+        if let Some(opened) = opened.filter(|_| !gaps.is_empty()) {
             let written = async {
                 for gap in &gaps {
                     opened.staged.write_at(gap.start, part(gap)).await?;
@@ -202,9 +206,26 @@ impl Upload {
         self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &gaps).await
     }
 
-    async fn compare(&self, opened: &Opened, range: &Range<u64>, bytes: &Bytes) -> Result<()> {
-        let there = opened.staged.read_at(range.start, bytes.len()).await;
-        if self.judged(opened, there).await? == *bytes {
+    /// Refuses bytes that are not those that were confirmed, staged or published.
+    async fn compare(
+        &self,
+        info: &UploadInfo,
+        opened: Option<&Opened>,
+        range: &Range<u64>,
+        bytes: &Bytes,
+    ) -> Result<()> {
+        let there = match opened {
+            Some(opened) => {
+                let there = opened.staged.read_at(range.start, bytes.len()).await;
+                self.judged(opened, there).await?
+            }
+            None => {
+                let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
+                let blob = volume.open(&info.blob(), 0..0).await?.blob;
+                blob.read_at(range.start, bytes.len()).await?
+            }
+        };
+        if there == *bytes {
             return Ok(());
         }
         Err(Error::InvalidArgument {
