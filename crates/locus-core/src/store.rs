@@ -389,6 +389,15 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::UploadNotFound { upload: *id })
     }
 
+    /// Returns when everything that was noted of an upload survives power loss, whatever the store's durability promises:
+    /// what was staged is about to be used up.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotFound`]; [`Error::Poisoned`].
+    async fn settle_upload(&self, _tenant: &TenantId, id: &UploadId) -> Result<()> {
+        Err(Error::UploadNotFound { upload: *id })
+    }
+
     /// Turns an upload whose whole content rests at its place, durably, into a pending file.
     ///
     /// # Errors

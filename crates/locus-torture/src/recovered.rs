@@ -336,7 +336,11 @@ fn guests(
             Call::Guest { number: of, status } if *of == number => Some(*status),
             _ => None,
         });
-        let undone = model.doubtful_guests.get(&number).is_some_and(|before| *before == found);
+        // Of one that was created and switched by the same call only the switching may be undone.
+        let undone = model.doubtful_guests.get(&number).is_some_and(|before| {
+            let is_created = found.is_some_and(|(_, status)| status == TenantStatus::Enabled);
+            *before == found || before.is_none() && is_created
+        });
         let fits = match (known, found) {
             _ if undone => true,
             (None, None) => true,

@@ -46,6 +46,10 @@ impl MetadataStore for EmbeddedStore {
         self.note_ranges(tenant, id, ranges).await
     }
 
+    async fn settle_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<()> {
+        self.make_upload_durable(tenant, id).await
+    }
+
     async fn finish_upload(&self, tenant: &TenantId, id: &UploadId, checksum: Checksum) -> Result<FileKey> {
         self.accept_upload(tenant, id, checksum).await
     }

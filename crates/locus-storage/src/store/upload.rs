@@ -128,6 +128,12 @@ impl EmbeddedStore {
         self.confirm(lsn, self.config.options.durability).await
     }
 
+    pub(super) async fn make_upload_durable(&self, tenant: &TenantId, id: &UploadId) -> Result<()> {
+        let cell = self.cell(tenant).ok_or(not_found(id))?;
+        let last = cell.state.lock().uploads().get(&id.key()).map(|upload| upload.last);
+        self.make_durable(last.ok_or(not_found(id))?).await
+    }
+
     pub(super) async fn accept_upload(
         &self,
         tenant: &TenantId,

@@ -293,6 +293,8 @@ impl Upload {
         if let Some(missing) = info.missing().into_iter().next() {
             return Err(Error::UploadIncomplete { upload: self.id, missing });
         }
+        // Publishing uses up what is staged: what was confirmed must not be forgotten behind it.
+        store.settle_upload(tenant, &self.id).await?;
         let checksum = match self.publish(&info).await {
             // An earlier try came as far as its name.
             Err(error) if is(&error, ErrorKind::NotFound) || is(&error, ErrorKind::AlreadyExists) => {
