@@ -394,6 +394,18 @@ impl Error {
         move |source| Error::Io { op, path, source }
     }
 
+    /// Whether the error says that a name is taken (`AlreadyExists`).
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+    }
+
+    /// Whether the error says that there is nothing of this name (`NotFound`).
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the error says that a disk, or the share of it that may be used, is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -410,6 +422,16 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_taken_or_absent_by_the_kind_of_its_io_error_alone() {
+        let of = |kind: io::ErrorKind| Error::io("open", "x")(kind.into());
+        let (taken, absent) = (of(io::ErrorKind::AlreadyExists), of(io::ErrorKind::NotFound));
+        assert_eq!((taken.is_taken(), taken.is_absent()), (true, false));
+        assert_eq!((absent.is_taken(), absent.is_absent()), (false, true));
+        let source = io::ErrorKind::NotFound.into();
+        assert!(!Error::Source { source }.is_absent(), "a source that is gone is no blob");
+    }
 
     #[test]
     fn a_message_is_lower_case_and_does_not_print_its_source() {

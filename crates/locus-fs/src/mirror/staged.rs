@@ -42,7 +42,7 @@ impl Core {
         for member in self.members.iter().filter_map(Member::writable) {
             match member.stage(at, Staging::New).await {
                 Ok(inner) => return Ok((member, inner)),
-                Err(error) if is(&error, ErrorKind::AlreadyExists) => return Err(error),
+                Err(error) if error.is_taken() => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -55,7 +55,7 @@ impl Core {
         for (_, member) in self.up() {
             match member.stage(at, Staging::Resume).await {
                 Ok(inner) => return Ok((member, inner)),
-                Err(error) if is(&error, ErrorKind::NotFound) => {}
+                Err(error) if error.is_absent() => {}
                 Err(error) => failed = Some(error),
             }
         }
@@ -170,8 +170,4 @@ async fn pump(staged: &dyn Staged, mut feed: Feed) -> Result<()> {
             return Ok(());
         }
     }
-}
-
-fn is(error: &Error, kind: ErrorKind) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == kind)
 }

@@ -1,7 +1,6 @@
 //! An open mirror.
 
 use std::{
-    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -147,11 +146,10 @@ impl Core {
         self.may_be_used()?;
         self.may_address(at)?;
         let said = ask(self, async |volume| volume.sync_blob(at).await).await;
-        let is_absent = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
         if said.good.is_empty() {
             return Err(
-                match (self.find_any(at).await, said.bad.into_iter().find(|(_, error)| !is_absent(error))) {
-                    (Err(error), _) if is_absent(&error) => error,
+                match (self.find_any(at).await, said.bad.into_iter().find(|(_, error)| !error.is_absent())) {
+                    (Err(error), _) if error.is_absent() => error,
                     (_, Some((_, error))) | (Err(error), None) => error,
                     (Ok(()), None) => self.unavailable("changed while it was asked"),
                 },

@@ -142,14 +142,14 @@ impl Core {
                     });
                 }
                 // It says more than any other failure, and that what lies there is not of this write.
-                Err(failed) if is_taken(&failed) => error = Some(failed),
+                Err(failed) if failed.is_taken() => error = Some(failed),
                 Err(failed) => {
                     bad.push(target);
                     error.get_or_insert(failed);
                 }
             }
         }
-        let is_refused = error.as_ref().is_some_and(is_taken);
+        let is_refused = error.as_ref().is_some_and(Error::is_taken);
         if let Some(seal) = &seal
             && good.len() >= self.quorum
             && !is_refused
@@ -223,10 +223,6 @@ async fn write_whole(
     });
     let answers = join_bounded(writes.collect(), targets.len()).await;
     (Some(seal), answers)
-}
-
-fn is_taken(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
 }
 
 fn taken(at: &BlobPath) -> Error {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use locus_core::{
     BlobPath, Content, Error, FileKey, InlineLimits, Landing, LogicalDir, NewFile, Reservation, Reserved,
-    Result, Tenant, TenantAccess,
+    Result, Tenant, TenantAccess, VolumeId,
 };
 use locus_fs::off_thread;
 
@@ -101,14 +101,22 @@ impl StoragePool {
 
     /// A volume for content of about `size_hint` bytes; with `path_of` one that gives this blob a path.
     pub(super) async fn place(&self, size_hint: Option<u64>, path_of: Option<&BlobPath>) -> Result<Ticket> {
-        let choose = || self.inner.mounts.place(&self.inner.placement, size_hint, &[], path_of);
-        let answer = match choose() {
-            // Better a volume that failed a write and may be well again than none.
-            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
-            answer => answer,
-        };
-        match answer {
+        match self.place_or_probe(size_hint, &[], path_of).await {
             Err(refused) => self.place_after_expansion(size_hint, &[], path_of, refused).await,
+            answer => answer,
+        }
+    }
+
+    /// One of the mounted volumes that is none of `tried`: better one that failed a write and may be well again than none.
+    pub(super) async fn place_or_probe(
+        &self,
+        size_hint: Option<u64>,
+        tried: &[VolumeId],
+        path_of: Option<&BlobPath>,
+    ) -> Result<Ticket> {
+        let choose = || self.inner.mounts.place(&self.inner.placement, size_hint, tried, path_of);
+        match choose() {
+            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
             answer => answer,
         }
     }

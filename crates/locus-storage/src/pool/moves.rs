@@ -1,6 +1,6 @@
 //! Content on its way out of the store, to a volume.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use locus_core::{
@@ -155,7 +155,7 @@ impl StoragePool {
                 }
                 Err(error) => error,
             };
-            if is_taken(&error) {
+            if error.is_taken() {
                 drop(blob); // a write that was given up still has the name: remembered as residue
             } else {
                 blob.settle();
@@ -207,13 +207,13 @@ fn path_on(volume: &dyn StorageVolume, record: &FileRecord) -> Result<PathBuf> {
 async fn put(volume: &dyn StorageVolume, at: &BlobPath, bytes: &Bytes) -> Result<()> {
     let write = async || volume.write(at, &mut bytes.clone().into(), Durability::Durable).await.map(drop);
     match write().await {
-        Err(taken) if is_taken(&taken) => match holds(volume, at, bytes).await {
+        Err(taken) if taken.is_taken() => match holds(volume, at, bytes).await {
             Ok(true) => volume.sync_blob(at).await,
             Ok(false) => {
                 volume.delete(at).await?;
                 write().await
             }
-            Err(error) if is_absent(&error) => Err(taken),
+            Err(error) if error.is_absent() => Err(taken),
             Err(error) => Err(error),
         },
         answer => answer,
@@ -242,12 +242,4 @@ async fn holds(volume: &dyn StorageVolume, at: &BlobPath, bytes: &Bytes) -> Resu
             return Ok(false);
         }
     }
-}
-
-pub(super) fn is_taken(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
-}
-
-pub(super) fn is_absent(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

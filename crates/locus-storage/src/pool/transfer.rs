@@ -10,7 +10,7 @@ use locus_core::{
 use super::{
     FileReader, StoragePool,
     mounts::Ticket,
-    moves::{Moved, Right, is_absent, is_taken},
+    moves::{Moved, Right},
     pace::{Pace, Paced},
     reader::CHUNK_BYTES,
     residue::Unrecorded,
@@ -54,7 +54,7 @@ impl StoragePool {
                 }
                 Err(NotMoved::Failed(error)) => error,
             };
-            if is_taken(&error) {
+            if error.is_taken() {
                 drop(blob);
             } else {
                 blob.settle();
@@ -73,12 +73,7 @@ impl StoragePool {
     }
 
     async fn place_away(&self, record: &FileRecord, tried: &[VolumeId]) -> Result<Ticket> {
-        let size = Some(record.info.size);
-        let choose = || self.inner.mounts.place(&self.inner.placement, size, tried, None);
-        match choose() {
-            Err(Error::VolumeUnavailable { .. }) if self.probe_suspects().await => choose(),
-            answer => answer,
-        }
+        self.place_or_probe(Some(record.info.size), tried, None).await
     }
 
     /// Makes the content of a file rest on `to`, durably. `false` when the file is over.
@@ -96,14 +91,14 @@ impl StoragePool {
         let mut content = Content::seekable(Paced::new(FileReader::new(opened), pace));
         content.mark().await.map_err(|source| of_source(Error::Source { source }))?;
         let stored = match to.write(at, &mut content, Durability::Durable).await {
-            Err(taken) if is_taken(&taken) => {
+            Err(taken) if taken.is_taken() => {
                 match holds(to, at, record).await {
                     Ok(true) => {
                         to.sync_blob(at).await.map_err(NotMoved::Failed)?;
                         return Ok(true);
                     }
                     Ok(false) => {}
-                    Err(error) if is_absent(&error) => return Err(NotMoved::Failed(taken)),
+                    Err(error) if error.is_absent() => return Err(NotMoved::Failed(taken)),
                     Err(error) => return Err(NotMoved::Failed(error)),
                 }
                 to.delete(at).await.map_err(NotMoved::Failed)?;

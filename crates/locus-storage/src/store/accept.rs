@@ -266,12 +266,18 @@ impl EmbeddedStore {
         record.encode().len() + FRAME_BYTES
     }
 
-    /// Names a write: 128 bits, keyed by the store's secret, so that nobody can make two names meet.
+    /// Names a write.
     pub(super) fn idempotency_hash(&self, tenant: &TenantId, value: &str) -> u128 {
+        self.name_hash(tenant, 0, value.as_bytes())
+    }
+
+    /// 128 bits, keyed by the store's secret, so that nobody can make two names meet. Names of one `kind` meet none of
+    /// another: a tenant's id has no byte below a space.
+    pub(super) fn name_hash(&self, tenant: &TenantId, kind: u8, name: &[u8]) -> u128 {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         hasher.update(tenant.as_str().as_bytes());
-        hasher.update(&[0]);
-        hasher.update(value.as_bytes());
+        hasher.update(&[kind]);
+        hasher.update(name);
         let hash = hasher.finalize();
         u128::from_le_bytes(*hash.as_bytes().first_chunk::<16>().expect("because the hash has 32 bytes"))
     }

@@ -293,12 +293,7 @@ impl EmbeddedStore {
 
     /// Names a finished upload among the idempotency keys: no caller's key can meet it.
     fn upload_hash(&self, tenant: &TenantId, key: &FileKey) -> u128 {
-        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        hasher.update(tenant.as_str().as_bytes());
-        hasher.update(&[1]); // a caller's has a zero here
-        hasher.update(key.as_bytes());
-        let hash = hasher.finalize();
-        u128::from_le_bytes(*hash.as_bytes().first_chunk::<16>().expect("because the hash has 32 bytes"))
+        self.name_hash(tenant, 1, key.as_bytes())
     }
 }
 

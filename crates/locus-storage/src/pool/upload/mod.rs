@@ -4,7 +4,7 @@
 mod desk;
 mod options;
 
-use std::{io::ErrorKind, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{
@@ -186,7 +186,7 @@ impl Upload {
         let gaps: Vec<_> = confirmed.gaps(&range).collect();
         let opened = match self.staged(&info).await {
             // It has its name already, and the record that says so was lost.
-            Err(error) if gaps.is_empty() && is(&error, ErrorKind::NotFound) => None,
+            Err(error) if gaps.is_empty() && error.is_absent() => None,
             opened => Some(opened?),
         };
         for known in confirmed.overlapping(&range) {
@@ -297,9 +297,7 @@ impl Upload {
         store.settle_upload(tenant, &self.id).await?;
         let checksum = match self.publish(&info).await {
             // An earlier try came as far as its name.
-            Err(error) if is(&error, ErrorKind::NotFound) || is(&error, ErrorKind::AlreadyExists) => {
-                self.published(&info).await?
-            }
+            Err(error) if error.is_absent() || error.is_taken() => self.published(&info).await?,
             published => published?,
         };
         *self.desk.staged.lock().await = None;
@@ -318,7 +316,7 @@ impl Upload {
         let checksum = sum.hasher.finish();
         is_expected(info, checksum)?;
         match opened.staged.publish(&info.blob(), info.size).await {
-            Err(error) if is(&error, ErrorKind::AlreadyExists) => Err(error),
+            Err(error) if error.is_taken() => Err(error),
             published => self.judged(&opened, published).await.map(|()| checksum),
         }
     }
@@ -388,10 +386,6 @@ fn is_expected(info: &UploadInfo, actual: Checksum) -> Result<()> {
 
 fn to_read(left: u64) -> usize {
     left.min(CHUNK_BYTES) as usize
-}
-
-fn is(error: &Error, kind: ErrorKind) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == kind)
 }
 
 /// What was read so far.
