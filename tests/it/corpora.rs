@@ -8,7 +8,7 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 13] = [
+const DOORS: [(&str, Door); 14] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
@@ -18,6 +18,7 @@ const DOORS: [(&str, Door); 13] = [
     ("mirror_seal", locus_fs::fuzzing::seal),
     ("mounts", locus::fuzzing::mounts),
     ("record", locus_storage::fuzzing::record),
+    ("removed", locus_tenant::fuzzing::removed),
     ("segment", locus_storage::fuzzing::segment),
     ("segment_header", locus_storage::fuzzing::segment_header),
     ("settings", locus::fuzzing::settings),

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobPath, Checksum, Content, Result, StoragePath, VolumeId};
+use crate::{BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, VolumeId};
 
 /// What `Ok` promises of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub trait StorageVolume: Debug + Send + Sync {
     ///
     /// # Errors
     /// With [`Staging::New`] [`Error::Io`](crate::Error::Io) with kind `AlreadyExists` when something is staged there; with
-    /// [`Staging::Resume`] one with kind `NotFound` when certainly nothing is.
+    /// another one with kind `NotFound` when certainly nothing is.
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>>;
 
     /// What is staged, `limit` at a time, as [`list`](Self::list) lists blobs.
@@ -185,6 +185,15 @@ pub enum Staging {
     New,
     /// One that is there, with what it holds.
     Resume,
+    /// One that was [published](Staged::publish) as the blob with this key and extension, of the same owner, by a call that
+    /// nobody relies on: to be read, not written, and published as the same again. Until then the blob may be absent. What is
+    /// published again is durable, also where a sync failed the first time, and later ones find nothing left to do.
+    Published {
+        /// Key of the blob.
+        key: FileKey,
+        /// Extension of the blob.
+        extension: Extension,
+    },
 }
 
 /// A blob that is put together from pieces, in any order and at the same time. Made by [`StorageVolume::stage`].

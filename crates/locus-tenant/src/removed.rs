@@ -29,8 +29,11 @@ const FORMAT: u8 = 1;
 const FILE_BYTES: u64 = 20;
 
 pub(crate) fn encode(count: u32) -> Vec<u8> {
-    let body = count.to_le_bytes();
-    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, &body), &body].concat()
+    sealed(&count.to_le_bytes())
+}
+
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
+    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, body), body].concat()
 }
 
 /// The number in the file in `dir`; zero when there is none.

@@ -14,6 +14,7 @@ pub async fn run(make: impl AsyncFn() -> Volume) {
     pieces_in_any_order_become_a_blob(make().await).await;
     what_is_staged_waits_to_be_resumed(make().await).await;
     what_cannot_be_published_stays_staged(make().await).await;
+    what_was_published_is_published_again(make().await).await;
     what_is_discarded_is_gone(make().await).await;
     pages_list_everything_staged_once(make().await).await;
     a_closed_volume_stages_nothing(make().await).await;
@@ -90,6 +91,39 @@ pub async fn what_cannot_be_published_stays_staged(volume: Volume) {
     assert_eq!(read(&volume, &taken).await, "first");
     staged.publish(&free, 6).await.expect("it is published");
     assert_eq!(read(&volume, &free).await, "second");
+}
+
+/// What was published can be opened to be compared, and published again, any number of times.
+pub async fn what_was_published_is_published_again(volume: Volume) {
+    let mut names = Names::new(36);
+    let (place, to, other) = (names.next("acme", ""), names.next("acme", "scan.tif"), names.next("acme", ""));
+    let again = Staging::Published { key: to.key, extension: to.extension };
+    assert_kind(volume.stage(&place, again).await, io::ErrorKind::NotFound, "what is not there was opened");
+    volume.write(&other, &mut "other".into(), Durability::Durable).await.expect("a write succeeds");
+    let staged = volume.stage(&place, Staging::New).await.expect("a place is staged");
+    staged.write_at(0, "hello".into()).await.expect("a piece is written");
+    staged.sync().await.expect("a piece is synced");
+    staged.publish(&to, 5).await.expect("it is published");
+    for _ in 0..3 {
+        // Whoever opened it may have been killed before it was published.
+        drop(volume.stage(&place, again).await.expect("it is opened"));
+        let staged = volume.stage(&place, again).await.expect("it is opened again");
+        assert_eq!(staged.read_at(1, 9).await.expect("it is read"), "ello");
+        assert!(staged.publish(&to, 4).await.is_err(), "it has another length");
+        staged.publish(&to, 5).await.expect("it is published again");
+        assert_eq!(read(&volume, &to).await, "hello");
+        assert_eq!(listed(&volume, 10).await, []);
+    }
+    // What is staged as well is what counts.
+    let staged = volume.stage(&place, Staging::New).await.expect("a place is staged");
+    staged.write_at(0, "again".into()).await.expect("a piece is written");
+    staged.sync().await.expect("a piece is synced");
+    assert_kind(staged.publish(&to, 5).await, io::ErrorKind::AlreadyExists, "a blob was replaced");
+    let staged = volume.stage(&place, again).await.expect("it is opened");
+    staged.publish(&to, 5).await.expect("it is published");
+    assert_eq!(read(&volume, &to).await, "again");
+    assert_eq!(listed(&volume, 10).await, []);
+    assert_eq!(read(&volume, &other).await, "other");
 }
 
 /// Discarding removes what is staged, and nothing else; absent is success.

@@ -327,13 +327,18 @@ impl Core {
     pub(crate) fn create_staged(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match self.disk.create_new(path) {
             Err(error) if is_absent(&error) => {
-                match self.disk.create_dir(&self.layout.staging_dir()) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    other => other?,
-                }
+                self.make_staging_dir()?;
                 self.disk.create_new(path)
             }
             other => other,
+        }
+    }
+
+    /// It may be there.
+    pub(crate) fn make_staging_dir(&self) -> io::Result<()> {
+        match self.disk.create_dir(&self.layout.staging_dir()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
         }
     }
 

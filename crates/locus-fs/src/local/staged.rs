@@ -43,6 +43,10 @@ impl StagedBlob {
         let file = match how {
             Staging::New => create(core, &path)?,
             Staging::Resume => core.open_there(&path, true)?,
+            Staging::Published { key, extension } => {
+                let blob = BlobPath { owner: at.owner.clone(), key, extension };
+                unpublish(core, &core.layout.blob(&blob), &path)?
+            }
         };
         Ok(Self(Arc::new(Inner { core: Arc::clone(core), path, file })))
     }
@@ -58,10 +62,37 @@ fn create(core: &Core, path: &Path) -> Result<Arc<dyn DiskFile>> {
         created => created,
     };
     let file = created.map_err(|error| core.failed("create", path, 0, error))?;
-    // The staging directory may have been made anew just now.
-    core.sync_dir(&core.layout.staging_dir(), Site::StagedName)?;
-    core.sync_dir(&core.layout.mount, Site::StagedName)?;
+    sync_name(core)?;
     Ok(file)
+}
+
+/// Takes the name of a blob away: it is staged at `path`, or was all the time.
+fn unpublish(core: &Core, blob: &Path, path: &Path) -> Result<Arc<dyn DiskFile>> {
+    match core.open_there(path, true) {
+        Err(error) if error.is_absent() => {
+            let renamed = match core.disk.rename_new(blob, path) {
+                Err(error) if is_absent(&error) => {
+                    core.check_identity()?;
+                    core.make_staging_dir().and_then(|()| core.disk.rename_new(blob, path))
+                }
+                renamed => renamed,
+            };
+            renamed.map_err(|error| core.failed("unpublish", blob, 0, error))?;
+            sync_name(core)?;
+            core.open_there(path, true)
+        }
+        Ok(file) => match core.disk.remove_file(blob) {
+            Err(error) if !is_absent(&error) => Err(Error::io("delete", blob)(error)),
+            _ => Ok(file),
+        },
+        failed => failed,
+    }
+}
+
+/// Makes the name of what is staged durable; the staging directory may have been made anew just now.
+fn sync_name(core: &Core) -> Result<()> {
+    core.sync_dir(&core.layout.staging_dir(), Site::StagedName)?;
+    core.sync_dir(&core.layout.mount, Site::StagedName)
 }
 
 /// Removes what is staged. Its name may come back by a power cut: whoever looks for stale staging finds it then.

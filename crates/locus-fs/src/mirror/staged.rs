@@ -8,8 +8,8 @@ use std::{io::ErrorKind, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    BlobPage, BlobPath, Content, Cursor, Durability, Error, Result, Staged, Staging, StorageVolume,
-    StoredBlob, join_bounded,
+    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
+    StorageVolume, StoredBlob, join_bounded,
 };
 
 use crate::{
@@ -26,14 +26,26 @@ pub(crate) struct MirrorStaged {
 }
 
 impl Core {
-    pub(crate) async fn stage(self: &Arc<Self>, at: &BlobPath, how: Staging) -> Result<MirrorStaged> {
+    pub(crate) async fn stage(self: &Arc<Self>, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
         self.may_be_used()?;
         self.may_address(at)?;
         let (member, inner) = match how {
             Staging::New => self.begin(at).await?,
             Staging::Resume => self.resume(at).await?,
+            Staging::Published { key, extension } => {
+                let to = BlobPath { owner: at.owner.clone(), key, extension };
+                match self.resume(at).await {
+                    // What was staged was discarded when the copies were durable, and not before.
+                    Err(error) if error.is_absent() => return Ok(Arc::new(self.published(to).await?)),
+                    found => {
+                        let found = found?;
+                        self.delete(&to).await?;
+                        found
+                    }
+                }
+            }
         };
-        Ok(MirrorStaged { core: Arc::clone(self), at: at.clone(), member, inner })
+        Ok(Arc::new(MirrorStaged { core: Arc::clone(self), at: at.clone(), member, inner }))
     }
 
     /// The first member that takes it.
@@ -48,6 +60,11 @@ impl Core {
         }
         let why = || self.status().why.unwrap_or("has no member that can be written".into());
         Err(failed.unwrap_or_else(|| self.unavailable(why())))
+    }
+
+    async fn published(self: &Arc<Self>, to: BlobPath) -> Result<MirrorPublished> {
+        let BlobReader { length, blob, .. } = self.open_blob(&to, 0..0).await?;
+        Ok(MirrorPublished { core: Arc::clone(self), to, length, blob })
     }
 
     async fn resume(&self, at: &BlobPath) -> Result<(Arc<dyn StorageVolume>, Arc<dyn Staged>)> {
@@ -153,6 +170,38 @@ impl MirrorStaged {
         }
         let unread = || self.core.unavailable("has nobody who copies what was put together");
         pumped.and(stored.unwrap_or_else(|| Err(unread()))) // who cannot be read made the write fail
+    }
+}
+
+/// What has its copies already.
+#[derive(Debug)]
+struct MirrorPublished {
+    core: Arc<Core>,
+    to: BlobPath,
+    length: u64,
+    blob: Arc<dyn Blob>,
+}
+
+#[async_trait]
+impl Staged for MirrorPublished {
+    async fn write_at(&self, _: u64, _: Bytes) -> Result<()> {
+        Err(Error::InvalidArgument { name: "offset", why: "leads into what is published" })
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.blob.read_at(offset, len).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.core.may_be_used()
+    }
+
+    async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
+        if *to != self.to || length != self.length {
+            let why = format!("it is published as {} with {} bytes", self.to, self.length);
+            return Err(Error::Corrupt { place: to.to_string(), why: why.into() });
+        }
+        self.core.sync_blob(to).await
     }
 }
 

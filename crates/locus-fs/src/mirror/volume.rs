@@ -142,7 +142,7 @@ impl Core {
         Err(error.unwrap_or_else(|| self.unavailable("lost a member with content that was not synced")))
     }
 
-    async fn sync_blob(&self, at: &BlobPath) -> Result<()> {
+    pub(crate) async fn sync_blob(&self, at: &BlobPath) -> Result<()> {
         self.may_be_used()?;
         self.may_address(at)?;
         let said = ask(self, async |volume| volume.sync_blob(at).await).await;
@@ -206,7 +206,7 @@ impl StorageVolume for OpenMirroredVolume {
     }
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
-        Ok(Arc::new(self.core.stage(at, how).await?))
+        self.core.stage(at, how).await
     }
 
     async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {

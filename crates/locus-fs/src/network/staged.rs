@@ -7,7 +7,10 @@ use bytes::Bytes;
 use locus_core::{BlobPath, Result, Staged};
 use parking_lot::Mutex;
 
-use crate::network::guard::{Guard, Work};
+use crate::{
+    busy::{Busy, Claim},
+    network::guard::{Guard, Work},
+};
 
 /// The pieces that are being written now, those that nobody waits for any more among them.
 #[derive(Debug, Default)]
@@ -47,12 +50,20 @@ impl Drop for Piece {
     }
 }
 
+/// Takes the name of a blob for a call that makes it or takes it away: an earlier one may hang, and still do so later.
+pub(crate) fn claim(guard: &Guard, busy: &Arc<Busy>, blob: &BlobPath) -> Result<Claim> {
+    let hangs = || guard.unavailable("still has an earlier call that names the same blob");
+    busy.claim(blob).ok_or_else(hangs)
+}
+
 #[derive(Debug)]
 pub(crate) struct NetworkStaged {
     pub(crate) inner: Arc<dyn Staged>,
     pub(crate) at: BlobPath,
     pub(crate) guard: Arc<Guard>,
     pub(crate) pieces: Arc<Pieces>,
+    /// Names of blobs that a call makes or takes away.
+    pub(crate) busy: Arc<Busy>,
 }
 
 impl NetworkStaged {
@@ -93,7 +104,14 @@ impl Staged for NetworkStaged {
     }
 
     async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
-        let to = to.clone();
-        self.once(|inner| Box::pin(async move { inner.publish(&to, length).await })).await
+        let (to, claim) = (to.clone(), claim(&self.guard, &self.busy, to)?);
+        self.once(|inner| {
+            Box::pin(async move {
+                let published = inner.publish(&to, length).await;
+                drop(claim); // not before, also when nobody waits any more
+                published
+            })
+        })
+        .await
     }
 }

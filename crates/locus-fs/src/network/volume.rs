@@ -20,7 +20,7 @@ use crate::{
     feed::{CHUNK_BYTES, feed, next_chunk},
     network::{
         guard::{Guard, Running, Work, is_of_transport},
-        staged::{NetworkStaged, Pieces},
+        staged::{self, NetworkStaged, Pieces},
     },
 };
 
@@ -160,10 +160,29 @@ impl StorageVolume for OpenNetworkVolume {
     }
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
+        let claim = match how {
+            Staging::New | Staging::Resume => None,
+            Staging::Published { key, extension } => Some(staged::claim(
+                &self.guard,
+                &self.busy,
+                &BlobPath { owner: at.owner.clone(), key, extension },
+            )?),
+        };
         let to = at.clone();
-        let inner = self.once(|inner| Box::pin(async move { inner.stage(&to, how).await })).await?;
-        let (guard, pieces) = (Arc::clone(&self.guard), Arc::clone(&self.pieces));
-        Ok(Arc::new(NetworkStaged { inner, at: at.clone(), guard, pieces }))
+        let staging = self.once(|inner| {
+            Box::pin(async move {
+                let staged = inner.stage(&to, how).await;
+                drop(claim); // not before, also when nobody waits any more
+                staged
+            })
+        });
+        Ok(Arc::new(NetworkStaged {
+            inner: staging.await?,
+            at: at.clone(),
+            guard: Arc::clone(&self.guard),
+            pieces: Arc::clone(&self.pieces),
+            busy: Arc::clone(&self.busy),
+        }))
     }
 
     async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {

@@ -2,7 +2,7 @@
 
 use std::{fs, future::poll_fn, io, path::Path, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use locus_core::{Content, Durability, Error, Result, StorageVolume, join_bounded};
+use locus_core::{Content, Durability, Error, Result, Staging, StorageVolume, join_bounded};
 use locus_fs::{NetworkVolume, OsDisk, VolumeContext, VolumeSpec};
 use locus_testkit::{ManualClock, SimDisk, volume_suite};
 use rstest::rstest;
@@ -157,12 +157,49 @@ async fn a_write_that_succeeds_after_it_was_given_up_is_removed(#[case] mut cont
     assert_eq!(head(&volume, &at).await, b"again");
 }
 
+/// A name that is given late, or taken away late, is that of whoever came after: nobody comes before it is over.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nobody_publishes_again_while_an_earlier_call_may_still_do_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, clock, volume) = share("again", dir.path()).await;
+    let (place, to) = (blob("acme", ""), blob("acme", "x.pdf"));
+    let again = Staging::Published { key: to.key, extension: to.extension };
+    let staged = volume.stage(&place, Staging::New).await.unwrap();
+    staged.write_at(0, "bytes".into()).await.unwrap();
+    staged.sync().await.unwrap();
+    for publishing in [true, false] {
+        let (came, go) = disk.hold("rename_new");
+        let call = async {
+            if publishing {
+                return staged.publish(&to, 5).await;
+            }
+            volume.stage(&place, again).await.map(drop)
+        };
+        let mut given_up = Box::pin(call);
+        poll_fn(|context| {
+            assert!(given_up.as_mut().poll(context).is_pending());
+            context.waker().wake_by_ref();
+            if came.try_recv().is_ok() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert!(is_unavailable(&in_time(&clock, given_up).await));
+        assert!(is_unavailable(&volume.stage(&place, again).await.map(drop)));
+        assert!(is_unavailable(&staged.publish(&to, 5).await));
+        drop(go);
+        all_returned("again").await;
+    }
+    volume.stage(&place, again).await.unwrap().publish(&to, 5).await.unwrap();
+    assert_eq!(head(&volume, &to).await, b"bytes");
+}
+
 #[tokio::test]
 async fn sources_that_are_slow_do_not_make_a_share_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let (_, clock, volume) = share("slow", dir.path()).await;
     let at = blob("acme", "");
     write(&volume, &at, b"here").await;
+    all_returned("slow").await; // every thread is free for a source
     let (ends, sources): (Vec<_>, Vec<_>) = (0..STUCK_MAX).map(|_| tokio::io::duplex(1)).unzip();
     let mut contents: Vec<_> = sources.into_iter().map(Content::reader).collect();
     let (one, other) = (blob("acme", ""), &volume);
@@ -182,7 +219,9 @@ async fn sources_that_are_slow_do_not_make_a_share_unavailable() {
     assert!(is_unavailable(&in_time(&clock, volume.write(&one, &mut "x".into(), Durability::Durable)).await));
     assert!(volume.status().is_healthy, "{:?}", volume.status());
     drop(ends);
-    assert!(writes.await.iter().all(Result::is_ok));
+    for written in writes.await {
+        written.unwrap();
+    }
     assert_eq!(head(&volume, &at).await, b"here");
 }
 

@@ -638,3 +638,27 @@ fn what_has_its_name_before_its_record_is_compared_and_finished() {
     assert_eq!(bench.read(key).unwrap(), b"helloworld");
     bench.sound();
 }
+
+/// The sync of a name fails, the process is killed, the next one finishes, and power goes: the failed sync left the name
+/// looking durable, so it has to be given once more.
+#[test]
+fn a_name_whose_sync_failed_is_given_again_by_who_finishes() {
+    let content = film(5_000);
+    for seed in 0..60 {
+        let mut bench = Bench::seeded(seed);
+        let upload = bench.begin(5_000);
+        let id = upload.id();
+        bench.send_rest(&upload, &content, 5_000);
+        // Its last one is that of the name that was given.
+        let before_last = seed % 3;
+        bench.world.disk.fail(Fault::interrupted().on(OpKind::SyncDir).after(before_last));
+        let finished = bench.end(&upload).is_ok();
+        drop(upload);
+        let mut bench = bench.restart();
+        let key = bench.finish_by_id(id).unwrap();
+        let mut bench = bench.restart_after_power_cut();
+        assert_eq!(bench.read(key).unwrap(), content, "seed {seed}");
+        assert!(!finished || before_last > 0, "seed {seed}: nothing failed");
+        bench.sound();
+    }
+}

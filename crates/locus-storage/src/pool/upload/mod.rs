@@ -184,16 +184,15 @@ impl Upload {
             bytes.slice(at(part.start)..at(part.end))
         };
         let gaps: Vec<_> = confirmed.gaps(&range).collect();
-        let opened = match self.staged(&info).await {
-            // It has its name already, and the record that says so was lost.
-            Err(error) if gaps.is_empty() && error.is_absent() => None,
-            opened => Some(opened?),
+        let opened = match self.staged(&info, Staging::Resume).await {
+            Err(error) if error.is_absent() => self.staged(&info, published(&info)).await?,
+            opened => opened?,
         };
         for known in confirmed.overlapping(&range) {
             let known = known.start.max(range.start)..known.end.min(range.end);
-            self.compare(&info, opened.as_ref(), &known, &part(&known)).await?;
+            self.compare(&opened, &known, &part(&known)).await?;
         }
-        if let Some(opened) = opened.filter(|_| !gaps.is_empty()) {
+        if !gaps.is_empty() {
             let written = async {
                 for gap in &gaps {
                     opened.staged.write_at(gap.start, part(gap)).await?;
@@ -206,26 +205,10 @@ impl Upload {
         self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &gaps).await
     }
 
-    /// Refuses bytes that are not those that were confirmed, staged or published.
-    async fn compare(
-        &self,
-        info: &UploadInfo,
-        opened: Option<&Opened>,
-        range: &Range<u64>,
-        bytes: &Bytes,
-    ) -> Result<()> {
-        let there = match opened {
-            Some(opened) => {
-                let there = opened.staged.read_at(range.start, bytes.len()).await;
-                self.judged(opened, there).await?
-            }
-            None => {
-                let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
-                let blob = volume.open(&info.blob(), 0..0).await?.blob;
-                blob.read_at(range.start, bytes.len()).await?
-            }
-        };
-        if there == *bytes {
+    /// Refuses bytes that are not those that were confirmed.
+    async fn compare(&self, opened: &Opened, range: &Range<u64>, bytes: &Bytes) -> Result<()> {
+        let there = opened.staged.read_at(range.start, bytes.len()).await;
+        if self.judged(opened, there).await? == *bytes {
             return Ok(());
         }
         Err(Error::InvalidArgument {
@@ -246,19 +229,20 @@ impl Upload {
     }
 
     /// What is staged on the volume as it is mounted now.
-    async fn staged(&self, info: &UploadInfo) -> Result<Opened> {
+    async fn staged(&self, info: &UploadInfo, how: Staging) -> Result<Opened> {
         let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
         let mut slot = self.desk.staged.lock().await;
-        if let Some(opened) = slot.as_ref().filter(|opened| Arc::ptr_eq(&opened.volume, &volume)) {
+        let is_open = |opened: &&Opened| how == Staging::Resume && Arc::ptr_eq(&opened.volume, &volume);
+        if let Some(opened) = slot.as_ref().filter(is_open) {
             return Ok(opened.clone());
         }
         let staged = match info.staged_at().filter(|_| !info.confirmed.is_empty()) {
-            Some(at) => volume.stage(&at, Staging::Resume).await?,
+            Some(at) => volume.stage(&at, how).await?,
             // The place is known before anything lies there, and nothing that is left of a try is found again.
             None => {
                 let noted = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
                 let at = noted.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
-                volume.stage(&at, Staging::New).await?
+                volume.stage(&at, if how == Staging::Resume { Staging::New } else { how }).await?
             }
         };
         let opened = Opened { volume, staged };
@@ -295,53 +279,37 @@ impl Upload {
         }
         // Publishing uses up what is staged: what was confirmed must not be forgotten behind it.
         store.settle_upload(tenant, &self.id).await?;
-        let checksum = match self.publish(&info).await {
-            // An earlier try came as far as its name.
-            Err(error) if error.is_absent() || error.is_taken() => self.published(&info).await?,
+        let checksum = match self.publish(&info, Staging::Resume).await {
+            // An earlier try came as far as its name. Whether that is durable nobody can say: it is given again.
+            Err(error) if error.is_absent() || error.is_taken() => {
+                self.publish(&info, published(&info)).await?
+            }
             published => published?,
         };
         *self.desk.staged.lock().await = None;
         store.finish_upload(tenant, &self.id, checksum).await
     }
 
-    async fn publish(&self, info: &UploadInfo) -> Result<Checksum> {
-        let opened = self.staged(info).await?;
-        let mut sum = Sum::default();
-        while sum.length < info.size {
-            let piece = opened.staged.read_at(sum.length, to_read(info.size - sum.length)).await;
-            if !sum.add(&self.judged(&opened, piece).await?) {
+    async fn publish(&self, info: &UploadInfo, how: Staging) -> Result<Checksum> {
+        let opened = self.staged(info, how).await?;
+        let mut hasher = Box::<Hasher>::default(); // 2 KiB that need not lie in a future
+        let mut length = 0;
+        while length < info.size {
+            let left = (info.size - length).min(CHUNK_BYTES);
+            let piece = opened.staged.read_at(length, usize::try_from(left).unwrap_or(usize::MAX)).await;
+            let piece = self.judged(&opened, piece).await?;
+            if piece.is_empty() {
                 break; // too short: publishing it says so
             }
+            hasher.update(&piece);
+            length += piece.len() as u64;
         }
-        let checksum = sum.hasher.finish();
+        let checksum = hasher.finish();
         is_expected(info, checksum)?;
         match opened.staged.publish(&info.blob(), info.size).await {
             Err(error) if error.is_taken() => Err(error),
             published => self.judged(&opened, published).await.map(|()| checksum),
         }
-    }
-
-    /// The checksum of what an earlier try published.
-    async fn published(&self, info: &UploadInfo) -> Result<Checksum> {
-        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
-        let at = info.blob();
-        let opened = volume.open(&at, 0..0).await?;
-        let mut sum = Sum::default();
-        while sum.length < opened.length {
-            let piece = opened.blob.read_at(sum.length, to_read(opened.length - sum.length)).await?;
-            if !sum.add(&piece) {
-                break;
-            }
-        }
-        if sum.length != info.size {
-            let place = format!("upload {} on {}", self.id, volume.id());
-            let why = format!("it has {} bytes where {} were confirmed", sum.length, info.size);
-            return Err(Error::Corrupt { place, why: why.into() });
-        }
-        let checksum = sum.hasher.finish();
-        is_expected(info, checksum)?;
-        volume.sync_blob(&at).await?; // whoever published it may not have come to sync it
-        Ok(checksum)
     }
 
     /// Ends the upload without a file and gives its room back. `false` when there is none (any more).
@@ -384,22 +352,8 @@ fn is_expected(info: &UploadInfo, actual: Checksum) -> Result<()> {
     }
 }
 
-fn to_read(left: u64) -> usize {
-    left.min(CHUNK_BYTES) as usize
-}
-
-/// What was read so far.
-#[derive(Default)]
-struct Sum {
-    hasher: Box<Hasher>, // 2 KiB that need not lie in a future
-    length: u64,
-}
-
-impl Sum {
-    /// `false` at the end.
-    fn add(&mut self, piece: &Bytes) -> bool {
-        self.hasher.update(piece);
-        self.length += piece.len() as u64;
-        !piece.is_empty()
-    }
+/// How what has its name without its record is opened.
+fn published(info: &UploadInfo) -> Staging {
+    let blob = info.blob();
+    Staging::Published { key: blob.key, extension: blob.extension }
 }
