@@ -104,7 +104,7 @@ const ROWS: &[Row] = &[
     Row { name: "expansion.volumes", unit: "list", default: |_| None, example: "[{ id = \"vol-901\", path = \"/mnt/spare-1\" }]",
         meaning: "Spare volumes, described as in [[volumes]], in the order in which they are mounted. Once files rest on one it is mounted at each start." },
     Row { name: "volumes", unit: "list", default: |_| None, example: "id = \"vol-001\"\npath = \"./locus-data/vol-001\"",
-        meaning: "`id` is its name; `path` its directory, created when absent; `kind` is local (default), network (a mounted share; `operation_timeout`, default 30s, and `stuck_max`, default 32 calls) or mirrored (no path; `members` as [[volumes.members]], and `quorum`, how many must have a content, default all; `new_disk = true` in a member lets an empty disk take its place, until it is filled). A relative path is relative to this file." },
+        meaning: "`id` is its name; `path` its directory, created when absent; `kind` is local (default; `reads_max`, default 64, and `writes_max`, default 32, calls at the same time), network (a mounted share; `operation_timeout`, default 30s, and `stuck_max`, default 32 calls) or mirrored (no path; `members` as [[volumes.members]], and `quorum`, how many must have a content, default all; `new_disk = true` in a member lets an empty disk take its place, until it is filled). A relative path is relative to this file." },
     Row { name: "tenants", unit: "list", default: |_| None, example: "id = \"acme\"\nproperties = { city = \"Graz\" }",
         meaning: "`id` is its name; `properties` are given to it when it is created." },
 ];

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::model::invalid;
 
+/// Most calls to a local volume at the same time that can be asked for.
+const CALLS_MAX: usize = 1_024;
+
 /// What kind of volume it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,6 +57,12 @@ pub struct VolumeSettings {
     /// Most calls to a network volume at the same time, those that hang included; `None` is 32.
     #[serde(default)]
     pub stuck_max: Option<usize>,
+    /// Most calls that read a local volume at the same time, 1 to 1,024; `None` is 64.
+    #[serde(default)]
+    pub reads_max: Option<usize>,
+    /// Most calls that change a local volume at the same time, 1 to 1,024; `None` is 32.
+    #[serde(default)]
+    pub writes_max: Option<usize>,
 }
 
 impl VolumeSettings {
@@ -69,6 +78,8 @@ impl VolumeSettings {
             new_disk: false,
             operation_timeout: None,
             stuck_max: None,
+            reads_max: None,
+            writes_max: None,
         }
     }
 
@@ -95,6 +106,17 @@ impl VolumeSettings {
         if self.kind != VolumeKind::Network && (self.operation_timeout.is_some() || self.stuck_max.is_some())
         {
             return invalid(name("kind"), "has no time-outs: they are for network volumes");
+        }
+        for (field, calls) in [("reads_max", self.reads_max), ("writes_max", self.writes_max)] {
+            match calls {
+                Some(_) if self.kind != VolumeKind::Local => {
+                    return invalid(name(field), "is for local volumes");
+                }
+                Some(calls) if !(1..=CALLS_MAX).contains(&calls) => {
+                    return invalid(name(field), "is not 1 to 1,024");
+                }
+                _ => {}
+            }
         }
         if !is_mirror {
             let alone = self.members.is_empty() && self.quorum.is_none();
@@ -141,7 +163,14 @@ impl VolumeSettings {
     }
 
     fn as_local(&self) -> LocalVolume {
-        LocalVolume::new(self.id.as_str(), &self.path)
+        let mut volume = LocalVolume::new(self.id.as_str(), &self.path);
+        if let Some(calls) = self.reads_max {
+            volume = volume.reads_max(calls);
+        }
+        if let Some(calls) = self.writes_max {
+            volume = volume.writes_max(calls);
+        }
+        volume
     }
 
     fn as_network(&self) -> NetworkVolume {
