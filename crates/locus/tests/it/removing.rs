@@ -4,6 +4,8 @@
 use std::{path::Path, sync::Mutex, time::Duration};
 
 use locus::prelude::*;
+use locus_testkit::SimDisk;
+use rstest::rstest;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{builder, in_time, open, open_with, open_without_inline, until, write};
@@ -259,4 +261,72 @@ async fn b29_next_any_shares_by_weight_and_a_hot_tenant_starves_nobody() {
     assert!(served[..8].contains(&"late".to_owned()), "{:?}", &served[..8]);
     assert!(served.iter().filter(|name| *name == "acme").count() > 970);
     locus.shutdown().await.unwrap();
+}
+
+/// The process dies, or the power goes, at every operation of the disk beneath a purge: whoever purges again comes to
+/// the end, another tenant loses nothing, and the next of the name inherits nothing.
+#[rstest]
+#[tokio::test]
+async fn a_purge_goes_on_wherever_it_was_cut_off(#[values(true, false)] power_cut: bool) {
+    let mut at = 0;
+    loop {
+        let disk = SimDisk::new(at + 1);
+        let open = async || {
+            let builder = Locus::builder().disk(disk.clone()).data_dir("/srv/data").inline_content_max(8);
+            builder.add_volume(LocalVolume::new("vol-001", "/vol")).add_tenant("beta").build().await
+        };
+        let locus = open().await.unwrap();
+        let (acme, beta) =
+            (locus.tenants().create("acme").await.unwrap(), locus.tenants().get("beta").await.unwrap());
+        let others = write(&locus, &beta, "what beta keeps").await;
+        for text in ["inline", "on the volume", "on the volume as well"] {
+            write(&locus, &acme, text).await;
+        }
+        let upload = locus.pool().upload(&acme, UploadOptions::new(10)).await.unwrap();
+        upload.write_at(0, "begun").await.unwrap();
+
+        disk.crash_at(disk.ops() + at);
+        let purged = in_time("purge", locus.tenants().purge("acme")).await;
+        let survived = !disk.is_down();
+        assert!(!survived || purged.is_ok(), "operation {at}: {purged:?}");
+        let _ = in_time("shutdown", locus.shutdown()).await;
+        drop((upload, acme, beta));
+        if power_cut {
+            disk.crash();
+        } else {
+            disk.kill();
+        }
+        disk.crash_at(u64::MAX);
+
+        let locus = in_time("open", open()).await.unwrap();
+        match in_time("purge", locus.tenants().purge("acme")).await {
+            Ok(()) => assert!(purged.is_err(), "operation {at}: a tenant came back"),
+            Err(Error::TenantNotFound { .. }) => {}
+            Err(error) => panic!("operation {at}: {error}"),
+        }
+        let beta = locus.tenants().get("beta").await.unwrap();
+        let kept = locus.pool().read(&beta, &others).await.unwrap().bytes().await.unwrap();
+        assert_eq!(kept, "what beta keeps", "operation {at}");
+        let again = locus.tenants().create("acme").await.unwrap();
+        assert!(
+            again.storage_path().as_str().starts_with("acme+"),
+            "operation {at}: {}",
+            again.storage_path()
+        );
+        assert_eq!(locus.quotas().count(&Scope::Tenant(again.id().clone())), 0, "operation {at}");
+        assert!(locus.pool().uploads(&again, None).await.unwrap().is_empty(), "operation {at}");
+        let left = locus.cleanup().leftovers().await.unwrap();
+        assert_eq!(left.orphans_removed + left.staging_removed, 0, "operation {at}: {left:?}");
+        assert_eq!(
+            locus.verify(locus::VerifyLevel::Contents).await.unwrap().findings.len(),
+            0,
+            "operation {at}"
+        );
+        in_time("shutdown", locus.shutdown()).await.unwrap();
+        if survived {
+            assert!(at > 20, "the story was short: {at}");
+            return;
+        }
+        at += 1;
+    }
 }
