@@ -300,7 +300,15 @@ impl Call {
             Self::Read { key } => pool.read(context, &key).await?.bytes().await.map(Answer::Content),
             Self::Materialize { key } => {
                 let before = pool.location(context, &key).await?.ok_or(Error::FileNotFound { key })?;
-                let path = pool.materialize(context, &key).await?;
+                let path = match pool.materialize(context, &key).await {
+                    // It lies on the mirror, which has no paths, or may go nowhere else.
+                    Err(Error::NotMaterializable { .. } | Error::VolumeUnavailable { .. })
+                        if engine.mirrored.is_some() =>
+                    {
+                        return Ok(Answer::Done);
+                    }
+                    path => path?,
+                };
                 let again = pool.materialize(context, &key).await?;
                 Ok(Answer::Path(path, again, alone.then_some(before.volume_id.is_none())))
             }
@@ -510,7 +518,10 @@ impl Call {
                 }
             }
             (Self::Sync | Self::Checkpoint | Self::Backup { .. }, Answer::Done) => touched.durable = true,
-            (Self::Reap | Self::Leftovers | Self::Forward | Self::Spill, Answer::Done) => {}
+            (
+                Self::Reap | Self::Leftovers | Self::Forward | Self::Spill | Self::Materialize { .. },
+                Answer::Done,
+            ) => {}
             (_, answer) => {
                 return Err(Violation::new(Kind::Unexpected, format!("{self:?} answered {answer:?}")));
             }

@@ -29,7 +29,7 @@ const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000;
 
 /// What is in the middle of being synced when a life is aimed at its end: most of what can be lost is lost there.
 const AIMS: &[&str] =
-    &[DATA, JOURNAL, "/srv/data/journal/checkpoint", "/srv/data/tenants", "/srv", "/vol-0", "/"];
+    &[DATA, JOURNAL, "/srv/data/journal/checkpoint", "/srv/data/tenants", "/srv", "/vol-0", "/vol-0-b", "/"];
 
 /// The world that a seed stands for: both durabilities, content in the journal or not, background jobs or not.
 #[must_use]
@@ -57,6 +57,7 @@ pub fn world_of(seed: u64) -> World {
         world.killed = [10, 50, 80][usize::try_from(dice.below(3)).unwrap_or(0)];
     }
     world.volumes = 2 + usize::from(dice.below(2) == 0);
+    world.mirrored = (dice.below(4) == 0).then(|| 1 + usize::from(dice.below(2) == 0));
     world
 }
 

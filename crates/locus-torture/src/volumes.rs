@@ -7,7 +7,7 @@ use std::{
 };
 
 use locus_core::{Error, MetadataStore, Result, VolumeId, VolumeStanding};
-use locus_fs::LocalVolume;
+use locus_fs::{LocalVolume, MirroredVolume, VolumeSpec};
 use locus_storage::DrainOptions;
 
 use crate::world::Engine;
@@ -20,8 +20,17 @@ pub(crate) fn id(volume: usize) -> VolumeId {
     VolumeId::parse(&format!("vol-{volume}")).expect("because it is a name")
 }
 
-pub(crate) fn spec(volume: usize) -> LocalVolume {
-    LocalVolume::new(format!("vol-{volume}"), format!("/vol-{volume}"))
+/// How a volume is opened; the first one of a world may be a mirror.
+pub(crate) fn spec(volume: usize, mirrored: Option<usize>) -> Box<dyn VolumeSpec> {
+    let name = format!("vol-{volume}");
+    let local = |suffix: &str| LocalVolume::new(format!("{name}{suffix}"), format!("/{name}{suffix}"));
+    match mirrored.filter(|_| volume == 0) {
+        None => Box::new(local("")),
+        Some(quorum) => {
+            let mirror = MirroredVolume::new(name.as_str()).quorum(quorum);
+            Box::new(["-a", "-b"].into_iter().fold(mirror, |mirror, member| mirror.add_member(local(member))))
+        }
+    }
 }
 
 pub(crate) fn is_draining(engine: &Engine, volume: usize) -> bool {
@@ -91,6 +100,6 @@ pub(crate) async fn remount(engine: &Engine, volume: usize) -> Result<usize> {
             Ok(_) => read += 1,
         }
     }
-    engine.pool.mount(spec(volume)).await?;
+    engine.pool.mount_boxed(spec(volume, engine.mirrored)).await?;
     Ok(read)
 }

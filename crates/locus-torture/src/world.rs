@@ -4,12 +4,14 @@ use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc
 
 use locus_cleanup::Sweeper;
 use locus_core::{BlobPath, Clock, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet};
-use locus_fs::{LocalVolume, VolumeContext, VolumeSpec, create_dirs};
+use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
     EmbeddedStore, EngineOptions, FileScheduler, OpenReport, StoragePool, StoreConfig, VolumeRegistry,
 };
 use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper, TaskId};
+
+use crate::volumes;
 
 /// The data directory: not in the root, whose names are synced for the volumes.
 pub(crate) const DATA: &str = "/srv/data";
@@ -35,6 +37,8 @@ pub struct World {
     stepper: Stepper,
     /// How many volumes are mounted.
     pub volumes: usize,
+    /// Whether the first of them is a mirror of two, and how many of those must have a content.
+    pub mirrored: Option<usize>,
     /// How many tenants there are.
     pub tenants: usize,
     /// Whether checkpoints, copies forward and spills also run by themselves, beside the calls.
@@ -81,6 +85,8 @@ pub struct Engine {
     pub(crate) registry: Arc<VolumeRegistry>,
     pub(crate) directory: Arc<TenantDirectory>,
     pub(crate) tenants: Vec<TenantContext>,
+    /// Whether the first volume is a mirror, and its quorum.
+    pub(crate) mirrored: Option<usize>,
     pub(crate) report: OpenReport,
 }
 
@@ -102,6 +108,7 @@ impl World {
             options,
             stepper: Stepper::new(seed),
             volumes: 2,
+            mirrored: None,
             tenants: 3,
             background: false,
             faults: false,
@@ -119,7 +126,8 @@ impl World {
         let (disk, clock) = (self.disk.clone(), self.clock.clone());
         let (dice, drawn) = (self.entropy.clone(), self.drawn.clone());
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
-        let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
+        let (options, count, tenants) = (self.options.clone(), self.volumes, self.tenants);
+        let mirrored = self.mirrored;
         let opening = async move {
             let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
@@ -133,9 +141,8 @@ impl World {
                 entropy: entropy.clone(),
             };
             let registry = VolumeRegistry::new();
-            for n in 0..volumes {
-                let spec = LocalVolume::new(format!("vol-{n}"), format!("/vol-{n}"));
-                registry.insert(Box::new(spec).open(context.clone()).await?)?;
+            for n in 0..count {
+                registry.insert(volumes::spec(n, mirrored).open(context.clone()).await?)?;
             }
             let (store, report) = EmbeddedStore::open(StoreConfig {
                 dir,
@@ -166,6 +173,7 @@ impl World {
                 registry,
                 directory,
                 tenants,
+                mirrored,
                 report,
             })
         };

@@ -338,19 +338,22 @@ pub(super) struct Doubtful {
 impl Doubtful {
     /// Whether the content is there, whole; it is then made durable. An error is one of the volume, not an absence.
     async fn survived(&self, volumes: &dyn VolumeSet) -> Result<bool> {
+        match self.look(volumes).await {
+            Err(error) if error.is_absent() => Ok(false),
+            // A volume that knows checksums of its own says so itself.
+            Err(Error::Corrupt { .. } | Error::ChecksumMismatch { .. }) => Ok(false),
+            looked => looked,
+        }
+    }
+
+    async fn look(&self, volumes: &dyn VolumeSet) -> Result<bool> {
         let Some(volume) = volumes.volume(&self.volume) else {
             return Err(Error::VolumeUnavailable {
                 volume: Some(self.volume.clone()),
                 why: "is not mounted".into(),
             });
         };
-        let reader = match volume.open(&self.blob, 0..self.size).await {
-            Ok(reader) => reader,
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(false);
-            }
-            Err(why) => return Err(why),
-        };
+        let reader = volume.open(&self.blob, 0..self.size).await?;
         if reader.length != self.size {
             return Ok(false);
         }
