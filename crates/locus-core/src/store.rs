@@ -371,7 +371,8 @@ pub trait MetadataStore: Debug + Send + Sync {
         })
     }
 
-    /// Draws a new place for the bytes of an upload, and notes it.
+    /// Draws a new place for the bytes of an upload, and notes it; the place stays as soon as something is confirmed. Says
+    /// what is known of the upload then.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`].
@@ -379,13 +380,20 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::UploadNotFound { upload: *id })
     }
 
-    /// Notes that these ranges of an upload are there, durably, on its volume; without any it says that what was noted
-    /// before is as safe as the store's durability promises.
+    /// Notes that these ranges of an upload are there, durably, at the place `staging` on its volume; without any it says
+    /// that what was noted before is as safe as the store's durability promises. `false`, and nothing is noted, when its
+    /// bytes are put together at another place by now.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`]; [`Error::TooLarge`] when more than
     /// [`UPLOAD_RANGES_MAX`](crate::UPLOAD_RANGES_MAX) separate ranges would be confirmed.
-    async fn confirm_upload(&self, _tenant: &TenantId, id: &UploadId, _ranges: &[Range<u64>]) -> Result<()> {
+    async fn confirm_upload(
+        &self,
+        _tenant: &TenantId,
+        id: &UploadId,
+        _staging: &FileKey,
+        _ranges: &[Range<u64>],
+    ) -> Result<bool> {
         Err(Error::UploadNotFound { upload: *id })
     }
 

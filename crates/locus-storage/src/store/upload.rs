@@ -66,10 +66,8 @@ impl EmbeddedStore {
     pub(super) async fn note_staging(&self, tenant: &TenantId, id: &UploadId) -> Result<UploadInfo> {
         let staging = self.new_key();
         self.change_upload(tenant, id, Use::Accept, keys_bound(2), |upload| {
-            if upload.confirmed.is_empty() {
-                return Ok(Some(Change::UploadStaged { key: id.key(), staging }));
-            }
-            Err(Error::InvalidArgument { name: "id", why: "is of an upload of which something is confirmed" })
+            let begun = upload.confirmed.is_empty();
+            Ok(begun.then_some(Change::UploadStaged { key: id.key(), staging }))
         })
         .await?;
         self.upload_info(tenant, id).ok_or(not_found(id))
@@ -79,15 +77,18 @@ impl EmbeddedStore {
         &self,
         tenant: &TenantId,
         id: &UploadId,
+        staging: &FileKey,
         ranges: &[Range<u64>],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
         if !ranges.is_empty() {
             self.make_spare().await?;
         }
         let bound = keys_bound(1) + ranges.len() * RANGE_BYTES;
-        self.change_upload(tenant, id, Use::Accept, bound, |upload| {
-            if ranges.is_empty() {
+        let mut is_there = true;
+        let noted = self.change_upload(tenant, id, Use::Accept, bound, |upload| {
+            is_there = ranges.is_empty() || upload.staging == Some(*staging);
+            if ranges.is_empty() || !is_there {
                 return Ok(None);
             }
             if ranges.iter().any(|range| range.end > upload.size) {
@@ -98,8 +99,8 @@ impl EmbeddedStore {
                 return Err(Error::TooLarge { what: "number of separate ranges of an upload", size, limit });
             }
             Ok(Some(Change::UploadConfirmed { key: id.key(), ranges }))
-        })
-        .await
+        });
+        noted.await.map(|()| is_there)
     }
 
     /// Decides on an upload and commits what was decided; nothing to change is as safe as what was there.

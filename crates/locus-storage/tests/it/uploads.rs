@@ -12,7 +12,7 @@ use locus_testkit::{Fault, OpKind};
 use rstest::rstest;
 
 use crate::{
-    bench::{Bench, vol},
+    bench::{Bench, Hang, poll_once, vol},
     world::{End, World},
 };
 
@@ -602,6 +602,31 @@ fn a_place_that_was_given_up_is_swept() {
     let place = locus_core::BlobPath { key: upload.id().key(), ..bench_blob() };
     let resumed = bench.run(async move { registry.all()[0].stage(&place, Staging::Resume).await });
     assert!(resumed.is_err());
+}
+
+/// Three pieces at the same time, of which the first fails: what the second wrote meanwhile is where the third one goes on.
+#[test]
+fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(15);
+    hanging.hang(Hang::Piece);
+    let slow = upload.clone();
+    let mut slow = Box::pin(async move { slow.write_at(5, "slow!").await });
+    for _ in 0..10 {
+        assert!(poll_once(slow.as_mut()).is_pending());
+        bench.commit();
+    }
+    hanging.hang(Hang::No);
+    bench.fault(0, OpKind::Write, Fault::io());
+    assert!(bench.send(&upload, 0, "fails").is_err());
+    bench.send(&upload, 10, "third").unwrap();
+    hanging.go();
+    bench.run(slow).unwrap();
+    bench.send(&upload, 0, "first").unwrap();
+    let key = bench.end(&upload).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"firstslow!third");
+    bench.sound();
 }
 
 fn bench_blob() -> locus_core::BlobPath {

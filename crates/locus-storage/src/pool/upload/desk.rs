@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use locus_core::{Staged, StorageVolume, UploadId};
+use locus_core::{FileKey, Staged, StorageVolume, UploadId};
 use parking_lot::Mutex;
 use rangemap::RangeSet;
 use tokio::sync::{Notify, RwLock};
@@ -32,6 +32,8 @@ pub(super) struct Desk {
 pub(super) struct Opened {
     pub(super) volume: Arc<dyn StorageVolume>,
     pub(super) staged: Arc<dyn Staged>,
+    /// Names the place.
+    pub(super) at: FileKey,
 }
 
 impl Desks {

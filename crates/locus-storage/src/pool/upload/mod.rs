@@ -177,18 +177,25 @@ impl Upload {
     async fn put(&self, range: Range<u64>, bytes: &Bytes) -> Result<()> {
         let _turn = self.desk.turn.read().await;
         let _claimed = self.desk.claim(range.clone()).await;
+        while !self.put_once(&range, bytes).await? {}
+        Ok(())
+    }
+
+    /// `false` when it was written where the upload is not put together any more: another piece failed before anything was
+    /// confirmed, and a third one began anew.
+    async fn put_once(&self, range: &Range<u64>, bytes: &Bytes) -> Result<bool> {
         let info = self.info()?;
         let confirmed: RangeSet<u64> = info.confirmed.iter().cloned().collect();
         let part = |part: &Range<u64>| {
             let at = |offset: u64| usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
             bytes.slice(at(part.start)..at(part.end))
         };
-        let gaps: Vec<_> = confirmed.gaps(&range).collect();
-        let opened = match self.staged(&info, Staging::Resume).await {
-            Err(error) if error.is_absent() => self.staged(&info, published(&info)).await?,
+        let gaps: Vec<_> = confirmed.gaps(range).collect();
+        let opened = match self.staged(Staging::Resume).await {
+            Err(error) if error.is_absent() => self.staged(published(&info)).await?,
             opened => opened?,
         };
-        for known in confirmed.overlapping(&range) {
+        for known in confirmed.overlapping(range) {
             let known = known.start.max(range.start)..known.end.min(range.end);
             self.compare(&opened, &known, &part(&known)).await?;
         }
@@ -202,7 +209,7 @@ impl Upload {
             self.judged(&opened, written.await).await?;
         }
         // Without any it waits until what was noted before is as safe as the pool promises.
-        self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &gaps).await
+        self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &opened.at, &gaps).await
     }
 
     /// Refuses bytes that are not those that were confirmed.
@@ -229,23 +236,22 @@ impl Upload {
     }
 
     /// What is staged on the volume as it is mounted now.
-    async fn staged(&self, info: &UploadInfo, how: Staging) -> Result<Opened> {
-        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
+    async fn staged(&self, how: Staging) -> Result<Opened> {
         let mut slot = self.desk.staged.lock().await;
+        let mut info = self.info()?;
+        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
         let is_open = |opened: &&Opened| how == Staging::Resume && Arc::ptr_eq(&opened.volume, &volume);
         if let Some(opened) = slot.as_ref().filter(is_open) {
             return Ok(opened.clone());
         }
-        let staged = match info.staged_at().filter(|_| !info.confirmed.is_empty()) {
-            Some(at) => volume.stage(&at, how).await?,
+        if info.confirmed.is_empty() {
             // The place is known before anything lies there, and nothing that is left of a try is found again.
-            None => {
-                let noted = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
-                let at = noted.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
-                volume.stage(&at, if how == Staging::Resume { Staging::New } else { how }).await?
-            }
-        };
-        let opened = Opened { volume, staged };
+            info = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
+        }
+        let at = info.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
+        let is_new = info.confirmed.is_empty() && how == Staging::Resume;
+        let staged = volume.stage(&at, if is_new { Staging::New } else { how }).await?;
+        let opened = Opened { volume, staged, at: at.key };
         *slot = Some(opened.clone());
         Ok(opened)
     }
@@ -291,7 +297,7 @@ impl Upload {
     }
 
     async fn publish(&self, info: &UploadInfo, how: Staging) -> Result<Checksum> {
-        let opened = self.staged(info, how).await?;
+        let opened = self.staged(how).await?;
         let mut hasher = Box::<Hasher>::default(); // 2 KiB that need not lie in a future
         let mut length = 0;
         while length < info.size {
