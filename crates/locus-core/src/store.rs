@@ -657,7 +657,7 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// [`Error::TenantInUse`] unless there is nothing else of it; what the store says.
     async fn forget_tenant(&self, leaving: &Leaving) -> Result<()>;
 
-    /// Tenants that have files, and the storage path that these files lie under.
+    /// Tenants that have files or uploads under way, and the storage path that these lie under.
     fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)>;
 
     /// Forgets an idempotency key. `false` when it was not known.
