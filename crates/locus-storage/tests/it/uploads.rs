@@ -427,8 +427,26 @@ fn b14_uploads_ask_whether_their_tenant_may() {
         let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
         let told = bench.run(async move { pool.uploads(&acme, None).await });
         assert_eq!(told.is_ok(), abortable);
+        assert_eq!(upload.info().is_ok(), abortable);
     }
     assert!(bench.abort(&upload));
+}
+
+#[test]
+fn b82_a_context_of_an_earlier_tenant_begins_no_upload() {
+    let mut bench = Bench::new();
+    let (directory, acme) = (bench.engine.directory.clone(), bench.acme.id().clone());
+    let again = bench
+        .run(async move {
+            let removal = directory.begin_removal(&acme)?;
+            directory.remove(removal, ()).await?;
+            directory.create(&acme, locus_core::Properties::new()).await
+        })
+        .unwrap();
+    assert_ne!(again.storage_path, *bench.acme.storage_path());
+    let refused = bench.upload(UploadOptions::new(10)).unwrap_err();
+    assert!(matches!(refused, Error::TenantNotFound { .. }), "{refused}");
+    assert!(bench.engine.store.holdings(&again.id).is_empty());
 }
 
 #[test]
@@ -602,6 +620,15 @@ fn a_place_that_was_given_up_is_swept() {
     let place = locus_core::BlobPath { key: upload.id().key(), ..bench_blob() };
     let resumed = bench.run(async move { registry.all()[0].stage(&place, Staging::Resume).await });
     assert!(resumed.is_err());
+}
+
+#[test]
+fn a_tenant_with_nothing_but_an_upload_is_told_of_with_its_storage_path() {
+    let mut bench = Bench::new();
+    bench.begin(10);
+    let bench = bench.restart();
+    let told = bench.engine.store.tenants_with_files();
+    assert_eq!(told, [(bench.acme.id().clone(), bench.acme.storage_path().clone())]);
 }
 
 /// Three pieces at the same time, of which the first fails: what the second wrote meanwhile is where the third one goes on.

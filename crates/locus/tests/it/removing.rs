@@ -90,7 +90,7 @@ async fn a_purged_tenant_leaves_no_byte_and_the_next_of_its_name_inherits_nothin
     assert!(left.len() == 1 && left[0].contains("beta"), "{left:?}");
     let staged = std::fs::read_dir(temp.path().join("vol-001/.staging")).unwrap().count();
     assert_eq!(staged, 0, "the upload left something");
-    assert!(matches!(upload.info(), Err(Error::UploadNotFound { .. })));
+    assert!(matches!(upload.info(), Err(Error::TenantNotFound { .. })));
 
     let again = locus.tenants().create("acme").await.unwrap();
     assert_eq!(again.storage_path().as_str(), "acme+00000001");
@@ -110,6 +110,7 @@ async fn a_purged_tenant_leaves_no_byte_and_the_next_of_its_name_inherits_nothin
     let old = [
         locus.pool().write(&acme, "x", WriteOptions::new()).await.map(drop).unwrap_err(),
         locus.pool().read(&acme, &new).await.map(drop).unwrap_err(),
+        locus.pool().upload(&acme, UploadOptions::new(1)).await.map(drop).unwrap_err(),
         locus.scheduler().next(&acme).await.map(drop).unwrap_err(),
     ];
     assert!(old.iter().all(|error| matches!(error, Error::TenantNotFound { .. })), "{old:?}");

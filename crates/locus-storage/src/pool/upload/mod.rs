@@ -58,7 +58,7 @@ impl StoragePool {
     /// # Cancel safety
     /// After a dropped future there is no upload, or one that nobody knows, which expires.
     pub async fn upload(&self, tenant: &TenantContext, options: UploadOptions) -> Result<Upload> {
-        let owner = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let owner = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
         let UploadOptions { size, original_name, directory, properties, expected_checksum } = options;
         let directory = LogicalDir::parse(directory.as_deref().unwrap_or_default())?;
         NewFile::check_names(original_name.as_deref(), &properties, None)?;
@@ -66,6 +66,7 @@ impl StoragePool {
             Reserved::Room(room) => room,
             Reserved::Known(key) => return Err(Error::UploadNotFound { upload: UploadId::new(key) }),
         };
+        self.allow(tenant, TenantAccess::Work)?; // a tenant with room taken is not removed
         let ticket = self.place(Some(size), None).await?;
         let new = NewUpload {
             tenant: owner.id.clone(),
@@ -90,7 +91,7 @@ impl StoragePool {
     pub async fn resume_upload(&self, tenant: &TenantContext, id: &UploadId) -> Result<Upload> {
         self.allow(tenant, TenantAccess::Work)?;
         let upload = self.handle(tenant, *id);
-        upload.info()?;
+        upload.known()?;
         Ok(upload)
     }
 
@@ -129,8 +130,14 @@ impl Upload {
     /// What is known of it: what is confirmed, and what is missing.
     ///
     /// # Errors
-    /// [`Error::UploadNotFound`] when it is finished, aborted or expired.
+    /// [`Error::UploadNotFound`] when it is finished, aborted or expired; [`Error::TenantNotFound`];
+    /// [`Error::TenantDisabled`] when the tenant is disabled.
     pub fn info(&self) -> Result<UploadInfo> {
+        self.pool.allow(&self.tenant, TenantAccess::Read)?;
+        self.known()
+    }
+
+    fn known(&self) -> Result<UploadInfo> {
         let info = self.pool.inner.store.upload(self.tenant.id(), &self.id);
         info.ok_or(Error::UploadNotFound { upload: self.id })
     }
@@ -153,7 +160,7 @@ impl Upload {
     pub async fn write_at(&self, offset: u64, chunk: impl Into<Chunk>) -> Result<()> {
         let Chunk { bytes, checksum } = chunk.into();
         self.pool.allow(&self.tenant, TenantAccess::Work)?;
-        let size = self.info()?.size;
+        let size = self.known()?.size;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= size);
         let end = end.ok_or(Error::InvalidArgument {
             name: "offset",
@@ -184,7 +191,7 @@ impl Upload {
     /// `false` when it was written where the upload is not put together any more: another piece failed before anything was
     /// confirmed, and a third one began anew.
     async fn put_once(&self, range: &Range<u64>, bytes: &Bytes) -> Result<bool> {
-        let info = self.info()?;
+        let info = self.known()?;
         let confirmed: RangeSet<u64> = info.confirmed.iter().cloned().collect();
         let part = |part: &Range<u64>| {
             let at = |offset: u64| usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
@@ -238,7 +245,7 @@ impl Upload {
     /// What is staged on the volume as it is mounted now.
     async fn staged(&self, how: Staging) -> Result<Opened> {
         let mut slot = self.desk.staged.lock().await;
-        let mut info = self.info()?;
+        let mut info = self.known()?;
         let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
         let is_open = |opened: &&Opened| how == Staging::Resume && Arc::ptr_eq(&opened.volume, &volume);
         if let Some(opened) = slot.as_ref().filter(is_open) {
@@ -333,7 +340,7 @@ impl Upload {
 
     async fn give_up(&self) -> Result<bool> {
         let _turn = self.desk.turn.write().await;
-        let info = self.info().ok();
+        let info = self.known().ok();
         if !self.pool.inner.store.end_upload(self.tenant.id(), &self.id).await? {
             return Ok(false);
         }
