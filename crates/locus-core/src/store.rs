@@ -419,7 +419,8 @@ pub trait MetadataStore: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Ends an upload without a file and gives its room back. `false` when there was none.
+    /// Ends an upload without a file and gives its room back. `false` when there was none. Durable when it returns, whatever
+    /// the store promises otherwise: what was staged is about to be removed.
     async fn end_upload(&self, _tenant: &TenantId, _id: &UploadId) -> Result<bool> {
         Ok(false)
     }

@@ -302,6 +302,7 @@ impl EmbeddedStore {
     /// Tells everybody whom the last changes of a tenant concern.
     pub(super) fn after(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
         let effects = std::mem::take(&mut state.effects);
+        state.settle_uploads(self.journal.durable());
         self.schedule.set_times(cell.no, state.next_due(), state.next_deadline());
         if effects.ready {
             self.schedule.push(cell.no);

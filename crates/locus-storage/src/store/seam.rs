@@ -305,8 +305,7 @@ impl Upkeep for EmbeddedStore {
     }
 
     fn is_staging(&self, owner: &StoragePath, staging: &FileKey) -> bool {
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        cell.is_some_and(|cell| cell.state.lock().uploads().stages(staging))
+        self.is_staged(owner, staging)
     }
 
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {

@@ -579,6 +579,70 @@ fn b66_power_loss_beside_a_finish_leaves_an_upload_that_goes_on(#[values(1, 2, 3
 }
 
 /// A piece whose future is dropped is confirmed or not, and the upload goes on either way.
+/// A record that says that an upload ended may be lost with the power: then it goes on, with all that was confirmed.
+#[rstest]
+fn b66_nothing_is_removed_of_an_upload_before_its_end_is_durable(
+    #[values(Durability::Durable, Durability::Buffered)] durability: Durability,
+    #[values(false, true)] expired: bool,
+) {
+    for seed in 0..40 {
+        let mut bench = Bench::open_at(World::new(seed, EngineOptions { durability, ..Default::default() }));
+        let upload = bench.begin(5);
+        bench.send(&upload, 0, "hello").unwrap();
+        let (id, pool) = (upload.id(), bench.pool.clone());
+        bench.run(async move { pool.sync().await }).unwrap();
+        if expired {
+            bench.world.advance(DAY);
+            let swept = bench.sweep_up();
+            assert_eq!((swept.uploads_expired, swept.staging_removed), (1, 1));
+        } else {
+            assert!(bench.abort(&upload));
+            bench.sweep_up();
+        }
+        assert_eq!(bench.staged(), 0);
+        drop(upload);
+        let mut bench = bench.restart_after_power_cut();
+        match bench.resume(id) {
+            Err(Error::UploadNotFound { .. }) => {}
+            resumed => {
+                let key = bench.end(&resumed.unwrap()).unwrap();
+                assert_eq!(bench.read(key).unwrap(), b"hello", "seed {seed}");
+            }
+        }
+        bench.sound();
+    }
+}
+
+/// The end of an upload whose record is on its way, and a sweep beside it.
+#[test]
+fn b66_a_sweep_leaves_what_an_upload_whose_end_is_not_durable_has() {
+    for seed in 0..40 {
+        let options = EngineOptions { durability: Durability::Buffered, ..Default::default() };
+        let mut bench = Bench::open_at(World::new(seed, options));
+        let upload = bench.begin(5);
+        bench.send(&upload, 0, "hello").unwrap();
+        let (id, pool, acme) = (upload.id(), bench.pool.clone(), bench.acme.id().clone());
+        bench.run(async move { pool.sync().await }).unwrap();
+        // As far as its record: the sync that it waits for does not come.
+        let store = bench.engine.store.clone();
+        let mut ended = Box::pin(async move { store.end_upload(&acme, &id).await });
+        assert!(poll_once(ended.as_mut()).is_pending());
+        assert!(upload.info().is_err());
+        assert_eq!((bench.sweep_up().staging_removed, bench.staged()), (0, 1));
+        drop((ended, upload));
+        let mut bench = bench.restart_after_power_cut();
+        match bench.resume(id) {
+            Err(Error::UploadNotFound { .. }) => {}
+            resumed => {
+                let key = bench.end(&resumed.unwrap()).unwrap();
+                assert_eq!(bench.read(key).unwrap(), b"hello", "seed {seed}");
+            }
+        }
+        bench.sweep_up();
+        assert_eq!(bench.staged(), 0, "seed {seed}");
+    }
+}
+
 #[test]
 fn b6_a_dropped_piece_and_a_dropped_finish_leave_an_upload_that_goes_on() {
     for polls in 0..12 {

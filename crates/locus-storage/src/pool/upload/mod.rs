@@ -325,7 +325,7 @@ impl Upload {
         }
     }
 
-    /// Ends the upload without a file and gives its room back. `false` when there is none (any more).
+    /// Ends the upload without a file, durably in any pool, and gives its room back. `false` when there is none (any more).
     ///
     /// # Errors
     /// [`Error::TenantNotFound`], [`Error::TenantDisabled`] when the tenant is disabled; [`Error::Poisoned`].
