@@ -122,6 +122,17 @@ pub(super) struct Cell {
     pub(super) status_changes: AtomicU64,
 }
 
+impl Cell {
+    /// Nobody moves the content any more.
+    pub(super) fn end_move(&self, key: &FileKey) {
+        let mut state = self.state.lock();
+        state.end_move(key);
+        if state.leaving {
+            self.ready.notify_waiters(); // somebody may wait for the last one
+        }
+    }
+}
+
 /// Numbers for people who watch a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct StoreStatistics {

@@ -131,7 +131,7 @@ impl EmbeddedStore {
                     }
                     at += 1;
                 }
-                if at >= end && state.reserved().files == 0 {
+                if at >= end && state.reserved().files == 0 && state.is_unmoved(&self.places) {
                     break;
                 }
             }

@@ -124,7 +124,7 @@ impl EmbeddedStore {
         }
         drop(state);
         let key = *key;
-        Some(Claim::new(move || cell.state.lock().end_move(&key)))
+        Some(Claim::new(move || cell.end_move(&key)))
     }
 
     pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {

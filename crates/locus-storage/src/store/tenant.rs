@@ -271,6 +271,12 @@ impl TenantState {
         self.moving.remove(key);
     }
 
+    /// Whether nothing of it is being moved, and nothing that moves left waits on an available volume.
+    pub(crate) fn is_unmoved(&self, places: &Places) -> bool {
+        let waits = |left: &LeftBehind| places.is_available(left.volume);
+        self.moving.is_empty() && !self.copies.values().flatten().any(waits)
+    }
+
     pub(crate) fn uploads(&self) -> &Uploads {
         &self.uploads
     }
