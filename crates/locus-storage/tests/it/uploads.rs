@@ -387,8 +387,8 @@ fn an_upload_has_so_many_separate_ranges_and_no_more() {
     bench.sound();
 }
 
-#[test]
-fn uploads_wait_while_their_volume_is_away() {
+#[rstest]
+fn uploads_wait_while_their_volume_is_away(#[values(false, true)] replaced: bool) {
     let mut bench = Bench::with(EngineOptions::default(), 1);
     let upload = bench.begin(10);
     bench.send(&upload, 0, "hello").unwrap();
@@ -399,8 +399,12 @@ fn uploads_wait_while_their_volume_is_away() {
     bench.run(async move { pool.unmount(&id).await }).unwrap();
     assert!(matches!(bench.send(&upload, 5, "world"), Err(Error::VolumeUnavailable { .. })));
     assert!(matches!(bench.end(&upload), Err(Error::UploadIncomplete { .. })));
-    let pool = bench.pool.clone();
-    bench.run(async move { pool.mount(locus_fs::LocalVolume::new("vol-0", "/vol-0")).await }).unwrap();
+    let (pool, volume) = (bench.pool.clone(), locus_fs::LocalVolume::new("vol-0", "/vol-0"));
+    if replaced {
+        bench.run(pool.replace(&vol(0), volume)).unwrap();
+    } else {
+        bench.run(pool.mount(volume)).unwrap();
+    }
     bench.send(&upload, 5, "world").unwrap();
     let key = bench.end(&upload).unwrap();
     assert_eq!(bench.read(key).unwrap(), b"helloworld");
