@@ -699,6 +699,49 @@ fn a_tenant_with_nothing_but_an_upload_is_told_of_with_its_storage_path() {
     assert_eq!(told, [(bench.acme.id().clone(), bench.acme.storage_path().clone())]);
 }
 
+/// What purging a tenant rests upon: its uploads end by their records, and then nothing of them comes any more.
+#[rstest]
+fn calls_under_way_for_uploads_that_ended_are_waited_for(#[values(Hang::Piece, Hang::Publish)] hang: Hang) {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(5);
+    if hang == Hang::Publish {
+        bench.send(&upload, 0, "hello").unwrap();
+    }
+    hanging.hang(hang);
+    let slow = upload.clone();
+    let mut slow = Box::pin(async move {
+        match hang {
+            Hang::Publish => slow.finish().await.map(drop),
+            _ => slow.write_at(0, "hello").await,
+        }
+    });
+    for _ in 0..10 {
+        assert!(poll_once(slow.as_mut()).is_pending());
+        bench.commit();
+    }
+    let (store, acme) = (bench.engine.store.clone(), bench.acme.clone());
+    let id = upload.id();
+    assert!(bench.run(async move { store.end_upload(acme.id(), &id).await }).unwrap());
+
+    let (pool, acme, other) = (bench.pool.clone(), bench.acme.clone(), bench.other.clone());
+    let mut rest = Box::pin(pool.uploads_rest(acme.id()));
+    assert!(poll_once(rest.as_mut()).is_pending());
+    bench.run(pool.uploads_rest(other.id()));
+    let finished = bench.run(pool.finish_upload(&other, &id));
+    assert!(
+        matches!(finished, Err(Error::UploadNotFound { .. })),
+        "{finished:?}: another tenant waits for nothing"
+    );
+    hanging.go();
+    let refused = bench.run(slow).unwrap_err();
+    assert!(matches!(refused, Error::UploadNotFound { .. }), "{refused}");
+    bench.run(rest);
+    let (sweeper, owner) = (bench.engine.sweeper.clone(), acme.storage_path().clone());
+    bench.run(async move { sweeper.leftovers_of(&owner).await }).unwrap();
+    assert_eq!((bench.staged(), bench.blobs()), (0, vec![]));
+}
+
 /// Three pieces at the same time, of which the first fails: what the second wrote meanwhile is where the third one goes on.
 #[test]
 fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {

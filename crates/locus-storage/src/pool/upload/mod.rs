@@ -9,7 +9,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use locus_core::{
     Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, Staging,
-    TenantAccess, TenantContext, UploadId, UploadInfo,
+    TenantAccess, TenantContext, TenantId, UploadId, UploadInfo,
 };
 use rangemap::RangeSet;
 
@@ -116,7 +116,15 @@ impl StoragePool {
     }
 
     fn handle(&self, tenant: &TenantContext, id: UploadId) -> Upload {
-        Upload { pool: self.clone(), tenant: tenant.clone(), id, desk: self.inner.desks.of(id) }
+        Upload { pool: self.clone(), tenant: tenant.clone(), id, desk: self.inner.desks.of(tenant.id(), id) }
+    }
+
+    /// Returns when every call for an upload of this tenant that is under way has come to its end. Whoever ended the uploads
+    /// before knows then that nothing of them comes to a volume any more.
+    pub async fn uploads_rest(&self, tenant: &TenantId) {
+        for desk in self.inner.desks.all_of(tenant) {
+            drop(desk.turn.write().await);
+        }
     }
 }
 
