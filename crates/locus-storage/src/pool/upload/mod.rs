@@ -260,8 +260,13 @@ impl Upload {
             return Ok(opened.clone());
         }
         if info.confirmed.is_empty() {
-            // The place is known before anything lies there, and nothing that is left of a try is found again.
+            // The place is known before anything lies there, and nothing that is left of a try is found again. It only takes
+            // room: who writes there still begins anew.
+            let given_up = info.staged_at();
             info = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
+            if let Some(at) = given_up.filter(|_| info.confirmed.is_empty()) {
+                let _ = volume.discard(&at).await; // a sweep finds what stays
+            }
         }
         let at = info.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
         let is_new = info.confirmed.is_empty() && how == Staging::Resume;
