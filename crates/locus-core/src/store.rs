@@ -398,7 +398,7 @@ pub trait MetadataStore: Debug + Send + Sync {
     }
 
     /// Returns when everything that was noted of an upload survives power loss, whatever the store's durability promises:
-    /// what was staged is about to be used up.
+    /// what was staged is about to be used up. An upload that would soon be taken for given up is not, for a while.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`]; [`Error::Poisoned`].

@@ -126,9 +126,13 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn make_upload_durable(&self, tenant: &TenantId, id: &UploadId) -> Result<()> {
-        let cell = self.cell(tenant).ok_or(not_found(id))?;
-        let last = cell.state.lock().uploads().get(&id.key()).map(|upload| upload.last);
-        self.make_durable(last.ok_or(not_found(id))?).await
+        let half = earlier(self.clock.now(), self.config.options.upload_expiry / 2);
+        let settled = self.change_upload(tenant, id, Use::Accept, keys_bound(2), |upload| {
+            // What is about to be finished may take its time: something came, as by a piece.
+            let staging = upload.staging.filter(|_| half.is_some_and(|half| upload.touched <= half));
+            Ok(staging.map(|staging| Change::UploadStaged { key: id.key(), staging }))
+        });
+        self.make_durable(settled.await?).await
     }
 
     pub(super) async fn accept_upload(

@@ -255,6 +255,28 @@ fn b17_abandoned_uploads_are_swept_after_a_set_age_and_others_are_not() {
 }
 
 #[test]
+fn b17_an_upload_that_is_being_finished_is_not_swept() {
+    let mut bench = Bench::with(EngineOptions { upload_expiry: DAY, ..EngineOptions::default() }, 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(5);
+    bench.send(&upload, 0, "hello").unwrap();
+    bench.world.advance(DAY - Duration::from_secs(1));
+    hanging.hang(Hang::Publish);
+    let last = upload.clone();
+    let mut finished = Box::pin(async move { last.finish().await });
+    for _ in 0..10 {
+        assert!(poll_once(finished.as_mut()).is_pending());
+        bench.commit();
+    }
+    bench.world.advance(DAY / 2);
+    assert_eq!(bench.sweep_up().uploads_expired, 0);
+    hanging.go();
+    let key = bench.run(finished).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"hello");
+    bench.sound();
+}
+
+#[test]
 fn bad_pieces_are_refused_by_name_and_change_nothing() {
     let mut bench = Bench::new();
     let upload = bench.begin(10);

@@ -277,7 +277,8 @@ impl Upload {
     }
 
     /// Finishes the upload: the file is queued, with the key that this returns. Called again it returns the same key,
-    /// as long as the file's record is there, and then 24 hours. Reads the content once, for its checksum.
+    /// as long as the file's record is there, and then 24 hours. Reads the content once, for its checksum; half of
+    /// `upload_expiry`, at least, is left for that.
     ///
     /// # Errors
     /// The upload goes on then: [`Error::UploadIncomplete`] names the first range that is missing;
