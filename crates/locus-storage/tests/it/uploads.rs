@@ -780,6 +780,22 @@ fn calls_under_way_for_uploads_that_ended_are_waited_for(#[values(Hang::Piece, H
     assert_eq!((bench.staged(), bench.blobs()), (0, vec![]));
 }
 
+#[test]
+fn what_a_purge_removed_of_uploads_does_not_come_back_with_the_power() {
+    for seed in 0..40 {
+        let mut bench = Bench::seeded(seed);
+        for _ in 0..2 {
+            let upload = bench.begin(5);
+            bench.send(&upload, 0, "hello").unwrap();
+            assert!(bench.abort(&upload));
+        }
+        let (sweeper, owner) = (bench.engine.sweeper.clone(), bench.acme.storage_path().clone());
+        bench.run(async move { sweeper.leftovers_of(&owner).await }).unwrap();
+        let mut bench = bench.restart_after_power_cut();
+        assert_eq!(bench.staged(), 0, "seed {seed}");
+    }
+}
+
 /// Three pieces at the same time, of which the first fails: what the second wrote meanwhile is where the third one goes on.
 #[test]
 fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {

@@ -4,6 +4,7 @@
 use std::{path::Path, sync::Mutex, time::Duration};
 
 use locus::prelude::*;
+use locus_testkit::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{builder, in_time, open, open_with, open_without_inline, until, write};
@@ -116,6 +117,30 @@ async fn a_purged_tenant_leaves_no_byte_and_the_next_of_its_name_inherits_nothin
     assert!(old.iter().all(|error| matches!(error, Error::TenantNotFound { .. })), "{old:?}");
     assert_eq!(locus.counts()[again.id()].files(), 1);
     assert_eq!(locus.pool().read(&beta, &others).await.unwrap().bytes().await.unwrap(), "beta's");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_that_could_not_look_for_leftovers_says_so_and_goes_on_later() {
+    let temp = tempfile::tempdir().unwrap();
+    let faults = VolumeFaults::new();
+    let volume = FaultyVolume::new(LocalVolume::new("vol-001", temp.path().join("vol-001")), faults.clone());
+    let builder = Locus::builder().data_dir(temp.path().join("data")).add_volume(volume).add_tenant("acme");
+    let (locus, acme) = open_with(builder.inline_content_max(0)).await;
+    let upload = locus.pool().upload(&acme, UploadOptions::new(10)).await.unwrap();
+    upload.write_at(0, "begun").await.unwrap();
+    for op in [VolumeOp::ListStaged, VolumeOp::Discard, VolumeOp::List, VolumeOp::SyncNames] {
+        faults.fail(op, 0, Failing::Refused);
+        let error = in_time("purge", locus.tenants().purge("acme")).await.unwrap_err();
+        let named =
+            matches!(&error, Error::VolumeUnavailable { volume: Some(id), .. } if id.as_str() == "vol-001");
+        assert!(named, "{op:?}: {error}");
+        assert_eq!(locus.tenants().info("acme").await.unwrap().status, TenantStatus::Disabled);
+        faults.heal();
+    }
+    in_time("purge", locus.tenants().purge("acme")).await.unwrap();
+    assert_eq!(locus.tenants().try_get("acme").await.unwrap(), None);
+    assert_eq!(std::fs::read_dir(temp.path().join("vol-001/.staging")).unwrap().count(), 0);
     locus.shutdown().await.unwrap();
 }
 
