@@ -93,10 +93,12 @@ impl Sweeper {
         Ok(self.count(step, began))
     }
 
-    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes. Says what it did.
+    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes, durably. Says what
+    /// it did.
     ///
     /// # Errors
-    /// As [`leftovers`](Self::leftovers).
+    /// As [`leftovers`](Self::leftovers); and [`Error::VolumeUnavailable`] names the first volume on which something could not
+    /// be looked at or removed, when all have been gone through.
     ///
     /// # Cancel safety
     /// What was removed is; the rest is found again.
@@ -106,7 +108,9 @@ impl Sweeper {
         }
         let began = self.clock.monotonic();
         let mut done = CleanupStatistics::default();
+        let mut failed = None;
         for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
+            let errors = done.errors;
             if let Err(error) = self.discard_of(&*volume, owner, &mut done).await {
                 self.tell(volume.id(), "look for leftovers", &error);
                 done.errors += 1;
@@ -128,14 +132,23 @@ impl Sweeper {
                     break;
                 }
             }
-            if done.orphans_removed > 0
-                && let Err(error) = volume.sync_names().await
-            {
+            // Also for what others removed just now.
+            if let Err(error) = volume.sync_names().await {
                 self.tell(volume.id(), "sync names", &error);
                 done.errors += 1;
             }
+            if done.errors > errors {
+                failed.get_or_insert_with(|| volume.id().clone());
+            }
         }
-        Ok(self.count(done, began))
+        let done = self.count(done, began);
+        match failed {
+            None => Ok(done),
+            Some(id) => {
+                let why = "does not let what writes left there be found or removed: the log says why".into();
+                Err(Error::VolumeUnavailable { volume: Some(id), why })
+            }
+        }
     }
 
     async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {

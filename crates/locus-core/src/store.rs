@@ -371,7 +371,8 @@ pub trait MetadataStore: Debug + Send + Sync {
         })
     }
 
-    /// Draws a new place for the bytes of an upload, and notes it.
+    /// Draws a new place for the bytes of an upload, and notes it; the place stays as soon as something is confirmed. Says
+    /// what is known of the upload then.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`].
@@ -379,18 +380,25 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::UploadNotFound { upload: *id })
     }
 
-    /// Notes that these ranges of an upload are there, durably, on its volume; without any it says that what was noted
-    /// before is as safe as the store's durability promises.
+    /// Notes that these ranges of an upload are there, durably, at the place `staging` on its volume; without any it says
+    /// that what was noted before is as safe as the store's durability promises. `false`, and nothing is noted, when its
+    /// bytes are put together at another place by now.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`]; [`Error::TooLarge`] when more than
     /// [`UPLOAD_RANGES_MAX`](crate::UPLOAD_RANGES_MAX) separate ranges would be confirmed.
-    async fn confirm_upload(&self, _tenant: &TenantId, id: &UploadId, _ranges: &[Range<u64>]) -> Result<()> {
+    async fn confirm_upload(
+        &self,
+        _tenant: &TenantId,
+        id: &UploadId,
+        _staging: &FileKey,
+        _ranges: &[Range<u64>],
+    ) -> Result<bool> {
         Err(Error::UploadNotFound { upload: *id })
     }
 
     /// Returns when everything that was noted of an upload survives power loss, whatever the store's durability promises:
-    /// what was staged is about to be used up.
+    /// what was staged is about to be used up. An upload that would soon be taken for given up is not, for a while.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`]; [`Error::Poisoned`].
@@ -411,7 +419,8 @@ pub trait MetadataStore: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Ends an upload without a file and gives its room back. `false` when there was none.
+    /// Ends an upload without a file and gives its room back. `false` when there was none. Durable when it returns, whatever
+    /// the store promises otherwise: what was staged is about to be removed.
     async fn end_upload(&self, _tenant: &TenantId, _id: &UploadId) -> Result<bool> {
         Ok(false)
     }
@@ -649,7 +658,7 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// [`Error::TenantInUse`] unless there is nothing else of it; what the store says.
     async fn forget_tenant(&self, leaving: &Leaving) -> Result<()>;
 
-    /// Tenants that have files, and the storage path that these files lie under.
+    /// Tenants that have files or uploads under way, and the storage path that these lie under.
     fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)>;
 
     /// Forgets an idempotency key. `false` when it was not known.

@@ -99,12 +99,13 @@ pub trait Upkeep: Debug + Send + Sync {
     /// Returns at the next moment at which [`expire`](Self::expire) may have something to do.
     async fn expirable(&self);
 
-    /// Ends up to `max` uploads to which nothing came for too long. Says how many.
+    /// Ends up to `max` uploads to which nothing came for too long, durably. Says how many.
     async fn expire_uploads(&self, _max: usize) -> Result<usize> {
         Ok(0)
     }
 
-    /// Whether `staging` names a place where the bytes of an upload under way are put together.
+    /// Whether `staging` names a place where the bytes of an upload are put together that is under way, or ended by a record
+    /// that a crash may take back.
     fn is_staging(&self, _owner: &StoragePath, _staging: &FileKey) -> bool {
         false
     }

@@ -70,7 +70,8 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// What is staged, `limit` at a time, as [`list`](Self::list) lists blobs.
     async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage>;
 
-    /// Removes what is staged at `at`. Absent is success (`false`). Nobody writes to it any more.
+    /// Removes what is staged at `at`. Absent is success (`false`). Nobody writes to it any more. The removal is durable after
+    /// [`sync_names`](Self::sync_names).
     async fn discard(&self, at: &BlobPath) -> Result<bool>;
 
     /// Opens a blob. `expected` is the range that will be read first; the start of it is brought along.

@@ -1,9 +1,11 @@
 //! Uploads: what is known of them outside, and what must be left of them after a crash.
 
-use std::{collections::BTreeMap, io::ErrorKind, ops::Range, rc::Rc};
+use std::{collections::BTreeMap, io::ErrorKind, ops::Range, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use locus_core::{Durability, Error, FileKey, MetadataStore, Staging, UploadId, UploadInfo, VolumeSet};
+use locus_core::{
+    Blob, Durability, Error, FileKey, MetadataStore, Staged, Staging, UploadId, UploadInfo, VolumeSet,
+};
 use rangemap::RangeSet;
 
 use crate::{
@@ -101,6 +103,15 @@ pub(crate) fn reconcile(
         format!("{begun} uploads were being begun, and there are {:?}", found.keys())
     })?;
     let at = engine.clone();
+    let ended = found.values().cloned().collect::<Vec<_>>();
+    let there = world.run(engine, async move {
+        for info in ended.into_iter().filter(|info| !info.confirmed.is_empty()) {
+            drop(opened(&at, &info).await?);
+        }
+        Ok::<_, Error>(())
+    })?;
+    there.map_err(|why| Violation::new(Kind::Lost, format!("an upload that goes on after all: {why:?}")))?;
+    let at = engine.clone();
     let aborted = world.run(engine, async move {
         for (id, info) in found {
             at.store.end_upload(&info.tenant, &id).await?;
@@ -122,6 +133,22 @@ pub(crate) fn finishing(model: &Model, under_way: &[Call]) -> Vec<(FileKey, usiz
     under_way.iter().filter_map(upload).collect()
 }
 
+/// What is staged of an upload of which something is confirmed, or the blob that it is already: it has its name when the
+/// record that says so was lost.
+async fn opened(
+    engine: &Engine,
+    info: &UploadInfo,
+) -> Result<(Option<Arc<dyn Staged>>, Option<Arc<dyn Blob>>), Error> {
+    let unknown = || Error::UploadNotFound { upload: info.id };
+    let volume = engine.registry.volume(&info.volume_id).ok_or_else(unknown)?;
+    match volume.stage(&info.staged_at().ok_or_else(unknown)?, Staging::Resume).await {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok((None, Some(volume.open(&info.blob(), 0..0).await?.blob)))
+        }
+        staged => Ok((Some(staged?), None)),
+    }
+}
+
 /// What is confirmed is there, byte for byte, and nothing is staged that no upload names.
 pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Result<(), Violation> {
     let at = engine.clone();
@@ -130,18 +157,10 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
         let mut named = Vec::new();
         for info in told(&at).await {
             named.extend(info.staging);
-            let Some(place) = info.staged_at().filter(|_| !info.confirmed.is_empty()) else { continue };
-            let volume = at.registry.volume(&info.volume_id);
-            let volume = volume.ok_or(Error::UploadNotFound { upload: info.id })?;
-            // It has its name already when the record that says so was lost.
-            let staged = match volume.stage(&place, Staging::Resume).await {
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
-                staged => Some(staged?),
-            };
-            let blob = match staged {
-                None => Some(volume.open(&info.blob(), 0..0).await?.blob),
-                Some(_) => None,
-            };
+            if info.confirmed.is_empty() {
+                continue;
+            }
+            let (staged, blob) = opened(&at, &info).await?;
             for range in info.confirmed.clone() {
                 let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                 let bytes = match (&staged, &blob) {

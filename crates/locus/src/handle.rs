@@ -94,8 +94,8 @@ impl Locus {
     pub fn tenants(&self) -> Tenants {
         let Tools { gate, store, clock, .. } = self.tools();
         let (store, clock) = (Arc::clone(store), Arc::clone(clock));
-        let sweeper = Arc::clone(&self.shared.opened.sweeper);
-        Tenants::new(Arc::clone(gate), Removing { store, sweeper, clock })
+        let (pool, sweeper) = (self.pool().clone(), Arc::clone(&self.shared.opened.sweeper));
+        Tenants::new(Arc::clone(gate), Removing { store, pool, sweeper, clock })
     }
 
     /// Takes and reads content; mounts volumes.

@@ -4,6 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use locus_cleanup::Sweeper;
 use locus_core::{Clock, Holdings, Leaving, MetadataStore, Result, TenantId, TenantManager, TenantStatus};
+use locus_storage::StoragePool;
 use locus_tenant::Removal;
 use tracing::info;
 
@@ -28,6 +29,7 @@ pub struct PurgeProgress {
 #[derive(Debug, Clone)]
 pub(crate) struct Removing {
     pub(crate) store: Arc<dyn MetadataStore>,
+    pub(crate) pool: StoragePool,
     pub(crate) sweeper: Arc<Sweeper>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -52,6 +54,7 @@ impl Removing {
         let owner = gate.set_status(id, TenantStatus::Disabled).await?.storage_path.clone();
         let leaving = self.store.begin_leaving(id, false)?;
         let ended = self.end_files(&leaving, progress).await?;
+        self.pool.uploads_rest(id).await;
         self.until_emptied(&leaving, ended, progress).await?;
         self.sweeper.leftovers_of(&owner).await?;
         self.forget(gate, removal, leaving).await?;

@@ -197,13 +197,13 @@ impl Tenants {
     ///
     /// When this returns, no name of its files is left on any mounted volume, durably. What had rested in the journal is
     /// out of reach, but stays on the disk until its segment is used again; what killed writes left on a volume that is
-    /// not mounted is removed by the sweep of [leftovers](crate::StorageCleanup::leftovers) when it is.
+    /// not mounted, or not healthy, is removed by the sweep of [leftovers](crate::StorageCleanup::leftovers) when it is.
     ///
     /// # Errors
     /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound),
     /// [`Error::TenantLeaving`](locus_core::Error::TenantLeaving): nothing was changed then.
-    /// [`Error::VolumeUnavailable`](locus_core::Error::VolumeUnavailable) names a volume with files of it that cannot be
-    /// removed now; what disk and journal say. It is disabled then, and may be purged again.
+    /// [`Error::VolumeUnavailable`](locus_core::Error::VolumeUnavailable) names a volume with files of it, or leftovers of its
+    /// writes, that cannot be removed now; what disk and journal say. It is disabled then, and may be purged again.
     ///
     /// # Cancel safety
     /// After a dropped future it is as it was, or disabled with some or none of its files, or gone.

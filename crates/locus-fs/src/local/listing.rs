@@ -72,7 +72,8 @@ pub(crate) fn staged(
             }
         }
     }
-    page.next = names.into_iter().next_back().filter(|_| page.blobs.len() == limit).map(Cursor);
+    let is_full = names.len() == limit; // also when some of them are gone by now
+    page.next = names.into_iter().next_back().filter(|_| is_full).map(Cursor);
     Ok(page)
 }
 

@@ -95,7 +95,8 @@ fn sync_name(core: &Core) -> Result<()> {
     core.sync_dir(&core.layout.mount, Site::StagedName)
 }
 
-/// Removes what is staged. Its name may come back by a power cut: whoever looks for stale staging finds it then.
+/// Removes what is staged. Its name may come back by a power cut before names are synced: whoever looks for stale staging
+/// finds it then.
 pub(crate) fn discard(core: &Core, at: &BlobPath) -> Result<bool> {
     core.may_be_used()?;
     let path = core.layout.upload(at);
@@ -105,7 +106,8 @@ pub(crate) fn discard(core: &Core, at: &BlobPath) -> Result<bool> {
             Ok(false)
         }
         removed => {
-            removed.map_err(Error::io("delete", path))?;
+            removed.map_err(Error::io("delete", &path))?;
+            core.unsynced.removed(&path, core.layout.staging_dir());
             core.measure_when_old();
             Ok(true)
         }

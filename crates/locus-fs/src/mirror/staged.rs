@@ -31,10 +31,10 @@ impl Core {
         self.may_address(at)?;
         let (member, inner) = match how {
             Staging::New => self.begin(at).await?,
-            Staging::Resume => self.resume(at).await?,
+            Staging::Resume => self.resume(at, true).await?,
             Staging::Published { key, extension } => {
                 let to = BlobPath { owner: at.owner.clone(), key, extension };
-                match self.resume(at).await {
+                match self.resume(at, false).await {
                     // What was staged was discarded when the copies were durable, and not before.
                     Err(error) if error.is_absent() => return Ok(Arc::new(self.published(to).await?)),
                     found => {
@@ -67,22 +67,35 @@ impl Core {
         Ok(MirrorPublished { core: Arc::clone(self), to, length, blob })
     }
 
-    async fn resume(&self, at: &BlobPath) -> Result<(Arc<dyn StorageVolume>, Arc<dyn Staged>)> {
-        let mut failed = None;
+    /// The member that has it. One that has it empty may have failed to say that it made the place, and another one was asked
+    /// then: it counts only when nobody has more, and `may_be_empty`.
+    async fn resume(
+        &self,
+        at: &BlobPath,
+        may_be_empty: bool,
+    ) -> Result<(Arc<dyn StorageVolume>, Arc<dyn Staged>)> {
+        let (mut failed, mut empty) = (None, None);
         for (_, member) in self.up() {
-            match member.stage(at, Staging::Resume).await {
-                Ok(inner) => return Ok((member, inner)),
-                Err(error) if error.is_absent() => {}
+            let opened = async {
+                let inner = member.stage(at, Staging::Resume).await?;
+                let is_empty = inner.read_at(0, 1).await?.is_empty();
+                Ok((inner, is_empty))
+            };
+            match opened.await {
+                Ok((inner, false)) => return Ok((member, inner)),
+                Ok((inner, true)) => empty = Some((member, inner)),
+                Err(error) if Error::is_absent(&error) => {}
                 Err(error) => failed = Some(error),
             }
         }
-        Err(match failed {
-            Some(error) => error,
-            None if self.up().len() < self.members.len() => {
-                self.unavailable("may be putting it together on a member that is away")
+        match (failed, empty) {
+            (Some(error), _) => Err(error),
+            _ if self.up().len() < self.members.len() => {
+                Err(self.unavailable("may be putting it together on a member that is away"))
             }
-            None => Error::io("open", at.to_string())(ErrorKind::NotFound.into()),
-        })
+            (None, Some(empty)) if may_be_empty => Ok(empty),
+            _ => Err(Error::io("open", at.to_string())(ErrorKind::NotFound.into())),
+        }
     }
 
     /// Pages of one member after the other. What is staged on one that is away is found when it is back.

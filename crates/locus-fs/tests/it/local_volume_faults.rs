@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{BlobPath, Content, Durability, Error, Extension, Tidy};
+use locus_core::{BlobPath, Content, Durability, Error, Extension, Staging, Tidy};
 use locus_fs::{LocalVolume, VolumeSpec};
 use rstest::rstest;
 
@@ -327,4 +327,25 @@ async fn calls_beyond_the_bound_wait_and_may_be_dropped_while_a_probe_waits_for_
 /// Polls once; whether it waits.
 fn futures_poll<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> bool {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn what_is_staged_is_listed_to_its_end_although_some_of_it_goes_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    for number in 0..5 {
+        volume.stage(&blob("acme", &number.to_string()), Staging::New).await.unwrap();
+    }
+    disk.fail("metadata", "upload=", 1, io::ErrorKind::NotFound); // one was removed just now
+    let (mut listed, mut from) = (0, None);
+    loop {
+        let page = volume.staged(from.as_ref(), 2).await.unwrap();
+        disk.heal();
+        listed += page.blobs.len();
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, 4);
 }

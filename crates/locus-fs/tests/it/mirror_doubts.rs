@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, sync::Arc};
 
-use locus_core::{Durability, Error};
+use locus_core::{Durability, Error, Staging};
 use locus_fs::{OsDisk, VolumeSpec};
 use locus_testkit::{Failing, VolumeOp};
 use rstest::rstest;
@@ -277,4 +277,38 @@ async fn a_note_that_was_overtaken_while_its_member_was_away_makes_nothing_absen
     mirror.scrub(|_| {}).await.unwrap();
     assert_eq!(read(&volume, &at).await.unwrap(), b"here");
     pair.assert_alike();
+}
+
+/// The first member makes the place of an upload and does not come to say so: the pieces go to the second one.
+#[tokio::test]
+async fn a_place_that_a_member_made_without_saying_so_stands_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::new(dir.path(), 1);
+    let (_mirror, volume) = pair.open().await;
+    let (place, to) = (blob("acme", ""), blob("acme", ""));
+    pair.faults[0].fail(VolumeOp::Stage, 0, Failing::AnswerLost);
+    let staged = volume.stage(&place, Staging::New).await.unwrap();
+    pair.faults[0].heal();
+    staged.write_at(3, "lo".into()).await.unwrap();
+    staged.sync().await.unwrap();
+
+    pair.faults[1].set_away(true);
+    let refused = volume.stage(&place, Staging::Resume).await.unwrap_err();
+    assert!(matches!(refused, Error::VolumeUnavailable { .. }), "{refused}");
+    pair.faults[1].heal();
+    volume.probe().await.unwrap();
+    let staged = volume.stage(&place, Staging::Resume).await.unwrap();
+    assert_eq!(staged.read_at(3, 9).await.unwrap(), "lo");
+    staged.write_at(0, "hel".into()).await.unwrap();
+    staged.sync().await.unwrap();
+    staged.publish(&to, 5).await.unwrap();
+    for _ in 0..2 {
+        let again = Staging::Published { key: to.key, extension: to.extension };
+        let staged = volume.stage(&place, again).await.unwrap();
+        assert_eq!(staged.read_at(0, 9).await.unwrap(), "hello");
+        staged.publish(&to, 5).await.unwrap();
+        assert_eq!(read(&volume, &to).await.unwrap(), b"hello");
+    }
+    assert!(volume.discard(&place).await.unwrap());
+    assert_eq!(volume.staged(None, 9).await.unwrap().blobs.len(), 0);
 }

@@ -100,7 +100,7 @@ impl StoragePool {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the spec is for another volume; [`Error::VolumeNotFound`] when no volume of this
-    /// name is mounted and no file rests there; [`Error::VolumeBusy`] while it is being drained; what is wrong with the new
+    /// name is mounted and neither a file nor an upload rests there; [`Error::VolumeBusy`] while it is being drained; what is wrong with the new
     /// one, as [`VolumeSpec::open`] says it. The old one then stays as it was, unless both are the same disk: its lock
     /// must be let go for the new one to be opened, and when that fails the volume is unmounted and its files wait.
     ///
@@ -113,7 +113,8 @@ impl StoragePool {
             return Err(Error::InvalidArgument { name: "spec", why: "is of another volume" });
         }
         let is_mounted = self.inner.mounts.get(id).is_some();
-        if !is_mounted && self.inner.store.files_on(id) == 0 {
+        let store = &self.inner.store;
+        if !is_mounted && store.files_on(id) == 0 && store.uploads_on(id).uploads == 0 {
             return Err(Error::VolumeNotFound { volume: id.clone() });
         }
         spec.expect_existing();

@@ -122,6 +122,17 @@ pub(super) struct Cell {
     pub(super) status_changes: AtomicU64,
 }
 
+impl Cell {
+    /// Nobody moves the content any more.
+    pub(super) fn end_move(&self, key: &FileKey) {
+        let mut state = self.state.lock();
+        state.end_move(key);
+        if state.leaving {
+            self.ready.notify_waiters(); // somebody may wait for the last one
+        }
+    }
+}
+
 /// Numbers for people who watch a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct StoreStatistics {
@@ -302,6 +313,7 @@ impl EmbeddedStore {
     /// Tells everybody whom the last changes of a tenant concern.
     pub(super) fn after(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
         let effects = std::mem::take(&mut state.effects);
+        state.settle_uploads(self.journal.durable());
         self.schedule.set_times(cell.no, state.next_due(), state.next_deadline());
         if effects.ready {
             self.schedule.push(cell.no);

@@ -122,7 +122,7 @@ impl EmbeddedStore {
         }
         drop(state);
         let key = *key;
-        Some(Moving::new(record, move || cell.state.lock().end_move(&key)))
+        Some(Moving::new(record, move || cell.end_move(&key)))
     }
 
     pub(super) fn begin_moving_from(
@@ -145,7 +145,7 @@ impl EmbeddedStore {
         }
         drop(state);
         let key = *key;
-        Some(Moving::new(record, move || cell.state.lock().end_move(&key)).avoiding(avoid))
+        Some(Moving::new(record, move || cell.end_move(&key)).avoiding(avoid))
     }
 
     pub(super) async fn relocate_content(&self, moving: Moving, to: Stored) -> Result<bool> {

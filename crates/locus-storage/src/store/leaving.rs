@@ -131,7 +131,7 @@ impl EmbeddedStore {
                     }
                     at += 1;
                 }
-                if at >= end && state.reserved().files == 0 {
+                if at >= end && state.reserved().files == 0 && state.is_unmoved(&self.places) {
                     break;
                 }
             }
@@ -182,8 +182,10 @@ impl EmbeddedStore {
         let cells = self.cells.read().all.clone();
         let owner = |cell: Arc<Cell>| {
             let state = cell.state.lock();
-            let newest = state.entries().max_by_key(|entry| entry.order)?;
-            Some((state.id.clone(), newest.owner(&state.id)))
+            let of_files =
+                state.entries().max_by_key(|entry| entry.order).map(|newest| newest.owner(&state.id));
+            let of_uploads = || state.uploads().after(None).last().map(|newest| newest.owner(&state.id));
+            Some((state.id.clone(), of_files.or_else(of_uploads)?))
         };
         cells.into_iter().filter_map(owner).collect()
     }

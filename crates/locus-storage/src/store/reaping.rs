@@ -124,7 +124,7 @@ impl EmbeddedStore {
         }
         drop(state);
         let key = *key;
-        Some(Claim::new(move || cell.state.lock().end_move(&key)))
+        Some(Claim::new(move || cell.end_move(&key)))
     }
 
     pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
@@ -133,7 +133,8 @@ impl EmbeddedStore {
         let state = cell.state.lock();
         let here = self.places.find(volume);
         let is_left = here.is_some_and(|here| state.copy_on(key, here).is_some());
-        if state.is_in_flight(key) || is_left {
+        let is_ending = state.uploads().is_ending(key, self.journal.durable());
+        if state.is_in_flight(key) || is_left || is_ending {
             return Knowledge::InFlight;
         }
         match state.get(key) {

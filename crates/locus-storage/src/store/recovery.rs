@@ -85,7 +85,7 @@ pub struct OpenReport {
     pub content_lost: Option<FileKey>,
     /// Files whose unsynced content could not be checked because their volume is not mounted.
     pub unchecked: u64,
-    /// Tenants that have files and whose own file is missing: they are disabled until an operator creates or purges them.
+    /// Tenants that have files or uploads and whose own file is missing: they are disabled until an operator creates or purges them.
     pub tenants_lost: Vec<TenantId>,
     /// Limits that were set at run time and differ from the settings; they hold.
     pub limits_differ: Vec<Scope>,

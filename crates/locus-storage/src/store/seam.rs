@@ -42,8 +42,14 @@ impl MetadataStore for EmbeddedStore {
         self.note_staging(tenant, id).await
     }
 
-    async fn confirm_upload(&self, tenant: &TenantId, id: &UploadId, ranges: &[Range<u64>]) -> Result<()> {
-        self.note_ranges(tenant, id, ranges).await
+    async fn confirm_upload(
+        &self,
+        tenant: &TenantId,
+        id: &UploadId,
+        staging: &FileKey,
+        ranges: &[Range<u64>],
+    ) -> Result<bool> {
+        self.note_ranges(tenant, id, staging, ranges).await
     }
 
     async fn settle_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<()> {
@@ -299,8 +305,7 @@ impl Upkeep for EmbeddedStore {
     }
 
     fn is_staging(&self, owner: &StoragePath, staging: &FileKey) -> bool {
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        cell.is_some_and(|cell| cell.state.lock().uploads().stages(staging))
+        self.is_staged(owner, staging)
     }
 
     fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {

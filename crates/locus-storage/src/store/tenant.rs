@@ -271,8 +271,19 @@ impl TenantState {
         self.moving.remove(key);
     }
 
+    /// Whether nothing of it is being moved, and nothing that moves left waits on an available volume.
+    pub(crate) fn is_unmoved(&self, places: &Places) -> bool {
+        let waits = |left: &LeftBehind| places.is_available(left.volume);
+        self.moving.is_empty() && !self.copies.values().flatten().any(waits)
+    }
+
     pub(crate) fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// What ended of uploads up to `durable` has ended for good.
+    pub(crate) fn settle_uploads(&mut self, durable: Lsn) {
+        self.uploads.settle(durable);
     }
 
     pub(crate) fn remembered(&self, hash: u128) -> Option<&Remembered> {
@@ -760,14 +771,12 @@ impl TenantState {
                 upload.confirmed.extend(within.filter(|range| !range.is_empty()));
             }),
             Change::UploadEnded { key } => {
-                if self.uploads.get(key).is_none() {
-                    return unknown(scene, key);
-                }
-                self.drop_upload(scene, key);
-                if self.live
-                    && let Some(room) = self.unreserve(key)
-                {
-                    scene.places.give_back(room);
+                let Some(upload) = self.drop_upload(scene, key) else { return unknown(scene, key) };
+                if self.live {
+                    self.uploads.end(&upload, scene.lsn);
+                    if let Some(room) = self.unreserve(key) {
+                        scene.places.give_back(room);
+                    }
                 }
                 Ok(())
             }

@@ -3,8 +3,8 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use locus_core::{
-    Checksum, Error, FileKey, Lsn, NewFile, NewUpload, Remember, Reservation, Result, StoreTime, TenantId,
-    UPLOAD_RANGES_MAX, UploadId, UploadInfo,
+    Checksum, Error, FileKey, Lsn, NewFile, NewUpload, Remember, Reservation, Result, StoragePath, StoreTime,
+    TenantId, UPLOAD_RANGES_MAX, UploadId, UploadInfo,
 };
 
 use super::{
@@ -65,13 +65,11 @@ impl EmbeddedStore {
 
     pub(super) async fn note_staging(&self, tenant: &TenantId, id: &UploadId) -> Result<UploadInfo> {
         let staging = self.new_key();
-        self.change_upload(tenant, id, Use::Accept, keys_bound(2), |upload| {
-            if upload.confirmed.is_empty() {
-                return Ok(Some(Change::UploadStaged { key: id.key(), staging }));
-            }
-            Err(Error::InvalidArgument { name: "id", why: "is of an upload of which something is confirmed" })
-        })
-        .await?;
+        let staged = self.change_upload(tenant, id, Use::Accept, keys_bound(2), |upload| {
+            let begun = upload.confirmed.is_empty();
+            Ok(begun.then_some(Change::UploadStaged { key: id.key(), staging }))
+        });
+        self.confirm(staged.await?, self.config.options.durability).await?;
         self.upload_info(tenant, id).ok_or(not_found(id))
     }
 
@@ -79,15 +77,18 @@ impl EmbeddedStore {
         &self,
         tenant: &TenantId,
         id: &UploadId,
+        staging: &FileKey,
         ranges: &[Range<u64>],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
         if !ranges.is_empty() {
             self.make_spare().await?;
         }
         let bound = keys_bound(1) + ranges.len() * RANGE_BYTES;
-        self.change_upload(tenant, id, Use::Accept, bound, |upload| {
-            if ranges.is_empty() {
+        let mut is_there = true;
+        let noted = self.change_upload(tenant, id, Use::Accept, bound, |upload| {
+            is_there = ranges.is_empty() || upload.staging == Some(*staging);
+            if ranges.is_empty() || !is_there {
                 return Ok(None);
             }
             if ranges.iter().any(|range| range.end > upload.size) {
@@ -98,11 +99,13 @@ impl EmbeddedStore {
                 return Err(Error::TooLarge { what: "number of separate ranges of an upload", size, limit });
             }
             Ok(Some(Change::UploadConfirmed { key: id.key(), ranges }))
-        })
-        .await
+        });
+        self.confirm(noted.await?, self.config.options.durability).await?;
+        Ok(is_there)
     }
 
-    /// Decides on an upload and commits what was decided; nothing to change is as safe as what was there.
+    /// Decides on an upload and commits what was decided; the record that it rests upon is to be confirmed, also when there is
+    /// nothing to change.
     async fn change_upload(
         &self,
         tenant: &TenantId,
@@ -110,28 +113,26 @@ impl EmbeddedStore {
         how: Use,
         bound: usize,
         decide: impl FnOnce(&Upload) -> Result<Option<Change>>,
-    ) -> Result<()> {
+    ) -> Result<Lsn> {
         let cell = self.cell(tenant).ok_or(not_found(id))?;
         let mut record = self.journal.reserve(how, &[bound]).await?;
-        let lsn = {
-            let mut state = cell.state.lock();
-            let upload = state.uploads().get(&id.key()).ok_or(not_found(id))?;
-            let last = upload.last;
-            match decide(upload)? {
-                Some(change) => {
-                    self.commit(&cell, &mut state, &mut record, self.clock.stamp(), vec![change])?
-                }
-                None => last,
-            }
-        };
-        drop(record);
-        self.confirm(lsn, self.config.options.durability).await
+        let mut state = cell.state.lock();
+        let upload = state.uploads().get(&id.key()).ok_or(not_found(id))?;
+        let last = upload.last;
+        match decide(upload)? {
+            Some(change) => self.commit(&cell, &mut state, &mut record, self.clock.stamp(), vec![change]),
+            None => Ok(last),
+        }
     }
 
     pub(super) async fn make_upload_durable(&self, tenant: &TenantId, id: &UploadId) -> Result<()> {
-        let cell = self.cell(tenant).ok_or(not_found(id))?;
-        let last = cell.state.lock().uploads().get(&id.key()).map(|upload| upload.last);
-        self.make_durable(last.ok_or(not_found(id))?).await
+        let half = earlier(self.clock.now(), self.config.options.upload_expiry / 2);
+        let settled = self.change_upload(tenant, id, Use::Accept, keys_bound(2), |upload| {
+            // What is about to be finished may take its time: something came, as by a piece.
+            let staging = upload.staging.filter(|_| half.is_some_and(|half| upload.touched <= half));
+            Ok(staging.map(|staging| Change::UploadStaged { key: id.key(), staging }))
+        });
+        self.make_durable(settled.await?).await
     }
 
     pub(super) async fn accept_upload(
@@ -204,8 +205,16 @@ impl EmbeddedStore {
         });
         match ended.await {
             Err(Error::UploadNotFound { .. }) => Ok(false),
-            done => done.map(|()| true),
+            // What is staged is removed next.
+            ended => self.make_durable(ended?).await.map(|()| true),
         }
+    }
+
+    /// Whether something of an upload that is under way, or may be again after a crash, is staged under this key.
+    pub(super) fn is_staged(&self, owner: &StoragePath, staging: &FileKey) -> bool {
+        let Some(cell) = owner.tenant().and_then(|tenant| self.cell(&tenant)) else { return false };
+        let state = cell.state.lock();
+        state.uploads().stages(staging) || state.uploads().is_ending(staging, self.journal.durable())
     }
 
     pub(super) fn upload_info(&self, tenant: &TenantId, id: &UploadId) -> Option<UploadInfo> {
@@ -245,7 +254,7 @@ impl EmbeddedStore {
             }
         }
         if ended > 0 {
-            self.journal.confirm_written(last).await?;
+            self.make_durable(last).await?; // what they have staged may be removed then
         }
         Ok(ended)
     }

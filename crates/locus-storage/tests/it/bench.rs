@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use locus_core::{
     BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, Staged,
     Staging, StoragePath, StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId,
@@ -167,12 +168,7 @@ impl Bench {
     pub(crate) fn hanging(&mut self, volume: usize) -> Arc<Hanging> {
         let id = vol(volume);
         let inner = self.engine.registry.take(&id).unwrap();
-        let hanging = Arc::new(Hanging {
-            inner,
-            hang: Mutex::new(Hang::No),
-            syncs: Default::default(),
-            go: Notify::new(),
-        });
+        let hanging = Arc::new(Hanging { inner, gate: Arc::default(), syncs: Default::default() });
         self.engine.registry.insert(hanging.clone()).unwrap();
         hanging
     }
@@ -187,21 +183,69 @@ pub(crate) fn vol(number: usize) -> VolumeId {
 }
 
 /// Where a write stops until it is told to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Hang {
+    #[default]
     No,
     Before,
     After,
     /// An opening instead.
     Open,
+    /// A piece of an upload instead, when it is synced.
+    Piece,
+    /// An upload instead, before it is given its name.
+    Publish,
 }
 
 #[derive(Debug)]
 pub(crate) struct Hanging {
     inner: Arc<dyn StorageVolume>,
-    hang: Mutex<Hang>,
+    gate: Arc<Gate>,
     syncs: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    hang: Mutex<Hang>,
     go: Notify,
+}
+
+impl Gate {
+    async fn pass(&self, at: Hang) {
+        let go = self.go.notified();
+        let hangs = *self.hang.lock() == at;
+        if hangs {
+            go.await;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct HangingStaged {
+    inner: Arc<dyn Staged>,
+    gate: Arc<Gate>,
+}
+
+#[async_trait]
+impl Staged for HangingStaged {
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.inner.write_at(offset, bytes).await
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.inner.read_at(offset, len).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.inner.sync().await?;
+        self.gate.pass(Hang::Piece).await;
+        Ok(())
+    }
+
+    async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
+        self.gate.pass(Hang::Publish).await;
+        self.inner.publish(to, length).await
+    }
 }
 
 impl Hanging {
@@ -209,21 +253,14 @@ impl Hanging {
         self.syncs.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Who hangs already does so until it is told to [go](Self::go).
     pub(crate) fn hang(&self, hang: Hang) {
-        *self.hang.lock() = hang;
+        *self.gate.hang.lock() = hang;
     }
 
     pub(crate) fn go(&self) {
         self.hang(Hang::No);
-        self.go.notify_waiters();
-    }
-
-    async fn pass(&self, gate: Hang) {
-        let go = self.go.notified();
-        let hangs = *self.hang.lock() == gate;
-        if hangs {
-            go.await;
-        }
+        self.gate.go.notify_waiters();
     }
 }
 
@@ -250,14 +287,15 @@ impl StorageVolume for Hanging {
     }
 
     async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob> {
-        self.pass(Hang::Before).await;
+        self.gate.pass(Hang::Before).await;
         let stored = self.inner.write(at, content, how).await;
-        self.pass(Hang::After).await;
+        self.gate.pass(Hang::After).await;
         stored
     }
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
-        self.inner.stage(at, how).await
+        let inner = self.inner.stage(at, how).await?;
+        Ok(Arc::new(HangingStaged { inner, gate: Arc::clone(&self.gate) }))
     }
 
     async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
@@ -269,7 +307,7 @@ impl StorageVolume for Hanging {
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
-        self.pass(Hang::Open).await;
+        self.gate.pass(Hang::Open).await;
         self.inner.open(at, expected).await
     }
 
@@ -278,7 +316,7 @@ impl StorageVolume for Hanging {
     }
 
     async fn sync(&self) -> Result<()> {
-        self.pass(Hang::Before).await;
+        self.gate.pass(Hang::Before).await;
         self.syncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.inner.sync().await
     }

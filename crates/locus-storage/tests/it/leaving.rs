@@ -4,8 +4,8 @@
 use std::pin::pin;
 
 use locus_core::{
-    Durability, Error, Holdings, IdempotencyKey, Leaving, Limit, LogicalDir, MetadataStore, NewFile,
-    Reserved, Scope, TenantStatus, Upkeep,
+    Checksum, Durability, Error, Holdings, IdempotencyKey, Leaving, Limit, LogicalDir, MetadataStore,
+    NewFile, Place, Reserved, Scope, Stored, TenantStatus, Upkeep,
 };
 use locus_storage::EngineOptions;
 use rstest::rstest;
@@ -281,5 +281,38 @@ fn a_write_under_way_is_waited_for() {
     records.sync();
     assert!(poll_once(emptied.as_mut()).is_pending());
     drop(room);
+    records.call(|_| emptied).unwrap();
+}
+
+#[test]
+fn a_move_under_way_is_waited_for_and_so_is_what_it_leaves() {
+    let mut records = Records::new(1, durable());
+    records.store.volume_available(&volume(1), true);
+    let (moved, moving) = (records.write(), records.write());
+    let begin = |records: &Records, key| records.store.begin_move_from(&tenant(0), &key, &volume(0)).unwrap();
+    let (right, under_way) = (begin(&records, moved), begin(&records, moving));
+    let to = Stored { place: Place::Volume(volume(1)), length: 7, checksum: Checksum::of(b"content") };
+    assert!(records.call(|store| async move { store.relocate(right, to).await }).unwrap());
+    let leaving = leave(&records);
+    end_all(&mut records, &leaving, 100);
+    records.sync();
+    let over = records.call(|store| async move { store.reapable(9).await }).unwrap();
+    let (copies, files): (Vec<_>, Vec<_>) = over.into_iter().partition(|file| file.is_copy);
+    assert_eq!((copies.len(), files.len()), (1, 2));
+    records.call(|store| async move { store.reaped(&files).await }).unwrap();
+    assert!(records.store.holdings(&tenant(0)).is_empty());
+
+    let store = records.store.clone();
+    let mut emptied = pin!(store.emptied(&leaving));
+    let mut is_waited_for = |what: &str| {
+        for _ in 0..5 {
+            assert!(poll_once(emptied.as_mut()).is_pending(), "{what}");
+            store.commit_step();
+        }
+    };
+    is_waited_for("the move under way");
+    drop(under_way);
+    is_waited_for("what the other one left");
+    records.call(|store| async move { store.reaped(&copies).await }).unwrap();
     records.call(|_| emptied).unwrap();
 }

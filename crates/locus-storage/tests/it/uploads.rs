@@ -12,7 +12,7 @@ use locus_testkit::{Fault, OpKind};
 use rstest::rstest;
 
 use crate::{
-    bench::{Bench, vol},
+    bench::{Bench, Hang, poll_once, vol},
     world::{End, World},
 };
 
@@ -60,6 +60,17 @@ impl Bench {
     fn finish_by_id(&mut self, id: UploadId) -> Result<locus_core::FileKey> {
         let (pool, acme) = (self.pool.clone(), self.acme.clone());
         self.run(async move { pool.finish_upload(&acme, &id).await })
+    }
+
+    /// Gives a whole upload its name, as a finish does whose record is lost.
+    fn name(&mut self, upload: &Upload) {
+        let (info, registry) = (upload.info().unwrap(), self.engine.registry.clone());
+        self.run(async move {
+            let volume = registry.volume(&info.volume_id).unwrap();
+            let staged = volume.stage(&info.staged_at().unwrap(), Staging::Resume).await?;
+            staged.publish(&info.blob(), info.size).await
+        })
+        .unwrap();
     }
 
     fn abort(&mut self, upload: &Upload) -> bool {
@@ -255,6 +266,28 @@ fn b17_abandoned_uploads_are_swept_after_a_set_age_and_others_are_not() {
 }
 
 #[test]
+fn b17_an_upload_that_is_being_finished_is_not_swept() {
+    let mut bench = Bench::with(EngineOptions { upload_expiry: DAY, ..EngineOptions::default() }, 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(5);
+    bench.send(&upload, 0, "hello").unwrap();
+    bench.world.advance(DAY - Duration::from_secs(1));
+    hanging.hang(Hang::Publish);
+    let last = upload.clone();
+    let mut finished = Box::pin(async move { last.finish().await });
+    for _ in 0..10 {
+        assert!(poll_once(finished.as_mut()).is_pending());
+        bench.commit();
+    }
+    bench.world.advance(DAY / 2);
+    assert_eq!(bench.sweep_up().uploads_expired, 0);
+    hanging.go();
+    let key = bench.run(finished).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"hello");
+    bench.sound();
+}
+
+#[test]
 fn bad_pieces_are_refused_by_name_and_change_nothing() {
     let mut bench = Bench::new();
     let upload = bench.begin(10);
@@ -387,8 +420,8 @@ fn an_upload_has_so_many_separate_ranges_and_no_more() {
     bench.sound();
 }
 
-#[test]
-fn uploads_wait_while_their_volume_is_away() {
+#[rstest]
+fn uploads_wait_while_their_volume_is_away(#[values(false, true)] replaced: bool) {
     let mut bench = Bench::with(EngineOptions::default(), 1);
     let upload = bench.begin(10);
     bench.send(&upload, 0, "hello").unwrap();
@@ -399,8 +432,12 @@ fn uploads_wait_while_their_volume_is_away() {
     bench.run(async move { pool.unmount(&id).await }).unwrap();
     assert!(matches!(bench.send(&upload, 5, "world"), Err(Error::VolumeUnavailable { .. })));
     assert!(matches!(bench.end(&upload), Err(Error::UploadIncomplete { .. })));
-    let pool = bench.pool.clone();
-    bench.run(async move { pool.mount(locus_fs::LocalVolume::new("vol-0", "/vol-0")).await }).unwrap();
+    let (pool, volume) = (bench.pool.clone(), locus_fs::LocalVolume::new("vol-0", "/vol-0"));
+    if replaced {
+        bench.run(pool.replace(&vol(0), volume)).unwrap();
+    } else {
+        bench.run(pool.mount(volume)).unwrap();
+    }
     bench.send(&upload, 5, "world").unwrap();
     let key = bench.end(&upload).unwrap();
     assert_eq!(bench.read(key).unwrap(), b"helloworld");
@@ -427,8 +464,26 @@ fn b14_uploads_ask_whether_their_tenant_may() {
         let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
         let told = bench.run(async move { pool.uploads(&acme, None).await });
         assert_eq!(told.is_ok(), abortable);
+        assert_eq!(upload.info().is_ok(), abortable);
     }
     assert!(bench.abort(&upload));
+}
+
+#[test]
+fn b82_a_context_of_an_earlier_tenant_begins_no_upload() {
+    let mut bench = Bench::new();
+    let (directory, acme) = (bench.engine.directory.clone(), bench.acme.id().clone());
+    let again = bench
+        .run(async move {
+            let removal = directory.begin_removal(&acme)?;
+            directory.remove(removal, ()).await?;
+            directory.create(&acme, locus_core::Properties::new()).await
+        })
+        .unwrap();
+    assert_ne!(again.storage_path, *bench.acme.storage_path());
+    let refused = bench.upload(UploadOptions::new(10)).unwrap_err();
+    assert!(matches!(refused, Error::TenantNotFound { .. }), "{refused}");
+    assert!(bench.engine.store.holdings(&again.id).is_empty());
 }
 
 #[test]
@@ -561,6 +616,75 @@ fn b66_power_loss_beside_a_finish_leaves_an_upload_that_goes_on(#[values(1, 2, 3
 }
 
 /// A piece whose future is dropped is confirmed or not, and the upload goes on either way.
+/// A record that says that an upload ended may be lost with the power: then it goes on, with all that was confirmed.
+#[rstest]
+fn b66_nothing_is_removed_of_an_upload_before_its_end_is_durable(
+    #[values(Durability::Durable, Durability::Buffered)] durability: Durability,
+    #[values(false, true)] expired: bool,
+) {
+    for seed in 0..40 {
+        let mut bench = Bench::open_at(World::new(seed, EngineOptions { durability, ..Default::default() }));
+        let upload = bench.begin(5);
+        bench.send(&upload, 0, "hello").unwrap();
+        let (id, pool) = (upload.id(), bench.pool.clone());
+        bench.run(async move { pool.sync().await }).unwrap();
+        if expired {
+            bench.world.advance(DAY);
+            let swept = bench.sweep_up();
+            assert_eq!((swept.uploads_expired, swept.staging_removed), (1, 1));
+        } else {
+            assert!(bench.abort(&upload));
+            bench.sweep_up();
+        }
+        assert_eq!(bench.staged(), 0);
+        drop(upload);
+        let mut bench = bench.restart_after_power_cut();
+        match bench.resume(id) {
+            Err(Error::UploadNotFound { .. }) => {}
+            resumed => {
+                let key = bench.end(&resumed.unwrap()).unwrap();
+                assert_eq!(bench.read(key).unwrap(), b"hello", "seed {seed}");
+            }
+        }
+        bench.sound();
+    }
+}
+
+/// The end of an upload whose record is on its way, and a sweep beside it; a try to finish it may have given it its name.
+#[rstest]
+fn b66_a_sweep_leaves_what_an_upload_whose_end_is_not_durable_has(#[values(false, true)] named: bool) {
+    for seed in 0..40 {
+        let options = EngineOptions { durability: Durability::Buffered, ..Default::default() };
+        let mut bench = Bench::open_at(World::new(seed, options));
+        let upload = bench.begin(5);
+        bench.send(&upload, 0, "hello").unwrap();
+        if named {
+            bench.name(&upload);
+        }
+        let (id, pool, acme) = (upload.id(), bench.pool.clone(), bench.acme.id().clone());
+        bench.run(async move { pool.sync().await }).unwrap();
+        // As far as its record: the sync that it waits for does not come.
+        let store = bench.engine.store.clone();
+        let mut ended = Box::pin(async move { store.end_upload(&acme, &id).await });
+        assert!(poll_once(ended.as_mut()).is_pending());
+        assert!(upload.info().is_err());
+        let swept = bench.sweep_up();
+        assert_eq!((swept.staging_removed, swept.orphans_removed), (0, 0));
+        drop((ended, upload));
+        let mut bench = bench.restart_after_power_cut();
+        match bench.resume(id) {
+            Err(Error::UploadNotFound { .. }) => {}
+            resumed => {
+                let key = bench.end(&resumed.unwrap()).unwrap();
+                assert_eq!(bench.read(key).unwrap(), b"hello", "seed {seed}");
+            }
+        }
+        bench.sweep_up();
+        assert_eq!(bench.staged(), 0, "seed {seed}");
+        bench.sound();
+    }
+}
+
 #[test]
 fn b6_a_dropped_piece_and_a_dropped_finish_leave_an_upload_that_goes_on() {
     for polls in 0..12 {
@@ -577,9 +701,25 @@ fn b6_a_dropped_piece_and_a_dropped_finish_leave_an_upload_that_goes_on() {
     }
 }
 
-/// A try of a place that came to nothing is swept, and never taken for the one that is used.
 #[test]
-fn a_place_that_was_given_up_is_swept() {
+fn b65_tries_of_a_first_piece_on_a_full_volume_do_not_pile_up() {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let upload = bench.begin(5);
+    let fault = bench.fault(0, OpKind::Write, Fault::no_space().for_good());
+    for _ in 0..5 {
+        assert!(matches!(bench.send(&upload, 0, "hello"), Err(Error::InsufficientStorage { .. })));
+        assert_eq!(bench.staged(), 1);
+    }
+    bench.world.disk.heal(fault);
+    bench.send(&upload, 0, "hello").unwrap();
+    assert_eq!(bench.staged(), 1);
+    let key = bench.end(&upload).unwrap();
+    assert_eq!((bench.read(key).unwrap(), bench.staged()), (b"hello".to_vec(), 0));
+}
+
+/// A try of a place that came to nothing is removed by the next one, and never taken for the one that is used.
+#[test]
+fn a_place_that_was_given_up_is_not_used_again() {
     let mut bench = Bench::new();
     let upload = bench.begin(5);
     let id = upload.id();
@@ -593,15 +733,108 @@ fn a_place_that_was_given_up_is_swept() {
     // The volume takes no writes after a failed sync, until it is opened anew.
     let mut bench = bench.restart();
     let upload = bench.resume(id).unwrap();
+    assert_eq!((bench.staged(), bench.sweep_up().staging_removed), (1, 0));
     bench.send(&upload, 0, "again").unwrap();
-    assert_eq!(bench.staged(), 2);
-    assert_eq!(bench.sweep_up().staging_removed, 1);
+    assert_eq!((bench.staged(), bench.sweep_up().staging_removed), (1, 0));
     let key = bench.end(&upload).unwrap();
     assert_eq!(bench.read(key).unwrap(), b"again");
     let registry = bench.engine.registry.clone();
     let place = locus_core::BlobPath { key: upload.id().key(), ..bench_blob() };
     let resumed = bench.run(async move { registry.all()[0].stage(&place, Staging::Resume).await });
     assert!(resumed.is_err());
+}
+
+#[test]
+fn a_tenant_with_nothing_but_an_upload_is_told_of_with_its_storage_path() {
+    let mut bench = Bench::new();
+    bench.begin(10);
+    let bench = bench.restart();
+    let told = bench.engine.store.tenants_with_files();
+    assert_eq!(told, [(bench.acme.id().clone(), bench.acme.storage_path().clone())]);
+}
+
+/// What purging a tenant rests upon: its uploads end by their records, and then nothing of them comes any more.
+#[rstest]
+fn calls_under_way_for_uploads_that_ended_are_waited_for(#[values(Hang::Piece, Hang::Publish)] hang: Hang) {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(5);
+    if hang == Hang::Publish {
+        bench.send(&upload, 0, "hello").unwrap();
+    }
+    hanging.hang(hang);
+    let slow = upload.clone();
+    let mut slow = Box::pin(async move {
+        match hang {
+            Hang::Publish => slow.finish().await.map(drop),
+            _ => slow.write_at(0, "hello").await,
+        }
+    });
+    for _ in 0..10 {
+        assert!(poll_once(slow.as_mut()).is_pending());
+        bench.commit();
+    }
+    let (store, acme) = (bench.engine.store.clone(), bench.acme.clone());
+    let id = upload.id();
+    assert!(bench.run(async move { store.end_upload(acme.id(), &id).await }).unwrap());
+
+    let (pool, acme, other) = (bench.pool.clone(), bench.acme.clone(), bench.other.clone());
+    let mut rest = Box::pin(pool.uploads_rest(acme.id()));
+    assert!(poll_once(rest.as_mut()).is_pending());
+    bench.run(pool.uploads_rest(other.id()));
+    let finished = bench.run(pool.finish_upload(&other, &id));
+    assert!(
+        matches!(finished, Err(Error::UploadNotFound { .. })),
+        "{finished:?}: another tenant waits for nothing"
+    );
+    hanging.go();
+    let refused = bench.run(slow).unwrap_err();
+    assert!(matches!(refused, Error::UploadNotFound { .. }), "{refused}");
+    bench.run(rest);
+    let (sweeper, owner) = (bench.engine.sweeper.clone(), acme.storage_path().clone());
+    bench.run(async move { sweeper.leftovers_of(&owner).await }).unwrap();
+    assert_eq!((bench.staged(), bench.blobs()), (0, vec![]));
+}
+
+#[test]
+fn what_a_purge_removed_of_uploads_does_not_come_back_with_the_power() {
+    for seed in 0..40 {
+        let mut bench = Bench::seeded(seed);
+        for _ in 0..2 {
+            let upload = bench.begin(5);
+            bench.send(&upload, 0, "hello").unwrap();
+            assert!(bench.abort(&upload));
+        }
+        let (sweeper, owner) = (bench.engine.sweeper.clone(), bench.acme.storage_path().clone());
+        bench.run(async move { sweeper.leftovers_of(&owner).await }).unwrap();
+        let mut bench = bench.restart_after_power_cut();
+        assert_eq!(bench.staged(), 0, "seed {seed}");
+    }
+}
+
+/// Three pieces at the same time, of which the first fails: what the second wrote meanwhile is where the third one goes on.
+#[test]
+fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(15);
+    hanging.hang(Hang::Piece);
+    let slow = upload.clone();
+    let mut slow = Box::pin(async move { slow.write_at(5, "slow!").await });
+    for _ in 0..10 {
+        assert!(poll_once(slow.as_mut()).is_pending());
+        bench.commit();
+    }
+    hanging.hang(Hang::No);
+    bench.fault(0, OpKind::Write, Fault::io());
+    assert!(bench.send(&upload, 0, "fails").is_err());
+    bench.send(&upload, 10, "third").unwrap();
+    hanging.go();
+    bench.run(slow).unwrap();
+    bench.send(&upload, 0, "first").unwrap();
+    let key = bench.end(&upload).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"firstslow!third");
+    bench.sound();
 }
 
 fn bench_blob() -> locus_core::BlobPath {
@@ -618,14 +851,7 @@ fn what_has_its_name_before_its_record_is_compared_and_finished() {
     let mut bench = Bench::new();
     let upload = bench.begin(10);
     bench.send(&upload, 0, "helloworld").unwrap();
-    let (info, registry) = (upload.info().unwrap(), bench.engine.registry.clone());
-    bench
-        .run(async move {
-            let volume = registry.volume(&info.volume_id).unwrap();
-            let staged = volume.stage(&info.staged_at().unwrap(), Staging::Resume).await?;
-            staged.publish(&info.blob(), 10).await
-        })
-        .unwrap();
+    bench.name(&upload);
     let id = upload.id();
     drop(upload);
     let mut bench = bench.restart();

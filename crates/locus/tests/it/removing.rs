@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Mutex, time::Duration};
 
 use locus::prelude::*;
-use locus_testkit::SimDisk;
+use locus_testkit::{Failing, FaultyVolume, SimDisk, VolumeFaults, VolumeOp};
 use rstest::rstest;
 use tokio::io::AsyncWriteExt;
 
@@ -92,7 +92,7 @@ async fn a_purged_tenant_leaves_no_byte_and_the_next_of_its_name_inherits_nothin
     assert!(left.len() == 1 && left[0].contains("beta"), "{left:?}");
     let staged = std::fs::read_dir(temp.path().join("vol-001/.staging")).unwrap().count();
     assert_eq!(staged, 0, "the upload left something");
-    assert!(matches!(upload.info(), Err(Error::UploadNotFound { .. })));
+    assert!(matches!(upload.info(), Err(Error::TenantNotFound { .. })));
 
     let again = locus.tenants().create("acme").await.unwrap();
     assert_eq!(again.storage_path().as_str(), "acme+00000001");
@@ -112,11 +112,36 @@ async fn a_purged_tenant_leaves_no_byte_and_the_next_of_its_name_inherits_nothin
     let old = [
         locus.pool().write(&acme, "x", WriteOptions::new()).await.map(drop).unwrap_err(),
         locus.pool().read(&acme, &new).await.map(drop).unwrap_err(),
+        locus.pool().upload(&acme, UploadOptions::new(1)).await.map(drop).unwrap_err(),
         locus.scheduler().next(&acme).await.map(drop).unwrap_err(),
     ];
     assert!(old.iter().all(|error| matches!(error, Error::TenantNotFound { .. })), "{old:?}");
     assert_eq!(locus.counts()[again.id()].files(), 1);
     assert_eq!(locus.pool().read(&beta, &others).await.unwrap().bytes().await.unwrap(), "beta's");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_that_could_not_look_for_leftovers_says_so_and_goes_on_later() {
+    let temp = tempfile::tempdir().unwrap();
+    let faults = VolumeFaults::new();
+    let volume = FaultyVolume::new(LocalVolume::new("vol-001", temp.path().join("vol-001")), faults.clone());
+    let builder = Locus::builder().data_dir(temp.path().join("data")).add_volume(volume).add_tenant("acme");
+    let (locus, acme) = open_with(builder.inline_content_max(0)).await;
+    let upload = locus.pool().upload(&acme, UploadOptions::new(10)).await.unwrap();
+    upload.write_at(0, "begun").await.unwrap();
+    for op in [VolumeOp::ListStaged, VolumeOp::Discard, VolumeOp::List, VolumeOp::SyncNames] {
+        faults.fail(op, 0, Failing::Refused);
+        let error = in_time("purge", locus.tenants().purge("acme")).await.unwrap_err();
+        let named =
+            matches!(&error, Error::VolumeUnavailable { volume: Some(id), .. } if id.as_str() == "vol-001");
+        assert!(named, "{op:?}: {error}");
+        assert_eq!(locus.tenants().info("acme").await.unwrap().status, TenantStatus::Disabled);
+        faults.heal();
+    }
+    in_time("purge", locus.tenants().purge("acme")).await.unwrap();
+    assert_eq!(locus.tenants().try_get("acme").await.unwrap(), None);
+    assert_eq!(std::fs::read_dir(temp.path().join("vol-001/.staging")).unwrap().count(), 0);
     locus.shutdown().await.unwrap();
 }
 

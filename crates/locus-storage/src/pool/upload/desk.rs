@@ -6,18 +6,18 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use locus_core::{Staged, StorageVolume, UploadId};
+use locus_core::{FileKey, Staged, StorageVolume, TenantId, UploadId};
 use parking_lot::Mutex;
 use rangemap::RangeSet;
 use tokio::sync::{Notify, RwLock};
 
-/// The desks that somebody sits at.
+/// The desks that somebody sits at. Whoever asks for another tenant's upload sits at a desk of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Desks(Mutex<HashMap<UploadId, Weak<Desk>>>);
+pub(crate) struct Desks(Mutex<HashMap<(TenantId, UploadId), Weak<Desk>>>);
 
 #[derive(Debug)]
 pub(super) struct Desk {
-    id: UploadId,
+    of: (TenantId, UploadId),
     all: Weak<Desks>,
     /// Pieces share it; who finishes or ends the upload has it alone.
     pub(super) turn: Arc<RwLock<()>>,
@@ -32,24 +32,34 @@ pub(super) struct Desk {
 pub(super) struct Opened {
     pub(super) volume: Arc<dyn StorageVolume>,
     pub(super) staged: Arc<dyn Staged>,
+    /// Names the place.
+    pub(super) at: FileKey,
 }
 
 impl Desks {
-    pub(super) fn of(self: &Arc<Self>, id: UploadId) -> Arc<Desk> {
+    pub(super) fn of(self: &Arc<Self>, tenant: &TenantId, id: UploadId) -> Arc<Desk> {
+        let of = (tenant.clone(), id);
         let mut desks = self.0.lock();
-        if let Some(desk) = desks.get(&id).and_then(Weak::upgrade) {
+        if let Some(desk) = desks.get(&of).and_then(Weak::upgrade) {
             return desk;
         }
         let desk = Arc::new(Desk {
-            id,
+            of: of.clone(),
             all: Arc::downgrade(self),
             turn: Arc::default(),
             staged: tokio::sync::Mutex::default(),
             writing: Mutex::default(),
             written: Notify::new(),
         });
-        desks.insert(id, Arc::downgrade(&desk));
+        desks.insert(of, Arc::downgrade(&desk));
         desk
+    }
+
+    /// Those of a tenant.
+    pub(super) fn all_of(&self, tenant: &TenantId) -> Vec<Arc<Desk>> {
+        let desks = self.0.lock();
+        let theirs = desks.iter().filter(|((of, _), _)| of == tenant);
+        theirs.filter_map(|(_, desk)| desk.upgrade()).collect()
     }
 }
 
@@ -58,8 +68,8 @@ impl Drop for Desk {
         let Some(all) = self.all.upgrade() else { return };
         let mut desks = all.0.lock();
         // Somebody may have set up a new one meanwhile.
-        if desks.get(&self.id).is_some_and(|desk| desk.strong_count() == 0) {
-            desks.remove(&self.id);
+        if desks.get(&self.of).is_some_and(|desk| desk.strong_count() == 0) {
+            desks.remove(&self.of);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use locus_core::{
     Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, Staging,
-    TenantAccess, TenantContext, UploadId, UploadInfo,
+    TenantAccess, TenantContext, TenantId, UploadId, UploadInfo,
 };
 use rangemap::RangeSet;
 
@@ -58,7 +58,7 @@ impl StoragePool {
     /// # Cancel safety
     /// After a dropped future there is no upload, or one that nobody knows, which expires.
     pub async fn upload(&self, tenant: &TenantContext, options: UploadOptions) -> Result<Upload> {
-        let owner = self.inner.tenants.check(tenant.id(), TenantAccess::Work)?;
+        let owner = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
         let UploadOptions { size, original_name, directory, properties, expected_checksum } = options;
         let directory = LogicalDir::parse(directory.as_deref().unwrap_or_default())?;
         NewFile::check_names(original_name.as_deref(), &properties, None)?;
@@ -66,6 +66,7 @@ impl StoragePool {
             Reserved::Room(room) => room,
             Reserved::Known(key) => return Err(Error::UploadNotFound { upload: UploadId::new(key) }),
         };
+        self.allow(tenant, TenantAccess::Work)?; // a tenant with room taken is not removed
         let ticket = self.place(Some(size), None).await?;
         let new = NewUpload {
             tenant: owner.id.clone(),
@@ -90,7 +91,7 @@ impl StoragePool {
     pub async fn resume_upload(&self, tenant: &TenantContext, id: &UploadId) -> Result<Upload> {
         self.allow(tenant, TenantAccess::Work)?;
         let upload = self.handle(tenant, *id);
-        upload.info()?;
+        upload.known()?;
         Ok(upload)
     }
 
@@ -115,7 +116,15 @@ impl StoragePool {
     }
 
     fn handle(&self, tenant: &TenantContext, id: UploadId) -> Upload {
-        Upload { pool: self.clone(), tenant: tenant.clone(), id, desk: self.inner.desks.of(id) }
+        Upload { pool: self.clone(), tenant: tenant.clone(), id, desk: self.inner.desks.of(tenant.id(), id) }
+    }
+
+    /// Returns when every call for an upload of this tenant that is under way has come to its end. Whoever ended the uploads
+    /// before knows then that nothing of them comes to a volume any more.
+    pub async fn uploads_rest(&self, tenant: &TenantId) {
+        for desk in self.inner.desks.all_of(tenant) {
+            drop(desk.turn.write().await);
+        }
     }
 }
 
@@ -129,8 +138,14 @@ impl Upload {
     /// What is known of it: what is confirmed, and what is missing.
     ///
     /// # Errors
-    /// [`Error::UploadNotFound`] when it is finished, aborted or expired.
+    /// [`Error::UploadNotFound`] when it is finished, aborted or expired; [`Error::TenantNotFound`];
+    /// [`Error::TenantDisabled`] when the tenant is disabled.
     pub fn info(&self) -> Result<UploadInfo> {
+        self.pool.allow(&self.tenant, TenantAccess::Read)?;
+        self.known()
+    }
+
+    fn known(&self) -> Result<UploadInfo> {
         let info = self.pool.inner.store.upload(self.tenant.id(), &self.id);
         info.ok_or(Error::UploadNotFound { upload: self.id })
     }
@@ -153,7 +168,7 @@ impl Upload {
     pub async fn write_at(&self, offset: u64, chunk: impl Into<Chunk>) -> Result<()> {
         let Chunk { bytes, checksum } = chunk.into();
         self.pool.allow(&self.tenant, TenantAccess::Work)?;
-        let size = self.info()?.size;
+        let size = self.known()?.size;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= size);
         let end = end.ok_or(Error::InvalidArgument {
             name: "offset",
@@ -177,18 +192,25 @@ impl Upload {
     async fn put(&self, range: Range<u64>, bytes: &Bytes) -> Result<()> {
         let _turn = self.desk.turn.read().await;
         let _claimed = self.desk.claim(range.clone()).await;
-        let info = self.info()?;
+        while !self.put_once(&range, bytes).await? {}
+        Ok(())
+    }
+
+    /// `false` when it was written where the upload is not put together any more: another piece failed before anything was
+    /// confirmed, and a third one began anew.
+    async fn put_once(&self, range: &Range<u64>, bytes: &Bytes) -> Result<bool> {
+        let info = self.known()?;
         let confirmed: RangeSet<u64> = info.confirmed.iter().cloned().collect();
         let part = |part: &Range<u64>| {
             let at = |offset: u64| usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
             bytes.slice(at(part.start)..at(part.end))
         };
-        let gaps: Vec<_> = confirmed.gaps(&range).collect();
-        let opened = match self.staged(&info, Staging::Resume).await {
-            Err(error) if error.is_absent() => self.staged(&info, published(&info)).await?,
+        let gaps: Vec<_> = confirmed.gaps(range).collect();
+        let opened = match self.staged(Staging::Resume).await {
+            Err(error) if error.is_absent() => self.staged(published(&info)).await?,
             opened => opened?,
         };
-        for known in confirmed.overlapping(&range) {
+        for known in confirmed.overlapping(range) {
             let known = known.start.max(range.start)..known.end.min(range.end);
             self.compare(&opened, &known, &part(&known)).await?;
         }
@@ -202,7 +224,7 @@ impl Upload {
             self.judged(&opened, written.await).await?;
         }
         // Without any it waits until what was noted before is as safe as the pool promises.
-        self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &gaps).await
+        self.pool.inner.store.confirm_upload(self.tenant.id(), &self.id, &opened.at, &gaps).await
     }
 
     /// Refuses bytes that are not those that were confirmed.
@@ -229,29 +251,34 @@ impl Upload {
     }
 
     /// What is staged on the volume as it is mounted now.
-    async fn staged(&self, info: &UploadInfo, how: Staging) -> Result<Opened> {
-        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
+    async fn staged(&self, how: Staging) -> Result<Opened> {
         let mut slot = self.desk.staged.lock().await;
+        let mut info = self.known()?;
+        let volume = self.pool.inner.mounts.usable(&info.volume_id)?;
         let is_open = |opened: &&Opened| how == Staging::Resume && Arc::ptr_eq(&opened.volume, &volume);
         if let Some(opened) = slot.as_ref().filter(is_open) {
             return Ok(opened.clone());
         }
-        let staged = match info.staged_at().filter(|_| !info.confirmed.is_empty()) {
-            Some(at) => volume.stage(&at, how).await?,
-            // The place is known before anything lies there, and nothing that is left of a try is found again.
-            None => {
-                let noted = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
-                let at = noted.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
-                volume.stage(&at, if how == Staging::Resume { Staging::New } else { how }).await?
+        if info.confirmed.is_empty() {
+            // The place is known before anything lies there, and nothing that is left of a try is found again. It only takes
+            // room: who writes there still begins anew.
+            let given_up = info.staged_at();
+            info = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
+            if let Some(at) = given_up.filter(|_| info.confirmed.is_empty()) {
+                let _ = volume.discard(&at).await; // a sweep finds what stays
             }
-        };
-        let opened = Opened { volume, staged };
+        }
+        let at = info.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
+        let is_new = info.confirmed.is_empty() && how == Staging::Resume;
+        let staged = volume.stage(&at, if is_new { Staging::New } else { how }).await?;
+        let opened = Opened { volume, staged, at: at.key };
         *slot = Some(opened.clone());
         Ok(opened)
     }
 
     /// Finishes the upload: the file is queued, with the key that this returns. Called again it returns the same key,
-    /// as long as the file's record is there, and then 24 hours. Reads the content once, for its checksum.
+    /// as long as the file's record is there, and then 24 hours. Reads the content once, for its checksum; half of
+    /// `upload_expiry`, at least, is left for that.
     ///
     /// # Errors
     /// The upload goes on then: [`Error::UploadIncomplete`] names the first range that is missing;
@@ -291,7 +318,7 @@ impl Upload {
     }
 
     async fn publish(&self, info: &UploadInfo, how: Staging) -> Result<Checksum> {
-        let opened = self.staged(info, how).await?;
+        let opened = self.staged(how).await?;
         let mut hasher = Box::<Hasher>::default(); // 2 KiB that need not lie in a future
         let mut length = 0;
         while length < info.size {
@@ -312,7 +339,7 @@ impl Upload {
         }
     }
 
-    /// Ends the upload without a file and gives its room back. `false` when there is none (any more).
+    /// Ends the upload without a file, durably in any pool, and gives its room back. `false` when there is none (any more).
     ///
     /// # Errors
     /// [`Error::TenantNotFound`], [`Error::TenantDisabled`] when the tenant is disabled; [`Error::Poisoned`].
@@ -327,7 +354,7 @@ impl Upload {
 
     async fn give_up(&self) -> Result<bool> {
         let _turn = self.desk.turn.write().await;
-        let info = self.info().ok();
+        let info = self.known().ok();
         if !self.pool.inner.store.end_upload(self.tenant.id(), &self.id).await? {
             return Ok(false);
         }

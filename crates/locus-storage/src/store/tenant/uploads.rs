@@ -102,6 +102,16 @@ pub(crate) struct Uploads {
     by_touch: BTreeSet<(StoreTime, FileKey)>,
     /// Where bytes of them are put together.
     stagings: HashSet<FileKey>,
+    /// Those that ended without a file, until that is durable: by then nothing of them is removed.
+    ending: Vec<Ending>,
+}
+
+/// The end of an upload.
+#[derive(Debug)]
+struct Ending {
+    lsn: Lsn,
+    key: FileKey,
+    staging: Option<FileKey>,
 }
 
 impl Uploads {
@@ -128,6 +138,22 @@ impl Uploads {
             self.stagings.remove(&staging);
         }
         Some(upload)
+    }
+
+    /// One that was removed ended by record `lsn`.
+    pub(crate) fn end(&mut self, upload: &Upload, lsn: Lsn) {
+        self.ending.push(Ending { lsn, key: upload.key, staging: upload.staging });
+    }
+
+    /// Whether an upload that ended above `durable` had this name, or something staged under it.
+    pub(crate) fn is_ending(&self, name: &FileKey, durable: Lsn) -> bool {
+        let is_named = |end: &Ending| end.key == *name || end.staging == Some(*name);
+        self.ending.iter().any(|end| end.lsn > durable && is_named(end))
+    }
+
+    /// What ended up to `durable` has ended for good.
+    pub(crate) fn settle(&mut self, durable: Lsn) {
+        self.ending.retain(|end| end.lsn > durable);
     }
 
     pub(crate) fn count(&self) -> u64 {
