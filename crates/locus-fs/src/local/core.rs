@@ -373,6 +373,8 @@ impl Core {
     pub(crate) fn delete(&self, at: &BlobPath) -> Result<bool> {
         self.may_be_used()?;
         let (path, dir) = (self.layout.blob(at), self.layout.dir(at));
+        // A removal that hangs may come to its end long after nobody waits for it: until then nothing gets this name anew.
+        let _claim = self.in_flight.claim(&at.key.to_string());
         let was_there = match self.disk.remove_file(&path) {
             Ok(()) => true,
             Err(error) if is_absent(&error) => {
