@@ -28,8 +28,7 @@ use crate::{
 #[tokio::test]
 async fn a_member_that_hangs_is_given_up_after_two_probes_and_the_others_go_on(#[values(0, 1)] hung: usize) {
     let (pair, clock) = (Pair::new(Path::new("/"), 1), ManualClock::new());
-    let context =
-        VolumeContext { disk: SimDisk::new(1), clock: clock.clone(), ..VolumeContext::new(STORE) };
+    let context = VolumeContext { disk: SimDisk::new(1), clock: clock.clone(), ..VolumeContext::new(STORE) };
     let spec = pair.spec();
     let mirror = spec.handle();
     let volume: Arc<dyn StorageVolume> = Box::new(spec).open(context).await.unwrap();
@@ -106,11 +105,7 @@ impl VolumeSpec for Slow {
 }
 
 /// Runs `future`; once `is_ready`, its first deadline passes.
-async fn past_one<T>(
-    clock: &ManualClock,
-    is_ready: impl Fn() -> bool,
-    future: impl Future<Output = T>,
-) -> T {
+async fn past_one<T>(clock: &ManualClock, is_ready: impl Fn() -> bool, future: impl Future<Output = T>) -> T {
     let (mut future, mut passed) = (pin!(future), false);
     poll_fn(|context| {
         if let Poll::Ready(done) = future.as_mut().poll(context) {
@@ -126,8 +121,7 @@ async fn past_one<T>(
 #[tokio::test]
 async fn a_member_whose_opening_hangs_is_opened_once_and_the_mirror_goes_on_without_it() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
-    let context =
-        VolumeContext { disk: Arc::new(OsDisk), clock: clock.clone(), ..VolumeContext::new(STORE) };
+    let context = VolumeContext { disk: Arc::new(OsDisk), clock: clock.clone(), ..VolumeContext::new(STORE) };
     let one = Slow::new(LocalVolume::new("one", dir.path().join("one")), 0);
     let two = Slow::new(LocalVolume::new("two", dir.path().join("two")), 1);
     let spec = MirroredVolume::new("vol-m").add_member(one.clone()).add_member(two.clone()).quorum(1);
