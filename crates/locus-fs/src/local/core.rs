@@ -24,9 +24,10 @@ use crate::{
         blob::{self, OpenBlob},
         dirs::Dirs,
         gauge::{Gauge, Trouble},
-        in_flight::InFlight,
+        in_flight::{Claim, InFlight},
         layout::{self, Layout},
         marker::Marker,
+        pieces::Pieces,
         unsynced::{Batch, Unsynced},
     },
     replace::parent_of,
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) gauge: Gauge,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) pieces: Arc<Pieces>,
     pub(crate) dirs: Dirs,
     pub(crate) unsynced: Unsynced,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
@@ -169,6 +171,12 @@ impl Core {
 
     fn may_still_sync(&self) -> Result<()> {
         self.gauge.poisoned().map_or(Ok(()), |why| Err(self.unavailable(why)))
+    }
+
+    /// The name of a blob for a call that gives or takes it: an earlier one may hang, and do so later.
+    pub(crate) fn claim_name(&self, at: &BlobPath) -> Result<Claim> {
+        let hangs = || self.unavailable("still has an earlier call that names the same blob");
+        self.in_flight.claim(&at.key.to_string()).ok_or_else(hangs)
     }
 
     /// Whether this volume is what is mounted here. Asked before "absent" is believed.

@@ -51,6 +51,7 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
         entropy: context.entropy,
         gauge: Gauge::new(),
         in_flight: Arc::default(),
+        pieces: Arc::default(),
         dirs: Dirs::default(),
         unsynced: Unsynced::default(),
         lock: parking_lot::Mutex::default(),
