@@ -18,6 +18,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tracing::{error, warn};
 
 use crate::{
+    dir_lock::{self, DirLock},
     disk::{Disk, DiskFile, DiskLock, EntryKind, Space},
     door::off_thread,
     local::{
@@ -26,7 +27,7 @@ use crate::{
         gauge::{Gauge, Trouble},
         in_flight::{Claim, InFlight},
         layout::{self, Layout},
-        marker::Marker,
+        marker::{MARKER_BYTES, Marker},
         pieces::Pieces,
         unsynced::{Batch, Unsynced},
     },
@@ -301,7 +302,11 @@ impl Core {
     pub(crate) fn probe(&self) -> Result<VolumeStatus> {
         self.may_be_used()?;
         self.disk.let_go(); // what is mounted here may be another disk by now
+        let was_gone = self.gauge.is_gone();
         self.check_identity()?;
+        if was_gone {
+            self.lock_again()?;
+        }
         let mount = &self.layout.mount;
         self.measure().map_err(|error| {
             self.gauge.found(Some(Trouble::Gone(format!("cannot be measured: {error}").into())));
@@ -309,6 +314,24 @@ impl Core {
         })?;
         self.gauge.found(self.try_to_write());
         Ok(self.gauge.status())
+    }
+
+    /// A disk that went and came back has a marker that nobody has locked: the lock holds that of the file system that is gone,
+    /// and keeps it from going.
+    fn lock_again(&self) -> Result<()> {
+        let path = self.layout.marker();
+        match self.disk.lock(&path) {
+            Ok(lock) => {
+                if let Err(error) = dir_lock::sign(&*lock, MARKER_BYTES as u64, &DirLock::me()) {
+                    warn!(volume = %self.id, path = %path.display(), %error, "marker could not be signed");
+                }
+                *self.lock.lock() = Some(lock);
+                Ok(())
+            }
+            // It is the same file, and the lock is ours.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Error::io("lock", path)(error)),
+        }
     }
 
     /// Makes and removes a file in the staging directory. What a crash leaves of it is stale staging.
