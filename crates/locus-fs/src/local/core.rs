@@ -14,13 +14,16 @@ use locus_core::{
     BlobPath, BlobReader, Clock, Entropy, Error, Result, Site, StoreId, TidyReport, VolumeId, VolumeStatus,
 };
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedMutexGuard, Semaphore},
+};
 use tracing::{error, warn};
 
 use crate::{
     dir_lock::{self, DirLock},
     disk::{Disk, DiskFile, DiskLock, EntryKind, Space},
-    door::off_thread,
+    door::{may_block_here, off_thread},
     local::{
         blob::{self, OpenBlob},
         dirs::Dirs,
@@ -137,6 +140,18 @@ impl Core {
             core.probe()
         })
         .await
+    }
+
+    /// Closes a file, which may hang as any call may (FUSE waits for its server): while a probe is out no thread of the
+    /// runtime is risked for it.
+    pub(crate) fn close_file(self: &Arc<Self>, file: &Arc<dyn DiskFile>) {
+        if !self.disk.blocks() || may_block_here() || self.gates.probe.try_lock().is_ok() {
+            return; // whoever drops it closes it
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let (core, file) = (Arc::clone(self), Arc::clone(file));
+            drop(runtime.spawn(async move { core.read_hop(move |_| drop(file)).await }));
+        }
     }
 
     /// Waits until nothing changes the disk.

@@ -29,6 +29,12 @@ struct Inner {
     file: Arc<dyn DiskFile>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.close_file(&self.file);
+    }
+}
+
 impl fmt::Debug for StagedBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StagedBlob({})", self.0.path.display())

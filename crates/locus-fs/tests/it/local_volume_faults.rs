@@ -376,3 +376,21 @@ async fn a_removal_that_nobody_waits_for_removes_nothing_that_gets_the_name_anew
     }
     assert_eq!(head(&volume, &at).await, b"new");
 }
+
+#[tokio::test]
+async fn what_is_dropped_while_a_disk_hangs_blocks_no_thread_of_the_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"here").await;
+    let reader = volume.open(&at, 0..4).await.unwrap();
+    let upload = volume.stage(&blob("acme", ""), Staging::New).await.unwrap();
+    disk.hang(true);
+    let asking = Arc::clone(&volume);
+    let probe = tokio::spawn(async move { asking.probe().await });
+    tokio::task::yield_now().await; // it is out, and hangs
+    drop((reader, upload));
+    disk.hang(false);
+    probe.await.unwrap().unwrap();
+    volume.close().await.unwrap();
+}
