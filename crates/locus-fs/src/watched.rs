@@ -52,6 +52,12 @@ impl WatchedVolume {
         Self { inner, watch: Arc::new(Watch { id, given_up: Mutex::default(), told: Notify::new() }) }
     }
 
+    /// Whether this is what it was made of, or itself.
+    #[must_use]
+    pub fn is_over(&self, volume: &Arc<dyn StorageVolume>) -> bool {
+        Arc::ptr_eq(&self.inner, volume) || std::ptr::addr_eq(self, Arc::as_ptr(volume))
+    }
+
     /// Ends all calls under way, and refuses later ones, for this reason.
     pub fn give_up(&self, why: impl Into<Cow<'static, str>>) {
         *self.watch.given_up.lock() = Some(why.into());

@@ -127,6 +127,11 @@ impl Mounts {
         Ok(())
     }
 
+    /// Whether this very volume is mounted.
+    pub(super) fn has(&self, volume: &Arc<dyn StorageVolume>) -> bool {
+        self.registry.watched(volume.id()).is_some_and(|mounted| mounted.is_over(volume))
+    }
+
     pub(super) fn standing_of(&self, id: &VolumeId) -> VolumeStanding {
         self.store.standing_of(id)
     }

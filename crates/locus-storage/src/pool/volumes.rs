@@ -126,7 +126,8 @@ impl StoragePool {
         opened.map_or_else(|| Err(late(id, "open", OPEN_TIMEOUT)), |(opened, _opening)| opened)
     }
 
-    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed.
+    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed, unless it is
+    /// mounted already.
     ///
     /// # Errors
     /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
@@ -136,6 +137,7 @@ impl StoragePool {
         let attached = checked.and_then(|()| self.inner.mounts.insert(Arc::clone(&volume)));
         match attached {
             Ok(()) => info!(volume = %volume.id(), "volume mounted"),
+            Err(_) if self.inner.mounts.has(&volume) => {}
             Err(_) => _ = close(self.clock(), &*volume).await,
         }
         attached
@@ -219,7 +221,11 @@ impl StoragePool {
     pub async fn remove(&self, id: &VolumeId) -> Result<()> {
         let volume = self.inner.mounts.take_empty(id)?;
         info!(volume = %id, "volume removed");
-        let forgotten = self.inner.mounts.set_standing(id, VolumeStanding::InUse).await;
+        // Nothing else that was decided meanwhile.
+        let forgotten = match self.inner.mounts.standing_of(id) {
+            VolumeStanding::Draining => self.inner.mounts.set_standing(id, VolumeStanding::InUse).await,
+            standing => Ok(standing),
+        };
         let_go(self.clock(), &volume).await;
         forgotten.map(drop)
     }
@@ -248,19 +254,31 @@ impl StoragePool {
     /// it whole.
     #[must_use]
     pub fn total_capacity(&self) -> u64 {
-        self.healthy(|status| status.total)
+        Self::sum(&self.inner.mounts.all(), |status| status.total)
     }
 
-    /// Bytes that may still be written to all healthy volumes together, as last measured. Volumes on one file system
-    /// each count it whole.
+    /// Bytes that may still be written to all healthy volumes together, as last measured; none to those that are being
+    /// drained. Volumes on one file system each count it whole.
     #[must_use]
     pub fn available_space(&self) -> u64 {
-        self.healthy(|status| if status.takes_writes() { status.available } else { 0 })
+        Self::sum(&self.kept(), |status| if status.takes_writes() { status.available } else { 0 })
     }
 
-    fn healthy(&self, bytes: impl Fn(&VolumeStatus) -> u64) -> u64 {
-        let each = self.inner.mounts.all().into_iter().map(|volume| volume.status());
-        each.filter(|status| status.is_healthy).map(|status| bytes(&status)).fold(0, u64::saturating_add)
+    /// What the volumes hold when they are empty that are to be filled again.
+    pub(super) fn kept_capacity(&self) -> u64 {
+        Self::sum(&self.kept(), |status| status.total)
+    }
+
+    /// The volumes that are not being drained.
+    fn kept(&self) -> Vec<Arc<dyn StorageVolume>> {
+        let mut volumes = self.inner.mounts.all();
+        volumes.retain(|volume| self.inner.mounts.standing_of(volume.id()) == VolumeStanding::InUse);
+        volumes
+    }
+
+    fn sum(volumes: &[Arc<dyn StorageVolume>], bytes: impl Fn(&VolumeStatus) -> u64) -> u64 {
+        let healthy = volumes.iter().map(|volume| volume.status()).filter(|status| status.is_healthy);
+        healthy.map(|status| bytes(&status)).fold(0, u64::saturating_add)
     }
 
     /// A step of the watch over volumes: measures all of them once, side by side. Files of one that fell ill wait from
