@@ -49,10 +49,12 @@ mod lost;
 mod mirror;
 mod network;
 mod os_disk;
+mod patience;
 mod provider;
 mod replace;
 mod synced;
 mod volume_spec;
+mod watched;
 
 pub use dir_lock::DirLock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
@@ -66,3 +68,4 @@ pub use provider::{Shortage, VolumeProvider, provider_fn};
 pub use replace::{create_dirs, read_bounded, replace};
 pub use synced::{sync_all, sync_data, sync_dir};
 pub use volume_spec::{VolumeContext, VolumeSpec};
+pub use watched::WatchedVolume;

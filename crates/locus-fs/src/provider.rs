@@ -13,7 +13,7 @@ use crate::VolumeSpec;
 /// Why a volume is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
-    /// Bytes that may still be written to all healthy volumes together.
+    /// Bytes that may still be written to all healthy volumes together, but for those that are being drained.
     pub available: u64,
     /// Bytes that these volumes hold when they are empty.
     pub total: u64,

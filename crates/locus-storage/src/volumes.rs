@@ -4,13 +4,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeSet};
+use locus_fs::WatchedVolume;
 
 use crate::sync::RwLock;
 
-/// A table of mounted volumes. Made once, before the store is opened, and shared.
+/// A table of mounted volumes. Made once, before the store is opened, and shared. Whoever waits for a volume that hangs is
+/// told so when the pool gives it up.
 #[derive(Debug, Default)]
 pub struct VolumeRegistry {
-    mounted: RwLock<BTreeMap<VolumeId, Arc<dyn StorageVolume>>>,
+    mounted: RwLock<BTreeMap<VolumeId, Arc<WatchedVolume>>>,
 }
 
 impl VolumeRegistry {
@@ -29,22 +31,27 @@ impl VolumeRegistry {
         if mounted.contains_key(volume.id()) {
             return Err(Error::VolumeExists { volume: volume.id().clone() });
         }
-        mounted.insert(volume.id().clone(), volume);
+        mounted.insert(volume.id().clone(), Arc::new(WatchedVolume::new(volume)));
         Ok(())
     }
 
     /// Takes a volume out.
     pub fn take(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
-        self.mounted.write().remove(id)
+        self.mounted.write().remove(id).map(|volume| volume as _)
+    }
+
+    /// The volume, to be given up or trusted again.
+    pub(crate) fn watched(&self, id: &VolumeId) -> Option<Arc<WatchedVolume>> {
+        self.mounted.read().get(id).cloned()
     }
 }
 
 impl VolumeSet for VolumeRegistry {
     fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
-        self.mounted.read().get(id).cloned()
+        self.watched(id).map(|volume| volume as _)
     }
 
     fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
-        self.mounted.read().values().cloned().collect()
+        self.mounted.read().values().map(|volume| Arc::clone(volume) as _).collect()
     }
 }

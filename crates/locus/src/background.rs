@@ -43,6 +43,7 @@ impl Background {
         background.spawn(async move { reaper.run_reaper().await });
         background.spawn(async move { sweeper.run_expirer().await });
         background.spawn(remove_leftovers(cleanup, Arc::clone(&clock), settings.residue_interval));
+        background.spawn(grow(pool.clone(), Arc::clone(&clock), settings.probe_interval));
         background.spawn(watch_volumes(pool, clock, note, settings.probe_interval));
         background.tasks.close();
         background
@@ -94,6 +95,13 @@ async fn watch_volumes(pool: StoragePool, clock: Arc<dyn Clock>, note: MountNote
         }
         clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
         pool.probe_all().await;
+    }
+}
+
+/// Looks at each interval whether room runs short. Apart from the watch: who provides volumes may take any time.
+async fn grow(pool: StoragePool, clock: Arc<dyn Clock>, interval: Duration) {
+    loop {
+        clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
         // A failure was told, and is followed by a pause.
         let _ = pool.expand_step().await;
     }

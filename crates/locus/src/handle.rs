@@ -238,7 +238,8 @@ impl Closing {
         stop.tasks.close();
         stop.drain_then_halt(&**clock, patience, stop.tasks.wait()).await;
         running.background.stop().await;
-        let stored = self.engine.shutdown().await;
+        // A volume that begins to hang now is noticed, too.
+        let stored = pool.undelayed(self.engine.shutdown()).await;
         let noted = running.note.refresh(pool, Some(&|id| self.engine.files_on(id))).await;
         gate.close();
         let threads = running.threads;

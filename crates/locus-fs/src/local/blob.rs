@@ -22,6 +22,12 @@ impl fmt::Debug for OpenBlob {
     }
 }
 
+impl Drop for OpenBlob {
+    fn drop(&mut self) {
+        self.core.close_file(&self.file);
+    }
+}
+
 #[async_trait]
 impl Blob for OpenBlob {
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {

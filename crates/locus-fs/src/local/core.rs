@@ -14,19 +14,24 @@ use locus_core::{
     BlobPath, BlobReader, Clock, Entropy, Error, Result, Site, StoreId, TidyReport, VolumeId, VolumeStatus,
 };
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedMutexGuard, Semaphore},
+};
 use tracing::{error, warn};
 
 use crate::{
+    dir_lock::{self, DirLock},
     disk::{Disk, DiskFile, DiskLock, EntryKind, Space},
-    door::off_thread,
+    door::{may_block_here, off_thread},
     local::{
         blob::{self, OpenBlob},
         dirs::Dirs,
         gauge::{Gauge, Trouble},
-        in_flight::InFlight,
+        in_flight::{Claim, InFlight},
         layout::{self, Layout},
-        marker::Marker,
+        marker::{MARKER_BYTES, Marker},
+        pieces::Pieces,
         unsynced::{Batch, Unsynced},
     },
     replace::parent_of,
@@ -55,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) gauge: Gauge,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) pieces: Arc<Pieces>,
     pub(crate) dirs: Dirs,
     pub(crate) unsynced: Unsynced,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
@@ -136,6 +142,18 @@ impl Core {
         .await
     }
 
+    /// Closes a file, which may hang as any call may (FUSE waits for its server): while a probe is out no thread of the
+    /// runtime is risked for it.
+    pub(crate) fn close_file(self: &Arc<Self>, file: &Arc<dyn DiskFile>) {
+        if !self.disk.blocks() || may_block_here() || self.gates.probe.try_lock().is_ok() {
+            return; // whoever drops it closes it
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let (core, file) = (Arc::clone(self), Arc::clone(file));
+            drop(runtime.spawn(async move { core.read_hop(move |_| drop(file)).await }));
+        }
+    }
+
     /// Waits until nothing changes the disk.
     pub(crate) async fn quiet(&self) {
         let all = u32::try_from(self.gates.writes_max).unwrap_or(u32::MAX);
@@ -169,6 +187,12 @@ impl Core {
 
     fn may_still_sync(&self) -> Result<()> {
         self.gauge.poisoned().map_or(Ok(()), |why| Err(self.unavailable(why)))
+    }
+
+    /// The name of a blob for a call that gives or takes it: an earlier one may hang, and do so later.
+    pub(crate) fn claim_name(&self, at: &BlobPath) -> Result<Claim> {
+        let hangs = || self.unavailable("still has an earlier call that names the same blob");
+        self.in_flight.claim(&at.key.to_string()).ok_or_else(hangs)
     }
 
     /// Whether this volume is what is mounted here. Asked before "absent" is believed.
@@ -293,7 +317,11 @@ impl Core {
     pub(crate) fn probe(&self) -> Result<VolumeStatus> {
         self.may_be_used()?;
         self.disk.let_go(); // what is mounted here may be another disk by now
+        let was_gone = self.gauge.is_gone();
         self.check_identity()?;
+        if was_gone {
+            self.lock_again()?;
+        }
         let mount = &self.layout.mount;
         self.measure().map_err(|error| {
             self.gauge.found(Some(Trouble::Gone(format!("cannot be measured: {error}").into())));
@@ -301,6 +329,24 @@ impl Core {
         })?;
         self.gauge.found(self.try_to_write());
         Ok(self.gauge.status())
+    }
+
+    /// A disk that went and came back has a marker that nobody has locked: the lock holds that of the file system that is gone,
+    /// and keeps it from going.
+    fn lock_again(&self) -> Result<()> {
+        let path = self.layout.marker();
+        match self.disk.lock(&path) {
+            Ok(lock) => {
+                if let Err(error) = dir_lock::sign(&*lock, MARKER_BYTES as u64, &DirLock::me()) {
+                    warn!(volume = %self.id, path = %path.display(), %error, "marker could not be signed");
+                }
+                *self.lock.lock() = Some(lock);
+                Ok(())
+            }
+            // It is the same file, and the lock is ours.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Error::io("lock", path)(error)),
+        }
     }
 
     /// Makes and removes a file in the staging directory. What a crash leaves of it is stale staging.
@@ -373,6 +419,8 @@ impl Core {
     pub(crate) fn delete(&self, at: &BlobPath) -> Result<bool> {
         self.may_be_used()?;
         let (path, dir) = (self.layout.blob(at), self.layout.dir(at));
+        // A removal that hangs may come to its end long after nobody waits for it: until then nothing gets this name anew.
+        let _claim = self.in_flight.claim(&at.key.to_string());
         let was_there = match self.disk.remove_file(&path) {
             Ok(()) => true,
             Err(error) if is_absent(&error) => {

@@ -129,7 +129,15 @@ impl Drop for Draft {
         if !core.disk.blocks() || may_block_here() {
             remove(&core, &path, claim);
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            drop(runtime.spawn_blocking(move || remove(&core, &path, claim)));
+            // Behind the gate: many drafts that are dropped on a disk that hangs do not take all threads.
+            let file = Arc::clone(&self.file);
+            drop(runtime.spawn(async move {
+                core.write_hop(move |core| {
+                    drop(file);
+                    remove(core, &path, claim);
+                })
+                .await;
+            }));
         }
         // Elsewhere the staging stays, in nobody's flight, until it is tidied.
     }

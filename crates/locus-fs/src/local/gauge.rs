@@ -88,6 +88,11 @@ impl Gauge {
         self.seen.lock().trouble = trouble;
     }
 
+    /// Whether what was last found could not be used, or was not this volume.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.seen.lock().trouble, Some(Trouble::Gone(_)))
+    }
+
     /// Refuses writes from now on; `true` the first time.
     pub(crate) fn poison(&self) -> bool {
         !self.poisoned.swap(true, Relaxed)

@@ -14,6 +14,7 @@ mod layout;
 mod listing;
 pub(crate) mod marker;
 mod mount;
+mod pieces;
 mod spec;
 mod staged;
 mod unsynced;

@@ -51,6 +51,7 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
         entropy: context.entropy,
         gauge: Gauge::new(),
         in_flight: Arc::default(),
+        pieces: Arc::default(),
         dirs: Dirs::default(),
         unsynced: Unsynced::default(),
         lock: parking_lot::Mutex::default(),
@@ -65,7 +66,13 @@ pub(crate) fn mount(wanted: Wanted, context: VolumeContext) -> Result<Core> {
     }
     expect_marker(&core, must_exist)?;
     let mut lock =
-        dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64)?;
+        match dir_lock::lock(&*core.disk, &core.layout.mount, &core.layout.marker(), MARKER_BYTES as u64) {
+            // Whose it is says more than who has it, when it is not the one that is looked for.
+            Err(open @ Error::AlreadyOpen { .. }) if must_exist && adopt.is_none() => {
+                return Err(other_volume(&core).err().unwrap_or(open));
+            }
+            locked => locked?,
+        };
     let (mut marker, is_new) = find_marker(&core, &*lock, must_exist)?;
     if let Some(how) = adopt.filter(|_| marker.store != core.store) {
         if must_exist {
@@ -118,6 +125,15 @@ fn expect_marker(core: &Core, must_exist: bool) -> Result<()> {
         Err(_) if must_exist => Err(core
             .unavailable(format!("is not mounted: {} is empty and has no marker {MARKER}", path.display()))),
         Err(_) => Ok(()),
+    }
+}
+
+/// Refuses the volume that somebody has open here when its marker says that it is another one.
+fn other_volume(core: &Core) -> Result<()> {
+    let path = core.layout.marker();
+    match core.disk.open(&path, false).map(|file| Marker::read(&*file, &path)) {
+        Ok(Ok(marker)) => core.check_marker(&marker),
+        _ => Ok(()),
     }
 }
 

@@ -29,6 +29,12 @@ struct Inner {
     file: Arc<dyn DiskFile>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.close_file(&self.file);
+    }
+}
+
 impl fmt::Debug for StagedBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StagedBlob({})", self.0.path.display())
@@ -45,6 +51,7 @@ impl StagedBlob {
             Staging::Resume => core.open_there(&path, true)?,
             Staging::Published { key, extension } => {
                 let blob = BlobPath { owner: at.owner.clone(), key, extension };
+                let _claim = core.claim_name(&blob)?;
                 unpublish(core, &core.layout.blob(&blob), &path)?
             }
         };
@@ -117,8 +124,17 @@ pub(crate) fn discard(core: &Core, at: &BlobPath) -> Result<bool> {
 #[async_trait]
 impl Staged for StagedBlob {
     async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        self.0.core.write_hop(move |_| inner.write_at(offset, &bytes)).await
+        let (core, inner) = (&self.0.core, Arc::clone(&self.0));
+        let range = offset..offset.saturating_add(bytes.len() as u64);
+        let Some(piece) = core.pieces.begin(&inner.path, range) else {
+            return Err(core.unavailable("still has an earlier call that writes the same piece"));
+        };
+        core.write_hop(move |_| {
+            let written = inner.write_at(offset, &bytes);
+            drop(piece); // not before, also when nobody waits any more
+            written
+        })
+        .await
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
@@ -159,6 +175,7 @@ impl Inner {
     fn publish(&self, at: &BlobPath, length: u64) -> Result<()> {
         let core = &self.core;
         core.may_write()?;
+        let _claim = core.claim_name(at)?;
         let found = self.file.len().map_err(Error::io("measure", &self.path))?;
         if found != length {
             let why = format!("it has {found} bytes where {length} were confirmed");

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use locus_core::{BlobPath, Error, FileKey, Result, StoragePath, StorageVolume, VolumeId, VolumeStatus};
+use locus_core::{
+    BlobPath, Error, FileKey, Result, StoragePath, StorageVolume, VolumeId, VolumeStatus, join_bounded,
+};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -173,11 +175,10 @@ impl Core {
         self.closed.store(true, Relaxed);
         let _mended = self.mending.lock().await;
         let _entered = self.door.lock().await;
-        let mut closed = Ok(());
-        for volume in self.members.iter().filter_map(Member::open_volume) {
-            closed = closed.and(volume.close().await);
-        }
-        closed
+        // Side by side: one that hangs keeps no other from letting go.
+        let closing = self.members.iter().filter_map(Member::open_volume);
+        let closing = closing.map(|volume| async move { volume.close().await });
+        join_bounded(closing.collect(), self.members.len()).await.into_iter().collect()
     }
 }
 
@@ -187,12 +188,17 @@ impl Core {
     pub(crate) async fn open_members(&self) -> Result<()> {
         let _entering = self.door.lock().await;
         self.may_be_used()?;
+        let absent = (0..self.members.len()).filter(|n| self.members[*n].open_volume().is_none());
+        let opening = absent.map(|n| async move { (n, self.members[n].open(&self.context).await) });
+        let opened = join_bounded(opening.collect(), self.members.len()).await;
         let mut fresh = Vec::new();
-        for (n, member) in self.members.iter().enumerate() {
-            if member.open_volume().is_some() {
-                continue;
-            }
-            match self.admit(n).await {
+        for (n, opened) in opened {
+            let member = &self.members[n];
+            let admitted = match opened {
+                Ok(volume) => self.admit(n, volume).await,
+                Err(error) => Err(error),
+            };
+            match admitted {
                 Ok(Admitted::Known) => {}
                 Ok(Admitted::New) => fresh.push(n),
                 Err(error) => member.stay_away(&error),
@@ -218,12 +224,10 @@ impl Core {
         }
     }
 
-    async fn admit(&self, n: usize) -> Result<Admitted> {
-        let member = &self.members[n];
-        let volume = member.open(&self.context).await?;
+    async fn admit(&self, n: usize, volume: Arc<dyn StorageVolume>) -> Result<Admitted> {
         let admitted = self.look_at(n, &volume).await;
         match &admitted {
-            Ok(_) => member.enter(volume),
+            Ok(_) => self.members[n].enter(volume),
             Err(_) => drop(volume.close().await),
         }
         admitted

@@ -4,14 +4,27 @@ use std::{
     borrow::Cow,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeStatus};
+use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus};
 use parking_lot::Mutex;
+use tokio::{runtime::Handle, task::JoinHandle};
 
-use crate::volume_spec::{VolumeContext, VolumeSpec};
+use crate::{
+    patience::in_time,
+    volume_spec::{VolumeContext, VolumeSpec},
+    watched::WatchedVolume,
+};
+
+/// How long the others wait for a member to be opened, and for a probe of it: together less than a probe of the mirror may
+/// take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// After so many probes in a row that were late the member is away, and nobody waits for it any more.
+const LATE_PROBES_MAX: u32 = 2;
 
 /// A description that can be opened again after it failed or its volume was closed.
 pub(crate) trait Again: VolumeSpec + Sync {
@@ -30,29 +43,47 @@ pub(crate) struct Member {
     spec: Arc<dyn Again>,
     must_exist: bool,
     state: Mutex<State>,
+    /// An opening under way: one that hangs is the only one.
+    opening: tokio::sync::Mutex<Option<Opening>>,
+    late_probes: AtomicU32,
     /// How often it took something unsynced, and how much of that a sync has covered.
     taken: AtomicU64,
     covered: AtomicU64,
 }
 
+type Opening = JoinHandle<Result<Arc<dyn StorageVolume>>>;
+
 #[derive(Debug)]
 enum State {
-    Open(Arc<dyn StorageVolume>),
+    Open(Arc<WatchedVolume>),
     Away(Cow<'static, str>),
 }
 
 impl Member {
     pub(crate) fn new(id: VolumeId, spec: Arc<dyn Again>, must_exist: bool) -> Self {
         let state = Mutex::new(State::Away("was not opened yet".into()));
-        Self { id, spec, must_exist, state, taken: AtomicU64::new(0), covered: AtomicU64::new(0) }
+        Self {
+            id,
+            spec,
+            must_exist,
+            state,
+            opening: tokio::sync::Mutex::default(),
+            late_probes: AtomicU32::new(0),
+            taken: AtomicU64::new(0),
+            covered: AtomicU64::new(0),
+        }
     }
 
-    /// The volume, when it is open, whatever its health is.
-    pub(crate) fn open_volume(&self) -> Option<Arc<dyn StorageVolume>> {
+    fn watched(&self) -> Option<Arc<WatchedVolume>> {
         match &*self.state.lock() {
             State::Open(volume) => Some(Arc::clone(volume)),
             State::Away(_) => None,
         }
+    }
+
+    /// The volume, when it is open, whatever its health is.
+    pub(crate) fn open_volume(&self) -> Option<Arc<dyn StorageVolume>> {
+        self.watched().map(|volume| volume as _)
     }
 
     /// The volume, when it can be used.
@@ -78,25 +109,58 @@ impl Member {
         }
     }
 
-    /// Opens the volume, for the caller to look at before it is [let in](Self::enter).
+    /// Opens the volume, for the caller to look at before it is [let in](Self::enter). One that hangs is asked for its answer
+    /// again by the next who wants it open.
     pub(crate) async fn open(&self, context: &VolumeContext) -> Result<Arc<dyn StorageVolume>> {
-        let mut spec = self.spec.once();
-        if self.must_exist {
-            spec.expect_existing();
-        }
-        spec.open(context.clone()).await
+        let open = || {
+            let mut spec = self.spec.once();
+            if self.must_exist {
+                spec.expect_existing();
+            }
+            spec.open(context.clone())
+        };
+        let Some(runtime) = Handle::try_current().ok().filter(|_| context.disk.blocks()) else {
+            return open().await;
+        };
+        let mut slot = self.opening.lock().await;
+        let opening = slot.get_or_insert_with(|| runtime.spawn(open()));
+        let Some(opened) = in_time(&*context.clock, PATIENCE, opening).await else {
+            return Err(self.late("open"));
+        };
+        *slot = None;
+        opened.unwrap_or_else(|failed| match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::ShuttingDown), // the runtime itself is being closed
+        })
     }
 
     pub(crate) fn enter(&self, volume: Arc<dyn StorageVolume>) {
-        *self.state.lock() = State::Open(volume);
+        self.late_probes.store(0, Relaxed);
+        *self.state.lock() = State::Open(Arc::new(WatchedVolume::new(volume)));
+    }
+
+    /// Measures it when it is open. One that is late again is given up, until it answers.
+    pub(crate) async fn probe(&self, clock: &dyn Clock) -> Option<Result<()>> {
+        let volume = self.watched()?;
+        let answer = in_time(clock, PATIENCE, volume.probe()).await;
+        let late = if answer.is_some() { 0 } else { self.late_probes.load(Relaxed).saturating_add(1) };
+        self.late_probes.store(late, Relaxed);
+        let answer = answer.unwrap_or_else(|| Err(self.late("answer a probe")));
+        match &answer {
+            Ok(_) => volume.trust(),
+            Err(error) if late >= LATE_PROBES_MAX || volume.is_given_up() => volume.give_up(why(error)),
+            Err(_) => {}
+        }
+        Some(answer.map(drop))
+    }
+
+    fn late(&self, what: &str) -> Error {
+        let why = format!("did not {what} within {} s", PATIENCE.as_secs()).into();
+        Error::VolumeUnavailable { volume: Some(self.id.clone()), why }
     }
 
     pub(crate) fn stay_away(&self, error: &Error) {
-        let why = match error {
-            Error::VolumeUnavailable { why, .. } => why.clone(),
-            other => format!("cannot be opened: {other}").into(),
-        };
-        *self.state.lock() = State::Away(why);
+        *self.state.lock() = State::Away(why(error));
     }
 
     pub(crate) fn took_unsynced(&self) {
@@ -116,5 +180,13 @@ impl Member {
     /// Whether no sync has covered what it had taken so far.
     pub(crate) fn lacks_sync_of(&self, taken: u64) -> bool {
         self.covered.load(Relaxed) < taken
+    }
+}
+
+/// What keeps a member away.
+fn why(error: &Error) -> Cow<'static, str> {
+    match error {
+        Error::VolumeUnavailable { why, .. } => why.clone(),
+        other => format!("cannot be used: {other}").into(),
     }
 }

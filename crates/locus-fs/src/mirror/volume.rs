@@ -185,13 +185,16 @@ impl StorageVolume for OpenMirroredVolume {
         self.core.status()
     }
 
-    /// Probes every member, opens those that were away, and sees to it that what they lack is made up for.
+    /// Probes every member, opens those that were away, and sees to it that what they lack is made up for. Waits 8 s at
+    /// most for members that hang; after two probes in a row that were late nobody waits for such a member, and the others
+    /// go on without it.
     async fn probe(&self) -> Result<VolumeStatus> {
         self.core.may_be_used()?;
         self.core.open_members().await?;
-        let opened = self.core.members.iter().filter_map(Member::open_volume);
-        let probes: Vec<_> = opened.map(|volume| async move { volume.probe().await.map(drop) }).collect();
-        let answers = join_bounded(probes, self.core.members.len()).await;
+        let clock = &*self.core.context.clock;
+        let probes = self.core.members.iter().map(|member| member.probe(clock));
+        let answers = join_bounded(probes.collect(), self.core.members.len()).await;
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
         if !answers.iter().any(Result::is_ok)
             && let Some(Err(error)) = answers.into_iter().next()
         {

@@ -6,9 +6,8 @@
 
 use std::{
     borrow::Cow,
-    future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -26,6 +25,7 @@ use tracing::{info, warn};
 use crate::{
     door::let_this_thread_block,
     network::health::{Health, Manners},
+    patience::in_time,
 };
 
 /// Work on its way to a thread.
@@ -139,15 +139,7 @@ impl Guard {
 
     /// The answer of `future`, unless the time is over first.
     pub(crate) async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let deadline = self.clock.monotonic().saturating_add(self.timeout);
-        let (mut future, mut late) = (pin!(future), self.clock.sleep_until(deadline));
-        poll_fn(|context| {
-            if let Poll::Ready(answer) = future.as_mut().poll(context) {
-                return Poll::Ready(Some(answer));
-            }
-            late.as_mut().poll(context).map(|()| None)
-        })
-        .await
+        in_time(&*self.clock, self.timeout, future).await
     }
 
     /// Learns from what a call came to. A refusal says nothing about the share.

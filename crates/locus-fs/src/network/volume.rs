@@ -20,7 +20,7 @@ use crate::{
     feed::{CHUNK_BYTES, feed, next_chunk},
     network::{
         guard::{Guard, Running, Work, is_of_transport},
-        staged::{self, NetworkStaged, Pieces},
+        staged::{self, NetworkStaged},
     },
 };
 
@@ -32,14 +32,13 @@ pub struct OpenNetworkVolume {
     disk: Arc<dyn Disk>,
     /// Names of writes under way, also of those that were given up and have not ended.
     busy: Arc<Busy>,
-    pieces: Arc<Pieces>,
 }
 
 type Inner = Arc<dyn StorageVolume>;
 
 impl OpenNetworkVolume {
     pub(crate) fn new(inner: Inner, guard: Guard, disk: Arc<dyn Disk>) -> Self {
-        Self { inner, guard: Arc::new(guard), disk, busy: Arc::default(), pieces: Arc::default() }
+        Self { inner, guard: Arc::new(guard), disk, busy: Arc::default() }
     }
 
     /// One call that is made once.
@@ -178,9 +177,7 @@ impl StorageVolume for OpenNetworkVolume {
         });
         Ok(Arc::new(NetworkStaged {
             inner: staging.await?,
-            at: at.clone(),
             guard: Arc::clone(&self.guard),
-            pieces: Arc::clone(&self.pieces),
             busy: Arc::clone(&self.busy),
         }))
     }

@@ -93,13 +93,18 @@ impl FaultyDisk {
 }
 
 impl Shared {
+    /// Returns when calls do not hang any more.
+    fn stop(&self) {
+        drop(self.goes_on.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs).unwrap());
+    }
+
     fn ask(&self, op: &'static str, path: &Path, len: usize) -> io::Result<()> {
         let held = self.holds.lock().unwrap().remove(op);
         if let Some((came, may_go)) = held {
             came.send(()).unwrap();
             let _ = may_go.recv(); // also when the test is over
         }
-        drop(self.goes_on.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs).unwrap());
+        self.stop();
         self.asked.lock().unwrap().push(Asked { op, path: path.to_owned(), len });
         for fault in &mut *self.faults.lock().unwrap() {
             if fault.op == op && path.to_string_lossy().contains(fault.part) {
@@ -203,6 +208,13 @@ struct FaultyFile {
     shared: Arc<Shared>,
     path: PathBuf,
     inner: Arc<dyn DiskFile>,
+}
+
+/// Closing hangs as any call does.
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
 }
 
 impl DiskFile for FaultyFile {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, mpsc::Sender},
 };
 
 use locus_core::{BlobPath, Content, Durability, Error, Extension, Staging, Tidy};
@@ -348,4 +349,69 @@ async fn what_is_staged_is_listed_to_its_end_although_some_of_it_goes_meanwhile(
         }
     }
     assert_eq!(listed, 4);
+}
+
+/// Begins a call, waits until it is stopped at `op`, and gives it up there. It goes on when the answer is dropped.
+async fn given_up<T: Send + 'static>(
+    disk: &FaultyDisk,
+    op: &'static str,
+    call: impl Future<Output = T> + Send + 'static,
+) -> Sender<()> {
+    let (came, go) = disk.hold(op);
+    let call = tokio::spawn(call);
+    came.recv().unwrap();
+    call.abort();
+    assert!(call.await.is_err_and(|error| error.is_cancelled()));
+    go
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b17_a_piece_that_nobody_waits_for_keeps_its_place_until_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let staged = volume.stage(&blob("acme", ""), Staging::New).await.unwrap();
+    let again = Arc::clone(&staged);
+    let go = given_up(&disk, "write_at", async move { again.write_at(0, "old".into()).await }).await;
+    let early = staged.write_at(2, "new".into()).await;
+    assert!(matches!(early, Err(Error::VolumeUnavailable { .. })), "{early:?}");
+    staged.write_at(3, "new".into()).await.unwrap();
+    drop(go);
+    while staged.write_at(0, "new".into()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(staged.read_at(0, 10).await.unwrap(), "newnew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_nobody_waits_for_removes_nothing_that_gets_the_name_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    let (again, there) = (Arc::clone(&volume), at.clone());
+    let go = given_up(&disk, "remove_file", async move { again.delete(&there).await }).await;
+    let taken = volume.write(&at, &mut "new".into(), Durability::Durable).await;
+    assert!(taken.is_err_and(|error| error.is_taken()));
+    drop(go);
+    while volume.write(&at, &mut "new".into(), Durability::Durable).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(head(&volume, &at).await, b"new");
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_a_disk_hangs_blocks_no_thread_of_the_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"here").await;
+    let reader = volume.open(&at, 0..4).await.unwrap();
+    let upload = volume.stage(&blob("acme", ""), Staging::New).await.unwrap();
+    disk.hang(true);
+    let asking = Arc::clone(&volume);
+    let probe = tokio::spawn(async move { asking.probe().await });
+    tokio::task::yield_now().await; // it is out, and hangs
+    drop((reader, upload));
+    disk.hang(false);
+    probe.await.unwrap().unwrap();
+    volume.close().await.unwrap();
 }

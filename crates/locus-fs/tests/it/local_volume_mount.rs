@@ -235,3 +235,28 @@ async fn a_wrong_description_is_refused_when_it_is_opened(#[case] spec: LocalVol
     let error = Box::new(spec).open(on(Arc::new(OsDisk))).await.unwrap_err();
     assert!(error.to_string().contains(named), "{error}");
 }
+
+/// A disk that is unplugged and plugged in again is another file system at the same path.
+#[tokio::test]
+async fn b63_b73_a_volume_whose_disk_came_back_is_locked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (vol, unplugged) = (dir.path().join("vol"), dir.path().join("unplugged"));
+    let volume = real(&vol).await.unwrap();
+    OsDisk.rename(&vol, &unplugged).unwrap();
+    volume.probe().await.unwrap_err();
+    fs::create_dir(&vol).unwrap();
+    fs::copy(unplugged.join(".locus-volume"), vol.join(".locus-volume")).unwrap();
+    assert!(volume.probe().await.unwrap().takes_writes());
+    let second = real(&vol).await;
+    assert!(matches!(second, Err(Error::AlreadyOpen { .. })), "{second:?}");
+    // Nothing keeps the one that went in use.
+    drop(real(&unplugged).await.unwrap());
+    // One that only was not to be read for a moment keeps its lock.
+    OsDisk.rename(&vol.join(".locus-volume"), &vol.join("hidden")).unwrap();
+    volume.probe().await.unwrap_err();
+    OsDisk.rename(&vol.join("hidden"), &vol.join(".locus-volume")).unwrap();
+    assert!(volume.probe().await.unwrap().takes_writes());
+    assert!(matches!(real(&vol).await, Err(Error::AlreadyOpen { .. })));
+    volume.close().await.unwrap();
+    real(&vol).await.unwrap();
+}

@@ -12,6 +12,7 @@ mod local_volume_faults;
 mod local_volume_mount;
 mod mirror;
 mod mirror_doubts;
+mod mirror_hangs;
 mod mirror_random;
 mod network;
 mod os_disk;

@@ -53,7 +53,7 @@ async fn share(id: &str, dir: &Path) -> (Arc<FaultyDisk>, Arc<ManualClock>, Arc<
 }
 
 /// Runs `future` while time passes.
-async fn in_time<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|context| {
         if let Poll::Ready(done) = future.as_mut().poll(context) {

@@ -18,7 +18,8 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Below which free space of all healthy volumes together the next volume is asked for.
+/// Below which free space of all healthy volumes together the next volume is asked for. Those that are being drained do not
+/// count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExpandBelow {
     /// In bytes.
@@ -79,13 +80,13 @@ impl StoragePool {
     /// What was begun is done.
     pub async fn expand_step(&self) -> Result<Option<VolumeId>> {
         let plan = self.inner.expansion.plan.read().clone();
-        let is_short = |plan: &Plan| plan.below.is_short(self.available_space(), self.total_capacity());
+        let is_short = |plan: &Plan| plan.below.is_short(self.available_space(), self.kept_capacity());
         let Some(plan) = plan.filter(is_short) else { return Ok(None) };
         let pool = self.clone();
         let growing = to_its_end(async move {
             let mut failures = pool.inner.expansion.one.lock().await;
             // Somebody else may have done it meanwhile.
-            if !plan.below.is_short(pool.available_space(), pool.total_capacity()) {
+            if !plan.below.is_short(pool.available_space(), pool.kept_capacity()) {
                 return Ok(None);
             }
             pool.expand(&plan, &mut failures, 0).await
@@ -136,7 +137,7 @@ impl StoragePool {
         }
         let shortage = Shortage {
             available: self.available_space(),
-            total: self.total_capacity(),
+            total: self.kept_capacity(),
             required,
             mounted: self.volume_ids().into_iter().collect(),
         };

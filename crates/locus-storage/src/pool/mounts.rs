@@ -1,17 +1,19 @@
 //! What the pool knows of each mounted volume beside the volume itself: what is under way to it, and whether it may be
 //! used. One short lock; the answers of a volume that are asked under it never block.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use locus_core::{
     BlobPath, Error, MetadataStore, Result, StorageVolume, VolumeId, VolumeSet, VolumeStanding, VolumeStatus,
 };
+use locus_fs::WatchedVolume;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::{
     events::{Telling, VolumeEvent},
-    volumes::GOOD_PROBES,
+    patience::{PROBE_TIMEOUT, late_probe, why_late},
+    volumes::{GOOD_PROBES, was_retired},
 };
 use crate::{
     placement::{Candidate, Placer},
@@ -32,6 +34,8 @@ struct Slot {
     writes: u64,
     in_flight: u64,
     health: Health,
+    /// Since when it answers no probe, as far as that was noticed, in monotonic time.
+    silent_since: Option<Duration>,
     /// It is about to be removed and takes no new content.
     leaving: bool,
 }
@@ -44,6 +48,33 @@ enum Health {
     Suspect(String),
     /// A probe failed: it is not used at all, until so many probes in a row were good.
     Down(String, u32),
+}
+
+impl Slot {
+    /// One that answers again is trusted; nobody waits any more for one that was late twice, some time apart.
+    fn watch(&mut self, volume: &WatchedVolume, is_late: bool, health: &Health, now: Duration) {
+        match health {
+            Health::Down(why, _) => {
+                let since = self.silent_since.filter(|_| is_late);
+                let is_lost = since.is_some_and(|since| now.saturating_sub(since) >= PROBE_TIMEOUT);
+                if is_lost && !volume.is_given_up() {
+                    warn!(volume = %volume.id(), "volume hangs, calls under way to it are given up");
+                }
+                if is_lost || volume.is_given_up() {
+                    volume.give_up(if is_late {
+                        why_late("answer a probe", PROBE_TIMEOUT)
+                    } else {
+                        why.clone()
+                    });
+                }
+                self.silent_since = is_late.then(|| since.unwrap_or(now));
+            }
+            _ => {
+                volume.trust();
+                self.silent_since = None;
+            }
+        }
+    }
 }
 
 impl Mounts {
@@ -85,11 +116,20 @@ impl Mounts {
         let id = volume.id().clone();
         let healthy = volume.status().is_healthy;
         let mut slots = self.slots.lock();
+        // Under the lock: who retires a volume says so first, and then takes out what is mounted.
+        if self.standing_of(&id) == VolumeStanding::Retired {
+            return Err(was_retired(&id));
+        }
         self.registry.insert(volume)?;
         slots.insert(id.clone(), Slot::default());
         self.store.volume_available(&id, healthy);
         self.events.tell(VolumeEvent::Mounted { volume: id });
         Ok(())
+    }
+
+    /// Whether this very volume is mounted.
+    pub(super) fn has(&self, volume: &Arc<dyn StorageVolume>) -> bool {
+        self.registry.watched(volume.id()).is_some_and(|mounted| mounted.is_over(volume))
     }
 
     pub(super) fn standing_of(&self, id: &VolumeId) -> VolumeStanding {
@@ -118,9 +158,10 @@ impl Mounts {
     }
 
     /// Takes a volume out, whatever rests on it: its files wait.
-    pub(super) fn take(&self, id: &VolumeId) -> Result<Arc<dyn StorageVolume>> {
+    pub(super) fn take(&self, id: &VolumeId) -> Result<Arc<WatchedVolume>> {
         let mut slots = self.slots.lock();
-        let volume = self.registry.take(id).ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
+        let volume = self.registry.watched(id).ok_or_else(|| Error::VolumeNotFound { volume: id.clone() })?;
+        self.registry.take(id);
         slots.remove(id);
         self.store.volume_available(id, false);
         self.events.tell(VolumeEvent::Unmounted { volume: id.clone() });
@@ -128,7 +169,7 @@ impl Mounts {
     }
 
     /// Takes a volume out unless files rest on it or are on their way to it.
-    pub(super) fn take_empty(&self, id: &VolumeId) -> Result<Arc<dyn StorageVolume>> {
+    pub(super) fn take_empty(&self, id: &VolumeId) -> Result<Arc<WatchedVolume>> {
         let writes = {
             let mut slots = self.slots.lock();
             let slot = slots.get_mut(id);
@@ -208,19 +249,29 @@ impl Mounts {
         }
     }
 
-    /// Notes what a probe said; tells the store and the log when that is a change. Returns whether it is.
-    pub(super) fn probed(&self, volume: &Arc<dyn StorageVolume>, answer: &Result<VolumeStatus>) -> bool {
-        let health = match answer {
+    /// Notes what a probe said, or by `None` that it said nothing in time; tells the store and the log when that is a change.
+    /// Returns whether it is.
+    pub(super) fn probed(
+        &self,
+        volume: &Arc<dyn StorageVolume>,
+        answer: Option<Result<VolumeStatus>>,
+        now: Duration,
+    ) -> bool {
+        let id = volume.id();
+        let is_late = answer.is_none();
+        let health = match answer.unwrap_or_else(|| Err(late_probe(id))) {
             Ok(status) if status.is_healthy => Health::Good,
-            Ok(status) => Health::Down(status.why.clone().unwrap_or_default().into_owned(), 0),
+            Ok(status) => Health::Down(status.why.unwrap_or_default().into_owned(), 0),
             Err(error) => Health::Down(error.to_string(), 0),
         };
-        let id = volume.id();
         // Held over the call to the store, so that an answer older than an unmount cannot overtake it.
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(id) else { return false };
         if !self.registry.volume(id).is_some_and(|mounted| Arc::ptr_eq(&mounted, volume)) {
             return false;
+        }
+        if let Some(watched) = self.registry.watched(id) {
+            slot.watch(&watched, is_late, &health, now);
         }
         let health = match (&slot.health, health) {
             (Health::Down(why, good), Health::Good) if good + 1 < GOOD_PROBES => {

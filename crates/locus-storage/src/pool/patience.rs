@@ -3,16 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus};
+use locus_fs::WatchedVolume;
 use tracing::warn;
 
-/// A probe that takes longer has failed.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A probe that takes longer has failed. Once it is late again, so long after the first one, nobody waits for the volume any
+/// more.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opening a volume may take longer: it is rare, and a disk may have to spin up.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A volume that is taken out of use is waited for so long; then it ends by itself.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who waits so long for all volumes to be synced asks whether they are there.
+pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The answer of `work`, unless the time is over first. Dropped then: what blocks goes on by itself.
 pub(super) async fn within<T>(
@@ -30,25 +35,44 @@ pub(super) async fn within<T>(
 
 /// The error of a volume that did not do something in time.
 pub(super) fn late(id: &VolumeId, what: &str, timeout: Duration) -> Error {
-    let why = format!("did not {what} within {} s", timeout.as_secs()).into();
-    Error::VolumeUnavailable { volume: Some(id.clone()), why }
+    Error::VolumeUnavailable { volume: Some(id.clone()), why: why_late(what, timeout).into() }
 }
 
-/// Measures a volume, in time.
-pub(super) async fn probe(clock: &Arc<dyn Clock>, volume: &dyn StorageVolume) -> Result<VolumeStatus> {
-    let answer = within(clock, PROBE_TIMEOUT, volume.probe()).await;
-    answer.unwrap_or_else(|| Err(late(volume.id(), "answer a probe", PROBE_TIMEOUT)))
+pub(super) fn why_late(what: &str, timeout: Duration) -> String {
+    format!("did not {what} within {} s", timeout.as_secs())
 }
 
-/// Lets go of a volume that is out of use already.
-pub(super) async fn close(clock: &Arc<dyn Clock>, volume: &dyn StorageVolume) {
+/// Measures a volume; `None` when it takes too long.
+pub(super) async fn probe(
+    clock: &Arc<dyn Clock>,
+    volume: &dyn StorageVolume,
+) -> Option<Result<VolumeStatus>> {
+    within(clock, PROBE_TIMEOUT, volume.probe()).await
+}
+
+/// The error of a volume that did not answer a probe in time.
+pub(super) fn late_probe(id: &VolumeId) -> Error {
+    late(id, "answer a probe", PROBE_TIMEOUT)
+}
+
+/// Lets go of a volume that is out of use already. Says whether it let go in time.
+pub(super) async fn close(clock: &Arc<dyn Clock>, volume: &dyn StorageVolume) -> bool {
     match within(clock, CLOSE_TIMEOUT, volume.close()).await {
-        Some(Ok(())) => {}
+        Some(Ok(())) => true,
         Some(Err(error)) => {
             warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");
+            true
         }
         None => {
             warn!(volume = %volume.id(), "volume has calls that do not return, its lock is let go with the last of them");
+            false
         }
+    }
+}
+
+/// As [`close`]; whoever waits for one that does not let go in time waits no longer.
+pub(super) async fn let_go(clock: &Arc<dyn Clock>, volume: &WatchedVolume) {
+    if !close(clock, volume).await {
+        volume.give_up("was unmounted while it hung");
     }
 }

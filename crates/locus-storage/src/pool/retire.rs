@@ -4,7 +4,11 @@ use locus_core::{Error, Result, VolumeId, VolumeStanding};
 use locus_fs::VolumeSpec;
 use tracing::{info, warn};
 
-use super::{StoragePool, events::VolumeEvent, patience::close};
+use super::{
+    StoragePool,
+    events::VolumeEvent,
+    patience::{close, let_go},
+};
 
 /// Most files that one step of a retirement forgets.
 const FORGET_FILES: usize = 256;
@@ -46,13 +50,14 @@ impl StoragePool {
             return Err(Error::VolumeNotFound { volume: id.clone() });
         }
         self.inner.mounts.set_standing(id, VolumeStanding::Retired).await?;
-        if is_mounted {
+        // Asked again: it may have been mounted meanwhile. From now on it cannot be.
+        if self.inner.mounts.get(id).is_some() {
             // What was moved away from it may not be durable yet; what cannot be synced is lost with the volume.
-            if let Err(error) = self.inner.store.sync().await {
+            if let Err(error) = self.undelayed(self.inner.store.sync()).await {
                 warn!(volume = %id, error = &error as &dyn std::error::Error, "volume retired before it was synced");
             }
             if let Ok(volume) = self.inner.mounts.take(id) {
-                close(self.clock(), &*volume).await;
+                let_go(self.clock(), &volume).await;
             }
         }
         if how == Retire::Forget {
@@ -100,8 +105,10 @@ impl StoragePool {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the spec is for another volume; [`Error::VolumeNotFound`] when no volume of this
-    /// name is mounted and neither a file nor an upload rests there; [`Error::VolumeBusy`] while it is being drained; what is wrong with the new
-    /// one, as [`VolumeSpec::open`] says it. The old one then stays as it was, unless both are the same disk: its lock
+    /// name is mounted and neither a file nor an upload rests there; [`Error::VolumeBusy`] while it is being drained;
+    /// [`Error::VolumeExists`] while an earlier try to mount or replace it hangs; what is wrong with the new one, as
+    /// [`VolumeSpec::open`] says it, or that it did not open within 60 s. The old one then stays as it was, unless both are
+    /// the same disk: its lock
     /// must be let go for the new one to be opened, and when that fails the volume is unmounted and its files wait.
     ///
     /// # Cancel safety
@@ -122,17 +129,20 @@ impl StoragePool {
             self.mount(spec).await?;
             return Ok(());
         }
-        let context = self.inner.context.clone();
-        let new = match Box::new(spec.clone()).open(context.clone()).await {
+        let opening = self.inner.opening.begin(id)?;
+        let new = match self.open_in_time(id, Box::new(spec.clone()), opening).await {
             // The same disk in another place: one lock.
             Err(Error::AlreadyOpen { .. }) => {
                 self.unmount(id).await?;
-                Box::new(spec).open(context).await?
+                self.open_in_time(id, Box::new(spec), self.inner.opening.begin(id)?).await?
             }
             opened => {
                 let opened = opened?;
-                self.check(&*opened).await?;
-                if let Err(error) = self.unmount(id).await {
+                let checked = match self.check(&*opened).await {
+                    Ok(()) => self.unmount(id).await,
+                    failed => failed,
+                };
+                if let Err(error) = checked {
                     close(self.clock(), &*opened).await;
                     return Err(error);
                 }

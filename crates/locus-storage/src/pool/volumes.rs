@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     StoragePool,
-    patience::{OPEN_TIMEOUT, close, late, probe, within},
+    patience::{OPEN_TIMEOUT, SYNC_TIMEOUT, close, late, late_probe, let_go, probe, within},
 };
 
 /// Probes that are under way at once.
@@ -46,10 +46,10 @@ pub struct VolumeInfo {
 #[derive(Debug, Default)]
 pub(super) struct Opening(Arc<Mutex<BTreeSet<VolumeId>>>);
 
-struct OpeningOne(Arc<Mutex<BTreeSet<VolumeId>>>, VolumeId);
+pub(super) struct OpeningOne(Arc<Mutex<BTreeSet<VolumeId>>>, VolumeId);
 
 impl Opening {
-    fn begin(&self, id: &VolumeId) -> Result<OpeningOne> {
+    pub(super) fn begin(&self, id: &VolumeId) -> Result<OpeningOne> {
         if self.0.lock().insert(id.clone()) {
             Ok(OpeningOne(Arc::clone(&self.0), id.clone()))
         } else {
@@ -99,7 +99,7 @@ impl StoragePool {
 
     /// Opens a volume, in time. One that hangs keeps its name until it returns: however often it is tried, no more than one
     /// call of it hangs.
-    async fn open_in_time(
+    pub(super) async fn open_in_time(
         &self,
         id: &VolumeId,
         spec: Box<dyn VolumeSpec>,
@@ -126,17 +126,19 @@ impl StoragePool {
         opened.map_or_else(|| Err(late(id, "open", OPEN_TIMEOUT)), |(opened, _opening)| opened)
     }
 
-    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed.
+    /// Takes a volume into use that is open already, after two good probes of it. What cannot be taken is closed, unless it is
+    /// mounted already.
     ///
     /// # Errors
     /// [`Error::VolumeExists`]; what the probe says; [`Error::VolumeUnavailable`] when it says that the volume is
     /// unhealthy, or when it was [retired](Self::retire).
     pub async fn attach(&self, volume: Arc<dyn StorageVolume>) -> Result<()> {
-        let checked = self.check(&*volume).await.and_then(|()| self.check_not_retired(volume.id()));
+        let checked = self.check(&*volume).await;
         let attached = checked.and_then(|()| self.inner.mounts.insert(Arc::clone(&volume)));
         match attached {
             Ok(()) => info!(volume = %volume.id(), "volume mounted"),
-            Err(_) => close(self.clock(), &*volume).await,
+            Err(_) if self.inner.mounts.has(&volume) => {}
+            Err(_) => _ = close(self.clock(), &*volume).await,
         }
         attached
     }
@@ -175,7 +177,8 @@ impl StoragePool {
     /// Two good probes in a row, or what is wrong.
     pub(super) async fn check(&self, volume: &dyn StorageVolume) -> Result<()> {
         for _ in 0..GOOD_PROBES {
-            let status = probe(self.clock(), volume).await?;
+            let answer = probe(self.clock(), volume).await;
+            let status = answer.unwrap_or_else(|| Err(late_probe(volume.id())))?;
             if !status.is_healthy {
                 let why = status.why.unwrap_or("is unhealthy".into());
                 return Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why });
@@ -195,13 +198,13 @@ impl StoragePool {
     pub async fn unmount(&self, id: &VolumeId) -> Result<()> {
         // What was confirmed before it was synced is made durable while the volume is still there for everybody.
         if self.inner.mounts.get(id).is_some()
-            && let Err(error) = self.inner.store.sync().await
+            && let Err(error) = self.undelayed(self.inner.store.sync()).await
         {
             warn!(volume = %id, error = &error as &dyn std::error::Error, "volume unmounted before it was synced");
         }
         let volume = self.inner.mounts.take(id)?;
         info!(volume = %id, "volume unmounted");
-        close(self.clock(), &*volume).await;
+        let_go(self.clock(), &volume).await;
         Ok(())
     }
 
@@ -218,8 +221,12 @@ impl StoragePool {
     pub async fn remove(&self, id: &VolumeId) -> Result<()> {
         let volume = self.inner.mounts.take_empty(id)?;
         info!(volume = %id, "volume removed");
-        let forgotten = self.inner.mounts.set_standing(id, VolumeStanding::InUse).await;
-        close(self.clock(), &*volume).await;
+        // Nothing else that was decided meanwhile.
+        let forgotten = match self.inner.mounts.standing_of(id) {
+            VolumeStanding::Draining => self.inner.mounts.set_standing(id, VolumeStanding::InUse).await,
+            standing => Ok(standing),
+        };
+        let_go(self.clock(), &volume).await;
         forgotten.map(drop)
     }
 
@@ -247,26 +254,54 @@ impl StoragePool {
     /// it whole.
     #[must_use]
     pub fn total_capacity(&self) -> u64 {
-        self.healthy(|status| status.total)
+        Self::sum(&self.inner.mounts.all(), |status| status.total)
     }
 
-    /// Bytes that may still be written to all healthy volumes together, as last measured. Volumes on one file system
-    /// each count it whole.
+    /// Bytes that may still be written to all healthy volumes together, as last measured; none to those that are being
+    /// drained. Volumes on one file system each count it whole.
     #[must_use]
     pub fn available_space(&self) -> u64 {
-        self.healthy(|status| if status.takes_writes() { status.available } else { 0 })
+        Self::sum(&self.kept(), |status| if status.takes_writes() { status.available } else { 0 })
     }
 
-    fn healthy(&self, bytes: impl Fn(&VolumeStatus) -> u64) -> u64 {
-        let each = self.inner.mounts.all().into_iter().map(|volume| volume.status());
-        each.filter(|status| status.is_healthy).map(|status| bytes(&status)).fold(0, u64::saturating_add)
+    /// What the volumes hold when they are empty that are to be filled again.
+    pub(super) fn kept_capacity(&self) -> u64 {
+        Self::sum(&self.kept(), |status| status.total)
+    }
+
+    /// The volumes that are not being drained.
+    fn kept(&self) -> Vec<Arc<dyn StorageVolume>> {
+        let mut volumes = self.inner.mounts.all();
+        volumes.retain(|volume| self.inner.mounts.standing_of(volume.id()) == VolumeStanding::InUse);
+        volumes
+    }
+
+    fn sum(volumes: &[Arc<dyn StorageVolume>], bytes: impl Fn(&VolumeStatus) -> u64) -> u64 {
+        let healthy = volumes.iter().map(|volume| volume.status()).filter(|status| status.is_healthy);
+        healthy.map(|status| bytes(&status)).fold(0, u64::saturating_add)
     }
 
     /// A step of the watch over volumes: measures all of them once, side by side. Files of one that fell ill wait from
     /// now on; those of one whose second probe in a row was good are handed out again; one that failed a write is written
-    /// to again after one good probe. Says for how many that was a change.
+    /// to again after one good probe. Calls under way to one that did not answer for 20 s end. Says for how many that was a
+    /// change.
     pub async fn probe_all(&self) -> usize {
         self.probe(self.inner.mounts.all()).await
+    }
+
+    /// Does `work`, which may wait for any volume, to its end. As long as it takes, the volumes are measured every 10 s, so
+    /// that one which hangs is given up and does not hold it up for ever.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn undelayed<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match within(self.clock(), SYNC_TIMEOUT, work.as_mut()).await {
+                Some(done) => return done,
+                None => _ = self.probe_all().await,
+            }
+        }
     }
 
     /// Measures the volumes that failed a write.
@@ -281,7 +316,7 @@ impl StoragePool {
     pub(super) async fn probe(&self, volumes: Vec<Arc<dyn StorageVolume>>) -> usize {
         let probes = volumes.into_iter().map(|volume| async move {
             let answer = probe(self.clock(), &*volume).await;
-            self.inner.mounts.probed(&volume, &answer)
+            self.inner.mounts.probed(&volume, answer, self.clock().monotonic())
         });
         let changed = join_bounded(probes.collect(), PROBES_MAX).await;
         changed.into_iter().filter(|changed| *changed).count()

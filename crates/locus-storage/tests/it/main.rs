@@ -7,6 +7,7 @@ mod clock;
 mod damage;
 mod drain;
 mod faults;
+mod hung;
 mod inline;
 mod inline_pool;
 mod leasing;

@@ -80,6 +80,21 @@ fn b81_what_cannot_be_mounted_is_refused_by_name_and_leaves_nothing() {
     bench.write("the volume that has the place goes on");
 }
 
+#[test]
+fn b81_an_open_volume_that_is_attached_twice_stays_in_use() {
+    let mut bench = Bench::with(EngineOptions::default(), 1);
+    let key = bench.write("here");
+    let (pool, registry) = (bench.pool.clone(), bench.engine.registry.clone());
+    let open = registry.take(&vol(0)).unwrap();
+    registry.insert(open.clone()).unwrap();
+    let mounted = locus_core::VolumeSet::volume(&pool, &vol(0)).unwrap();
+    for again in [open, mounted] {
+        let refused = bench.run(pool.attach(again));
+        assert!(matches!(refused, Err(Error::VolumeExists { .. })), "{refused:?}");
+        assert_eq!(bench.read(key).unwrap(), b"here");
+    }
+}
+
 #[rstest]
 fn b77_b50_a_volume_is_retired_and_its_records_are_forgotten_and_charged_back_once(
     #[values(true, false)] mounted: bool,

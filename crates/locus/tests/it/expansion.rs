@@ -10,7 +10,7 @@ use std::{
 };
 
 use locus::{Builder, Shortage, VolumeProvider, VolumeSettings, VolumeSpec, prelude::*, provider_fn};
-use locus_testkit::ManualClock;
+use locus_testkit::{Failing, FaultyVolume, ManualClock, VolumeFaults, VolumeOp};
 use parking_lot::Mutex;
 
 use crate::{
@@ -67,6 +67,58 @@ async fn below_the_threshold_the_next_volume_is_asked_for_once() {
     let [shortage] = asked.as_slice() else { panic!("{asked:?}") };
     assert_eq!((shortage.available, shortage.total, shortage.required), (6 * KIB, 64 * KIB, 0));
     assert_eq!(locus.pool().volumes().len(), 2);
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn room_on_a_volume_that_is_drained_is_none() {
+    let temp = tempfile::tempdir().unwrap();
+    let asked = Arc::default();
+    let builder = builder(temp.path())
+        .add_volume(Counting::new(0, 64 * KIB))
+        .add_volume(Counting::new(1, 64 * KIB))
+        .volume_provider(provider(&asked));
+    let (locus, acme) = open_with(builder).await;
+    locus.pool().drain(&Counting::new(0, 0).id().unwrap()).await.unwrap();
+    write(&locus, &acme, 60 * KIB).await.unwrap();
+    assert!(locus.pool().expand_step().await.unwrap().is_some(), "the last 4 KiB of all that takes content");
+    let asked = asked.lock().clone();
+    assert_eq!((asked[0].available, asked[0].total), (4 * KIB, 64 * KIB));
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b81_a_provider_that_never_answers_keeps_no_volume_from_being_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let (clock, faults) = (ManualClock::new(), VolumeFaults::new());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let silent = provider_fn(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::pending()
+    });
+    let volume = FaultyVolume::new(Counting::new(0, 0), faults.clone());
+    let builder = builder(temp.path()).add_volume(volume).clock(clock.clone()).volume_provider(silent);
+    let mut settings = Settings::default();
+    settings.expansion.free_size_min = Some(1);
+    let (locus, _) = open_with(builder.settings(settings)).await;
+    let mut events = locus.pool().events();
+    let ticks = async {
+        loop {
+            clock.advance(Duration::from_secs(10));
+            tokio::task::yield_now().await;
+            if asked.load(Ordering::SeqCst) == 1 {
+                faults.fail(VolumeOp::Probe, 0, Failing::Refused);
+            }
+        }
+    };
+    let told = in_time("an event", async {
+        tokio::select! {
+            told = events.next() => told,
+            () = ticks => None,
+        }
+    });
+    assert!(matches!(told.await, Some(locus::VolumeEvent::Unavailable { .. })));
     locus.shutdown().await.unwrap();
 }
 
