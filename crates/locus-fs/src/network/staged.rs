@@ -1,5 +1,5 @@
 //! Uploads to a share: a call that did not return in time may be at work still, long after somebody made it again. The volume
-//! beneath keeps pieces apart, whoever waits for them.
+//! beneath keeps pieces apart, and names, whoever waits for them.
 
 use std::sync::Arc;
 
@@ -7,23 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{BlobPath, Result, Staged};
 
-use crate::{
-    busy::{Busy, Claim},
-    network::guard::{Guard, Work},
-};
-
-/// Takes the name of a blob for a call that makes it or takes it away: an earlier one may hang, and still do so later.
-pub(crate) fn claim(guard: &Guard, busy: &Arc<Busy>, blob: &BlobPath) -> Result<Claim> {
-    let hangs = || guard.unavailable("still has an earlier call that names the same blob");
-    busy.claim(blob).ok_or_else(hangs)
-}
+use crate::network::guard::{Guard, Work};
 
 #[derive(Debug)]
 pub(crate) struct NetworkStaged {
     pub(crate) inner: Arc<dyn Staged>,
     pub(crate) guard: Arc<Guard>,
-    /// Names of blobs that a call makes or takes away.
-    pub(crate) busy: Arc<Busy>,
 }
 
 impl NetworkStaged {
@@ -53,14 +42,7 @@ impl Staged for NetworkStaged {
     }
 
     async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
-        let (to, claim) = (to.clone(), claim(&self.guard, &self.busy, to)?);
-        self.once(|inner| {
-            Box::pin(async move {
-                let published = inner.publish(&to, length).await;
-                drop(claim); // not before, also when nobody waits any more
-                published
-            })
-        })
-        .await
+        let to = to.clone();
+        self.once(|inner| Box::pin(async move { inner.publish(&to, length).await })).await
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     feed::{CHUNK_BYTES, feed, next_chunk},
     network::{
         guard::{Guard, Running, Work, is_of_transport},
-        staged::{self, NetworkStaged},
+        staged::NetworkStaged,
     },
 };
 
@@ -159,27 +159,9 @@ impl StorageVolume for OpenNetworkVolume {
     }
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
-        let claim = match how {
-            Staging::New | Staging::Resume => None,
-            Staging::Published { key, extension } => Some(staged::claim(
-                &self.guard,
-                &self.busy,
-                &BlobPath { owner: at.owner.clone(), key, extension },
-            )?),
-        };
         let to = at.clone();
-        let staging = self.once(|inner| {
-            Box::pin(async move {
-                let staged = inner.stage(&to, how).await;
-                drop(claim); // not before, also when nobody waits any more
-                staged
-            })
-        });
-        Ok(Arc::new(NetworkStaged {
-            inner: staging.await?,
-            guard: Arc::clone(&self.guard),
-            busy: Arc::clone(&self.busy),
-        }))
+        let inner = self.once(|inner| Box::pin(async move { inner.stage(&to, how).await })).await?;
+        Ok(Arc::new(NetworkStaged { inner, guard: Arc::clone(&self.guard) }))
     }
 
     async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
