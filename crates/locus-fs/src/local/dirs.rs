@@ -5,22 +5,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Most directories remembered; then all are forgotten, which costs a look and a sync each.
 const DIRS_MAX: usize = 65_536;
 
 /// Directories that exist, and whether their names are durable.
 #[derive(Debug, Default)]
-pub(crate) struct Dirs(Mutex<HashMap<PathBuf, bool>>);
+pub(crate) struct Dirs {
+    known: Mutex<HashMap<PathBuf, bool>>,
+    used: RwLock<()>,
+}
 
 impl Dirs {
+    /// Held by whoever looks for a directory, until something lies in it.
+    pub(crate) fn in_use(&self) -> RwLockReadGuard<'_, ()> {
+        self.used.read()
+    }
+
+    /// Held by whoever removes one that is empty, and makes it again.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.used.write()
+    }
+
     pub(crate) fn knows(&self, dir: &Path, durable: bool) -> bool {
-        self.0.lock().get(dir).is_some_and(|is_durable| *is_durable || !durable)
+        self.known.lock().get(dir).is_some_and(|is_durable| *is_durable || !durable)
     }
 
     pub(crate) fn learn(&self, dir: &Path, durable: bool) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         if known.len() >= DIRS_MAX {
             known.clear();
         }
@@ -28,7 +41,7 @@ impl Dirs {
     }
 
     pub(crate) fn forget(&self, dirs: &[PathBuf]) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         for dir in dirs {
             known.remove(dir);
         }

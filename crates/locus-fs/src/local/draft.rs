@@ -239,10 +239,18 @@ impl From<Error> for Failed {
 /// Gives what is staged at `from` the name of a blob; that it has it is not durable yet. Gives the directory.
 pub(crate) fn give_name(core: &Core, from: &Path, at: &BlobPath, durable: bool) -> Result<PathBuf, Failed> {
     let to = core.layout.blob(at);
-    let rename = || {
-        let dir = make_dirs(core, at, durable)?;
-        core.disk.rename_new(from, &to)?;
-        Ok(dir)
+    let rename = || loop {
+        let in_use = core.dirs.in_use(); // until the name is given
+        match make_dirs(core, at, durable)? {
+            Place::Ready(dir) => {
+                core.disk.rename_new(from, &to)?;
+                return Ok(dir);
+            }
+            Place::Found(dir) => {
+                drop(in_use);
+                make_anew(core, &dir)?;
+            }
+        }
     };
     match rename() {
         Err(Failed::Disk(error)) if is_absent(&error) => {
@@ -270,28 +278,48 @@ fn create(core: &Core, path: &Path) -> Result<Arc<dyn DiskFile>, Failed> {
     }
 }
 
-/// Makes the directories of a blob where they are missing; durable when `durable`. Gives the one that holds it.
-fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<PathBuf, Failed> {
+/// How far the directories of a blob are made.
+enum Place {
+    /// They are there; the one that holds it.
+    Ready(PathBuf),
+    /// This one was there, and this process has not made it.
+    Found(PathBuf),
+}
+
+/// Makes the directories of a blob where they are missing; durable when `durable`.
+fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<Place, Failed> {
     let mut parent = core.layout.mount.clone();
     for dir in core.layout.dirs(at) {
         if !core.dirs.knows(&dir, durable) {
-            let is_new = make_dir(core, &dir)?;
-            // Also when it was there: whoever made it may not have come to sync it.
+            if !make_dir(core, &dir)? && !core.dirs.knows(&dir, false) {
+                return Ok(Place::Found(dir));
+            }
+            core.dirs.learn(&dir, false);
             if durable {
-                core.sync_dir(&parent, Site::BlobDirectory).inspect_err(|_| {
-                    if is_new {
-                        // A later sync would say that its name is durable although it is not.
-                        let _ = core.disk.remove_dir(&dir);
-                    }
-                })?;
+                let synced = core.sync_dir(&parent, Site::BlobDirectory);
+                synced.inspect_err(|_| core.dirs.forget(std::slice::from_ref(&dir)))?;
+                core.dirs.learn(&dir, true);
             } else {
                 core.unsynced.add_dir(parent);
             }
-            core.dirs.learn(&dir, durable);
         }
         parent = dir;
     }
-    Ok(parent)
+    Ok(Place::Ready(parent))
+}
+
+/// Makes an empty directory that was found once more: the sync of its name may have failed for whoever made it, and later
+/// ones would say that all is well. One that holds something stays.
+fn make_anew(core: &Core, dir: &Path) -> Result<(), Failed> {
+    let _alone = core.dirs.alone();
+    if core.dirs.knows(dir, false) {
+        return Ok(());
+    }
+    if core.disk.remove_dir(dir).is_ok() {
+        make_dir(core, dir)?;
+    }
+    core.dirs.learn(dir, false);
+    Ok(())
 }
 
 /// Says whether it was made; it may have been there.

@@ -134,6 +134,34 @@ async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0,
     }
 }
 
+/// From some sync of a directory on the disk fails altogether, and what was begun cannot be taken back; the process dies, and the
+/// next finds a disk that says that all is well. A directory that is left empty is made anew, so that it lasts.
+#[tokio::test]
+async fn b1_a_directory_whose_sync_failed_in_an_earlier_life_is_made_anew() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let story = Story { disk: disk.clone(), entropy: SeededEntropy::new(seed), fates: BTreeMap::new() };
+        let at = story.name("acme");
+        let volume = open(disk.clone(), Path::new(VOLUME)).await.unwrap();
+        disk.fail(Fault::io().on(OpKind::SyncDir).on(OpKind::Remove).after(seed % 3).for_good());
+        let first = volume.write(&at, &mut content_of(&at).into(), Durability::Durable).await;
+        assert!(first.is_err(), "seed {seed}: nothing failed");
+        drop(volume);
+        disk.kill();
+        disk.heal_all();
+        let volume = open(disk.clone(), Path::new(VOLUME)).await.unwrap();
+        let mut key = *at.key.as_bytes();
+        key[8] ^= 1; // another one of the same directory
+        let again = BlobPath { key: FileKey::from_bytes(key), ..at };
+        volume.write(&again, &mut content_of(&again).into(), Durability::Durable).await.unwrap();
+        drop(volume);
+        disk.crash();
+        let volume = open(disk.clone(), Path::new(VOLUME)).await.unwrap();
+        let opened = volume.open(&again, 0..1 << 20).await;
+        assert!(opened.is_ok_and(|opened| opened.head == content_of(&again)), "seed {seed}: it is lost");
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn b1_a_sync_that_failed_once_is_never_made_up_for_by_a_later_one(
