@@ -10,11 +10,21 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Most directories remembered; then all are forgotten, which costs a look and a sync each.
 const DIRS_MAX: usize = 65_536;
 
-/// Directories that exist, and whether their names are durable.
+/// Directories that exist.
 #[derive(Debug, Default)]
 pub(crate) struct Dirs {
-    known: Mutex<HashMap<PathBuf, bool>>,
+    known: Mutex<HashMap<PathBuf, Known>>,
     used: RwLock<()>,
+}
+
+/// What is known of one, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// This process made it, or looked whether it has to.
+    Made,
+    /// Its name is made durable by the next sync of all.
+    Unsynced,
+    Durable,
 }
 
 impl Dirs {
@@ -29,15 +39,33 @@ impl Dirs {
     }
 
     pub(crate) fn knows(&self, dir: &Path, durable: bool) -> bool {
-        self.known.lock().get(dir).is_some_and(|is_durable| *is_durable || !durable)
+        self.has(dir, if durable { Known::Durable } else { Known::Unsynced })
+    }
+
+    /// Whether this process made it, and needs not do so again.
+    pub(crate) fn is_made(&self, dir: &Path) -> bool {
+        self.has(dir, Known::Made)
+    }
+
+    fn has(&self, dir: &Path, least: Known) -> bool {
+        self.known.lock().get(dir).is_some_and(|known| *known >= least)
     }
 
     pub(crate) fn learn(&self, dir: &Path, durable: bool) {
+        self.note(dir, if durable { Known::Durable } else { Known::Unsynced });
+    }
+
+    pub(crate) fn made(&self, dir: &Path) {
+        self.note(dir, Known::Made);
+    }
+
+    fn note(&self, dir: &Path, new: Known) {
         let mut known = self.known.lock();
         if known.len() >= DIRS_MAX {
             known.clear();
         }
-        *known.entry(dir.to_owned()).or_default() |= durable;
+        let known = known.entry(dir.to_owned()).or_insert(new);
+        *known = new.max(*known);
     }
 
     pub(crate) fn forget(&self, dirs: &[PathBuf]) {
@@ -56,6 +84,8 @@ mod tests {
     fn a_name_that_is_not_durable_is_not_enough_for_a_durable_write() {
         let dirs = Dirs::default();
         let dir = Path::new("/v/acme");
+        dirs.made(dir);
+        assert!(dirs.is_made(dir) && !dirs.knows(dir, false));
         dirs.learn(dir, false);
         assert!(dirs.knows(dir, false) && !dirs.knows(dir, true));
         dirs.learn(dir, true);

@@ -291,17 +291,17 @@ fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<Place, Failed>
     let mut parent = core.layout.mount.clone();
     for dir in core.layout.dirs(at) {
         if !core.dirs.knows(&dir, durable) {
-            if !make_dir(core, &dir)? && !core.dirs.knows(&dir, false) {
+            if !make_dir(core, &dir)? && !core.dirs.is_made(&dir) {
                 return Ok(Place::Found(dir));
             }
-            core.dirs.learn(&dir, false);
+            core.dirs.made(&dir);
             if durable {
                 let synced = core.sync_dir(&parent, Site::BlobDirectory);
                 synced.inspect_err(|_| core.dirs.forget(std::slice::from_ref(&dir)))?;
-                core.dirs.learn(&dir, true);
             } else {
                 core.unsynced.add_dir(parent);
             }
+            core.dirs.learn(&dir, durable);
         }
         parent = dir;
     }
@@ -312,13 +312,13 @@ fn make_dirs(core: &Core, at: &BlobPath, durable: bool) -> Result<Place, Failed>
 /// ones would say that all is well. One that holds something stays.
 fn make_anew(core: &Core, dir: &Path) -> Result<(), Failed> {
     let _alone = core.dirs.alone();
-    if core.dirs.knows(dir, false) {
+    if core.dirs.is_made(dir) {
         return Ok(());
     }
     if core.disk.remove_dir(dir).is_ok() {
         make_dir(core, dir)?;
     }
-    core.dirs.learn(dir, false);
+    core.dirs.made(dir);
     Ok(())
 }
 

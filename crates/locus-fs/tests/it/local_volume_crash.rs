@@ -136,8 +136,11 @@ async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0,
 
 /// From some sync of a directory on the disk fails altogether, and what was begun cannot be taken back; the process dies, and the
 /// next finds a disk that says that all is well. A directory that is left empty is made anew, so that it lasts.
+#[rstest]
 #[tokio::test]
-async fn b1_a_directory_whose_sync_failed_in_an_earlier_life_is_made_anew() {
+async fn b1_a_directory_whose_sync_failed_in_an_earlier_life_is_made_anew(
+    #[values(Durability::Durable, Durability::Buffered)] how: Durability,
+) {
     for seed in 0..200 {
         let disk = SimDisk::new(seed);
         let story = Story { disk: disk.clone(), entropy: SeededEntropy::new(seed), fates: BTreeMap::new() };
@@ -153,7 +156,10 @@ async fn b1_a_directory_whose_sync_failed_in_an_earlier_life_is_made_anew() {
         let mut key = *at.key.as_bytes();
         key[8] ^= 1; // another one of the same directory
         let again = BlobPath { key: FileKey::from_bytes(key), ..at };
-        volume.write(&again, &mut content_of(&again).into(), Durability::Durable).await.unwrap();
+        volume.write(&again, &mut content_of(&again).into(), how).await.unwrap();
+        if how == Durability::Buffered {
+            volume.sync().await.unwrap();
+        }
         drop(volume);
         disk.crash();
         let volume = open(disk.clone(), Path::new(VOLUME)).await.unwrap();
