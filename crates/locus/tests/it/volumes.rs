@@ -10,7 +10,7 @@ use locus::{Adopt, MirroredVolume, Retire, prelude::*};
 use locus_fs::{DirEntry, Disk, EntryKind};
 use locus_testkit::SimDisk;
 
-use crate::support::{builder, open_with, open_without_inline, write};
+use crate::support::{builder, in_time, open_with, open_without_inline, write};
 
 #[tokio::test]
 async fn what_lies_on_an_adopted_volume_is_removed_as_leftovers_when_that_was_said() {
@@ -82,8 +82,12 @@ async fn b66_a_content_of_which_no_copy_survived_the_power_is_lost_alone() {
     let acme = locus.tenants().get("acme").await.unwrap();
     let kept = write(&locus, &acme, "kept").await;
     let lost = write(&locus, &acme, "lost").await;
-    disk.kill();
+    // Nothing of this life reaches the disk any more, and all of it has ended before the next begins.
+    disk.crash_at(disk.ops() + 1);
+    let _ = in_time("shutdown", locus.shutdown()).await;
     drop(locus);
+    disk.kill();
+    disk.crash_at(u64::MAX);
     for side in ["/a/acme", "/b/acme"] {
         let copies = files_below(&*disk, Path::new(side));
         let torn = copies.iter().find(|path| path.ends_with(lost.to_string())).unwrap();
