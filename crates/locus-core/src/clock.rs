@@ -2,6 +2,9 @@
 
 use std::{
     fmt::Debug,
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +26,23 @@ pub trait Clock: Debug + Send + Sync {
     /// # Cancel safety
     /// Dropping the future has no effect.
     async fn sleep_until(&self, deadline: Duration);
+}
+
+/// The answer of `future`, unless `timeout` has passed first: `None` then, and the future is dropped. An answer that is there
+/// counts, however late.
+///
+/// # Cancel safety
+/// That of `future`.
+pub async fn in_time<T>(clock: &dyn Clock, timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let deadline = clock.monotonic().saturating_add(timeout);
+    let (mut future, mut late) = (pin!(future), clock.sleep_until(deadline));
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(answer));
+        }
+        late.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// The machine's own clock. [`sleep_until`](Clock::sleep_until) needs a tokio runtime with its time driver.
@@ -67,5 +87,43 @@ impl Clock for SystemClock {
             Some(at) => tokio::time::sleep_until(at.into()).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, ready},
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    /// Every deadline has passed.
+    #[derive(Debug)]
+    struct Late;
+
+    #[async_trait]
+    impl Clock for Late {
+        fn wall(&self) -> Timestamp {
+            Timestamp::from_micros(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::MAX
+        }
+
+        async fn sleep_until(&self, _: Duration) {}
+    }
+
+    fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_that_is_there_counts_however_late_and_nobody_waits_for_another() {
+        let timeout = Duration::from_secs(1);
+        assert_eq!(poll(in_time(&Late, timeout, ready(1))), Poll::Ready(Some(1)));
+        assert_eq!(poll(in_time(&Late, timeout, pending::<()>())), Poll::Ready(None));
     }
 }

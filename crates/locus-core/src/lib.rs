@@ -28,7 +28,7 @@ mod upload;
 mod volume;
 
 pub use blob::{BlobPath, Extension, StoragePath};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, in_time};
 pub use content::{Checksum, Content, Hasher};
 pub use directory::LogicalDir;
 pub use entropy::{Entropy, SystemEntropy};

@@ -49,7 +49,6 @@ mod lost;
 mod mirror;
 mod network;
 mod os_disk;
-mod patience;
 mod provider;
 mod replace;
 mod synced;

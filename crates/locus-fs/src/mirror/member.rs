@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus};
+use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus, in_time};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
-    patience::in_time,
     volume_spec::{VolumeContext, VolumeSpec},
     watched::WatchedVolume,
 };

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Clock, Error, Result, VolumeId};
+use locus_core::{Clock, Error, Result, VolumeId, in_time};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
@@ -25,7 +25,6 @@ use tracing::{info, warn};
 use crate::{
     door::let_this_thread_block,
     network::health::{Health, Manners},
-    patience::in_time,
 };
 
 /// Work on its way to a thread.

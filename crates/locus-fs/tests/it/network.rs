@@ -1,6 +1,15 @@
 //! A volume on a share: the suite, and a share that hangs.
 
-use std::{fs, future::poll_fn, io, path::Path, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fs,
+    future::poll_fn,
+    io,
+    path::Path,
+    pin::{Pin, pin},
+    sync::{Arc, mpsc::Receiver},
+    task::Poll,
+    time::Duration,
+};
 
 use locus_core::{Content, Durability, Error, Result, Staging, StorageVolume, join_bounded};
 use locus_fs::{NetworkVolume, OsDisk, VolumeContext, VolumeSpec};
@@ -64,6 +73,16 @@ pub(crate) async fn in_time<T>(clock: &ManualClock, future: impl Future<Output =
         Poll::Pending
     })
     .await
+}
+
+/// Polls a call that does not end until it has come to where the disk holds it.
+async fn until_stopped(mut call: Pin<&mut impl Future>, came: &Receiver<()>) {
+    poll_fn(|context| {
+        assert!(call.as_mut().poll(context).is_pending());
+        context.waker().wake_by_ref();
+        if came.try_recv().is_ok() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Threads that are in calls to this share.
@@ -135,12 +154,7 @@ async fn a_write_that_succeeds_after_it_was_given_up_is_removed(#[case] mut cont
     let at = blob("acme", "");
     let (came, go) = disk.hold("rename_new");
     let mut given_up = Box::pin(volume.write(&at, &mut content, Durability::Durable));
-    poll_fn(|context| {
-        assert!(given_up.as_mut().poll(context).is_pending());
-        context.waker().wake_by_ref();
-        if came.try_recv().is_ok() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    until_stopped(given_up.as_mut(), &came).await;
     assert!(is_unavailable(&in_time(&clock, given_up).await));
     let again = volume.write(&at, &mut "again".into(), Durability::Durable).await;
     assert!(again.is_err(), "the earlier write of this name has not ended");
@@ -177,12 +191,7 @@ async fn nobody_publishes_again_while_an_earlier_call_may_still_do_so() {
             volume.stage(&place, again).await.map(drop)
         };
         let mut given_up = Box::pin(call);
-        poll_fn(|context| {
-            assert!(given_up.as_mut().poll(context).is_pending());
-            context.waker().wake_by_ref();
-            if came.try_recv().is_ok() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        until_stopped(given_up.as_mut(), &came).await;
         assert!(is_unavailable(&in_time(&clock, given_up).await));
         assert!(is_unavailable(&volume.stage(&place, again).await.map(drop)));
         assert!(is_unavailable(&staged.publish(&to, 5).await));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus};
+use locus_core::{Clock, Error, Result, StorageVolume, VolumeId, VolumeStatus, in_time};
 use locus_fs::WatchedVolume;
 use tracing::warn;
 
@@ -19,20 +19,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Who waits so long for all volumes to be synced asks whether they are there.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The answer of `work`, unless the time is over first. Dropped then: what blocks goes on by itself.
-pub(super) async fn within<T>(
-    clock: &Arc<dyn Clock>,
-    timeout: Duration,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let deadline = clock.monotonic().saturating_add(timeout);
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = clock.sleep_until(deadline) => None,
-    }
-}
-
 /// The error of a volume that did not do something in time.
 pub(super) fn late(id: &VolumeId, what: &str, timeout: Duration) -> Error {
     Error::VolumeUnavailable { volume: Some(id.clone()), why: why_late(what, timeout).into() }
@@ -47,7 +33,7 @@ pub(super) async fn probe(
     clock: &Arc<dyn Clock>,
     volume: &dyn StorageVolume,
 ) -> Option<Result<VolumeStatus>> {
-    within(clock, PROBE_TIMEOUT, volume.probe()).await
+    in_time(&**clock, PROBE_TIMEOUT, volume.probe()).await
 }
 
 /// The error of a volume that did not answer a probe in time.
@@ -57,7 +43,7 @@ pub(super) fn late_probe(id: &VolumeId) -> Error {
 
 /// Lets go of a volume that is out of use already. Says whether it let go in time.
 pub(super) async fn close(clock: &Arc<dyn Clock>, volume: &dyn StorageVolume) -> bool {
-    match within(clock, CLOSE_TIMEOUT, volume.close()).await {
+    match in_time(&**clock, CLOSE_TIMEOUT, volume.close()).await {
         Some(Ok(())) => true,
         Some(Err(error)) => {
             warn!(volume = %volume.id(), error = &error as &dyn std::error::Error, "volume was not closed cleanly");

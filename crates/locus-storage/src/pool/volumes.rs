@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use locus_core::{
-    Error, Result, ScrubProgress, StorageVolume, VolumeId, VolumeSet, VolumeStanding, VolumeStatus,
+    Error, Result, ScrubProgress, StorageVolume, VolumeId, VolumeSet, VolumeStanding, VolumeStatus, in_time,
     join_bounded,
 };
 use locus_fs::VolumeSpec;
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     StoragePool,
-    patience::{OPEN_TIMEOUT, SYNC_TIMEOUT, close, late, late_probe, let_go, probe, within},
+    patience::{OPEN_TIMEOUT, SYNC_TIMEOUT, close, late, late_probe, let_go, probe},
 };
 
 /// Probes that are under way at once.
@@ -112,7 +112,7 @@ impl StoragePool {
         };
         let opened = match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
-                match within(self.clock(), OPEN_TIMEOUT, runtime.spawn(work)).await {
+                match in_time(&**self.clock(), OPEN_TIMEOUT, runtime.spawn(work)).await {
                     Some(Ok(opened)) => Some(opened),
                     Some(Err(error)) => match error.try_into_panic() {
                         Ok(panic) => std::panic::resume_unwind(panic),
@@ -121,7 +121,7 @@ impl StoragePool {
                     None => None,
                 }
             }
-            Err(_) => within(self.clock(), OPEN_TIMEOUT, work).await,
+            Err(_) => in_time(&**self.clock(), OPEN_TIMEOUT, work).await,
         };
         opened.map_or_else(|| Err(late(id, "open", OPEN_TIMEOUT)), |(opened, _opening)| opened)
     }
@@ -297,7 +297,7 @@ impl StoragePool {
     pub async fn undelayed<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
-            match within(self.clock(), SYNC_TIMEOUT, work.as_mut()).await {
+            match in_time(&**self.clock(), SYNC_TIMEOUT, work.as_mut()).await {
                 Some(done) => return done,
                 None => _ = self.probe_all().await,
             }
