@@ -23,6 +23,7 @@ mod site;
 mod status;
 mod store;
 mod tenant;
+mod tidy;
 mod time;
 mod upkeep;
 mod upload;
@@ -50,10 +51,11 @@ pub use store::{
     Moving, NewContent, NewFile, Remember, Reservation, Reserved, RestingPage, StoreCounts, TenantCounts,
 };
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
+pub use tidy::{DirSweep, JunkSweep, Names, Tidy, TidyReport};
 pub use time::{StoreTime, Timestamp};
 pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeSet, VolumeStanding, VolumeStatus,
+    StorageVolume, StoredBlob, VolumeSet, VolumeStanding, VolumeStatus,
 };

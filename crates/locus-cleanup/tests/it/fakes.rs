@@ -267,7 +267,7 @@ impl StorageVolume for World {
 
     async fn tidy(&self, _: Tidy) -> Result<TidyReport> {
         self.state.lock().events.push("tidy");
-        Ok(TidyReport { removed: 2, bytes: 7, failed: 0 })
+        Ok(TidyReport { removed: 2, bytes: 7, ..TidyReport::default() })
     }
 
     async fn close(&self) -> Result<()> {
