@@ -42,7 +42,7 @@ pub enum Move {
     Complete,
     /// An operator makes the file pending again with fresh counts.
     Reset,
-    /// The owner deletes the file.
+    /// The owner deletes the file, or ends the time for which it is kept although it is completed.
     Delete,
 }
 
@@ -59,7 +59,7 @@ impl FileStatus {
             (Processing | Pending, Move::GiveUp) => PermanentlyFailed,
             (Processing | Pending | PermanentlyFailed, Move::Complete) => Completed,
             (Pending | PermanentlyFailed, Move::Reset) => Pending,
-            (Pending | Processing | PermanentlyFailed, Move::Delete) => Deleted,
+            (Pending | Processing | PermanentlyFailed | Completed, Move::Delete) => Deleted,
             _ => return None,
         })
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_happens_to_a_file_that_is_over() {
+    fn nothing_happens_to_a_file_that_is_over_but_that_a_completed_one_is_deleted() {
         for over in [FileStatus::Completed, FileStatus::Deleted, FileStatus::DeadLettered] {
             for happened in [
                 Move::Lease,
@@ -106,11 +106,12 @@ mod tests {
                 Move::GiveUp,
                 Move::Complete,
                 Move::Reset,
-                Move::Delete,
             ] {
                 assert_eq!(over.after(happened), None, "{over} {happened:?}");
             }
         }
+        assert_eq!(FileStatus::Completed.after(Move::Delete), Some(FileStatus::Deleted));
+        assert_eq!(FileStatus::Deleted.after(Move::Delete), None);
     }
 
     #[test]

@@ -69,8 +69,8 @@ impl Debug for Claim {
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available. Each is handed out once; give
-    /// it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
+    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available; completed ones
+    /// that are kept for a while only when their time is over. Each is handed out once; give it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
     async fn reapable(&self, max: usize) -> Result<Vec<Reapable>>;
 
     /// The bytes of these are gone, durably: the records of those that are over go too.
@@ -79,10 +79,12 @@ pub trait Upkeep: Debug + Send + Sync {
     /// These could not be removed now; they are handed out again later.
     fn not_reaped(&self, files: Vec<Reapable>);
 
-    /// Returns when [`reapable`](Self::reapable) may have something. May return early.
+    /// Returns when [`reapable`](Self::reapable) may have something: an end became durable, or the time of a completed file is
+    /// over. May return early.
     async fn reapable_ready(&self);
 
-    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably.
+    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably. Completed
+    /// files whose time to be kept is not over are not waited for.
     async fn settled(&self) -> Result<()>;
 
     /// Returns when nothing of a tenant that leaves is left: no write is under way, and the bytes of all its files are gone

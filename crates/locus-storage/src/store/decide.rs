@@ -88,7 +88,7 @@ mod tests {
             checksum: Checksum::of(b""),
             created_at: at,
             modified_at: at,
-            available_at: StoreTime::ZERO,
+            moment: StoreTime::ZERO,
             directory: 0,
             retry_count: 0,
             attempts: 1,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use locus_core::{
@@ -109,6 +110,8 @@ pub(super) struct Moved {
 pub(super) struct Cells {
     pub(super) by_id: HashMap<TenantId, Arc<Cell>>,
     pub(super) all: Vec<Arc<Cell>>,
+    /// Of all tenants: how long completed files are kept.
+    pub(super) completed_retention: Duration,
 }
 
 /// One tenant: its state behind a lock that is held for microseconds and never across I/O.
@@ -314,7 +317,10 @@ impl EmbeddedStore {
     pub(super) fn after(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
         let effects = std::mem::take(&mut state.effects);
         state.settle_uploads(self.journal.durable());
-        self.schedule.set_times(cell.no, state.next_due(), state.next_deadline());
+        let (due, deadline, kept) = (state.next_due(), state.next_deadline(), state.kept_until());
+        if self.schedule.set_times(cell.no, due, deadline, kept) {
+            self.reap_changed.notify_waiters();
+        }
         if effects.ready {
             self.schedule.push(cell.no);
             cell.ready.notify_waiters();
@@ -439,6 +445,7 @@ impl Cells {
             ready: Notify::new(),
             status_changes: AtomicU64::new(0),
         });
+        cell.state.lock().keep_completed(self.completed_retention);
         self.all.push(Arc::clone(&cell));
         self.by_id.insert(tenant.clone(), Arc::clone(&cell));
         cell

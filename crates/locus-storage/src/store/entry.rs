@@ -68,8 +68,9 @@ pub(crate) struct Entry {
     pub(crate) checksum: Checksum,
     pub(crate) created_at: Timestamp,
     pub(crate) modified_at: Timestamp,
-    /// When a delayed file is due; zero when it is not delayed.
-    pub(crate) available_at: StoreTime,
+    /// The store time that matters in its state: when a delayed file is due; since when a file is completed or failed for
+    /// the last time. Zero in every other state.
+    pub(crate) moment: StoreTime,
     pub(crate) directory: DirNo,
     pub(crate) retry_count: u32,
     pub(crate) attempts: u32,
@@ -149,7 +150,7 @@ pub(crate) enum Waits {
 impl Entry {
     pub(crate) fn waits(&self) -> Waits {
         match self.status {
-            FileStatus::Pending if self.available_at > StoreTime::ZERO => Waits::Delayed(self.available_at),
+            FileStatus::Pending if self.moment > StoreTime::ZERO => Waits::Delayed(self.moment),
             FileStatus::Pending if self.is_suspect() => Waits::Suspect,
             FileStatus::Pending => Waits::Ready,
             FileStatus::Processing => {
@@ -158,6 +159,11 @@ impl Entry {
             status if status.is_over() => Waits::Over,
             _ => Waits::Nowhere,
         }
+    }
+
+    /// Whether it matters how long it has been in its state.
+    pub(crate) const fn ages(&self) -> bool {
+        matches!(self.status, FileStatus::Completed | FileStatus::PermanentlyFailed)
     }
 
     /// Whether the last two deliveries ended with the process.
@@ -197,7 +203,7 @@ impl Entry {
         let cold = self.cold.as_deref();
         let delivery = self.delivery.as_deref();
         let leased = delivery.filter(|_| self.status == FileStatus::Processing);
-        let delayed = self.status == FileStatus::Pending && self.available_at > StoreTime::ZERO;
+        let delayed = self.status == FileStatus::Pending && self.moment > StoreTime::ZERO;
         FileRecord {
             info: FileInfo {
                 key: self.key,
@@ -217,7 +223,7 @@ impl Entry {
             owner: self.owner(tenant),
             last_failed_at: delivery.and_then(|delivery| delivery.failed_at),
             last_error: delivery.and_then(|delivery| delivery.error.as_deref().map(String::from)),
-            available_at: delayed.then(|| clock.wall_at(self.available_at)),
+            available_at: delayed.then(|| clock.wall_at(self.moment)),
             processing_started_at: leased.map(|delivery| delivery.started_at),
             processing_by: leased.and_then(|delivery| delivery.by.as_deref().map(String::from)),
             last_heartbeat: leased.map(|delivery| delivery.heartbeat_at),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
-use locus_core::{Error, Lsn, Place, Result, StoreCounts, StoreId, VolumeId};
+use locus_core::{Error, Lsn, Place, Result, StoreCounts, StoreId, StoreTime, VolumeId};
 use locus_fs::Disk;
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ fn look(dir: &Path, disk: &dyn Disk) -> Result<Inspection> {
     let mut in_journal = 0;
     for cell in &rebuilt.cells.all {
         let mut state = cell.state.lock();
-        state.begin_live(&rebuilt.places);
+        state.begin_live(&rebuilt.places, StoreTime::ZERO);
         for entry in state.entries() {
             match rebuilt.places.place(entry.rest) {
                 Place::Volume(volume) => *volumes.entry(volume).or_default() += 1,

@@ -85,9 +85,7 @@ impl EmbeddedStore {
             let mut at = from;
             let mut keys: Vec<FileKey> = Vec::new();
             while at < end && keys.len() < max {
-                keys.extend(
-                    state.entry_at(at).filter(|entry| !entry.status.is_over()).map(|entry| entry.key),
-                );
+                keys.extend(state.entry_at(at).filter(|entry| state.stays(entry)).map(|entry| entry.key));
                 at += 1;
             }
             let next = (at < state.entries_end()).then_some(at);

@@ -29,6 +29,7 @@ mod reap;
 mod reaping;
 mod recovery;
 mod resting;
+mod retention;
 mod salvage;
 mod schedule;
 mod seam;

@@ -49,6 +49,10 @@ impl ReapQueue {
         self.holds.remove(number);
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
     fn limit(&self, volume: VolumeNo) -> Lsn {
         if volume == JOURNAL { Lsn::MAX } else { self.holds.limit() }
     }

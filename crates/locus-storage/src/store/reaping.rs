@@ -18,6 +18,7 @@ impl EmbeddedStore {
         if self.journal.is_poisoned() {
             return Vec::new();
         }
+        self.let_kept_go();
         let taken =
             self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
         self.reapables(taken)

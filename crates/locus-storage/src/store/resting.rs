@@ -26,7 +26,7 @@ impl EmbeddedStore {
                 }
                 if let Some(entry) = state.entry_at(at)
                     && entry.rest == Rest::Volume(volume)
-                    && !entry.status.is_over()
+                    && state.stays(entry)
                 {
                     page.files.push((state.id.clone(), entry.key));
                 }

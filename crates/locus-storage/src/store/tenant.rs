@@ -5,6 +5,7 @@ mod audit;
 mod bridge;
 mod copies;
 mod dirs;
+mod kept;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -12,6 +13,7 @@ mod uploads;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
+    time::Duration,
 };
 
 pub(crate) use audit::{Page, Resting as RestingFile, Sums, UploadSums};
@@ -148,6 +150,10 @@ pub(crate) struct TenantState {
     suspects: Queues,
     delayed: BTreeMap<(StoreTime, Order), u32>,
     leased: BTreeSet<(StoreTime, u32)>,
+    /// Completed files that are kept, by the time at which they were completed,
+    kept: BTreeSet<(StoreTime, u32)>,
+    /// for so long.
+    completed_retention: Duration,
     uploads: Uploads,
     remembered: BTreeMap<u128, Remembered>,
     fading: BTreeSet<(StoreTime, u128)>,
@@ -189,6 +195,8 @@ impl TenantState {
             suspects: Queues::default(),
             delayed: BTreeMap::new(),
             leased: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            completed_retention: Duration::ZERO,
             uploads: Uploads::default(),
             remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
@@ -402,6 +410,9 @@ impl TenantState {
             Waits::Leased(deadline) => {
                 self.leased.insert((deadline, at));
             }
+            Waits::Over if self.keeps(&self.files[at]) => {
+                self.kept.insert((self.files[at].moment, at));
+            }
             Waits::Over => self.effects.over.push((last, volume, key)),
             Waits::Nowhere => {}
         }
@@ -432,7 +443,10 @@ impl TenantState {
             Waits::Leased(deadline) => {
                 self.leased.remove(&(deadline, at));
             }
-            Waits::Over | Waits::Nowhere => {}
+            Waits::Over => {
+                self.kept.remove(&(entry.moment, at));
+            }
+            Waits::Nowhere => {}
         }
     }
 
@@ -628,10 +642,16 @@ impl TenantState {
     }
 
     /// Replay is over: computes everything that is derived, and keeps it from now on.
-    pub(crate) fn begin_live(&mut self, places: &Places) {
+    ///
+    /// What ages and does not say since when (an older format did not) ages from `now` on.
+    pub(crate) fn begin_live(&mut self, places: &Places, now: StoreTime) {
         self.live = true;
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
+                let entry = &mut self.files[at];
+                if entry.ages() && entry.moment == StoreTime::ZERO {
+                    entry.moment = now;
+                }
                 self.file(at, places);
                 self.count_place(at, places, true);
                 let _ = places.take(Ceiling::NONE, Tally::one(self.files[at].size));
@@ -660,7 +680,7 @@ impl TenantState {
                 for key in keys {
                     self.change(scene, key, |entry| {
                         entry.status = legal(entry, Move::Lease)?;
-                        entry.available_at = StoreTime::ZERO;
+                        entry.moment = StoreTime::ZERO;
                         entry.attempts = entry.attempts.saturating_add(1);
                         let before = entry.delivery.take();
                         let (failed_at, error) = before.map_or((None, None), |d| (d.failed_at, d.error));
@@ -698,7 +718,7 @@ impl TenantState {
                 for key in keys {
                     self.change(scene, key, |entry| {
                         entry.status = legal(entry, Move::Complete)?;
-                        entry.available_at = StoreTime::ZERO;
+                        entry.moment = time;
                         delivery(entry)?.ended = Ended::ByHolder;
                         Ok(())
                     })?;
@@ -709,7 +729,7 @@ impl TenantState {
                 let happened = if available_at.is_some() { Move::Retry } else { Move::GiveUp };
                 entry.status = legal(entry, happened)?;
                 entry.retry_count = entry.retry_count.saturating_add(1);
-                entry.available_at = available_at.unwrap_or_default();
+                entry.moment = available_at.unwrap_or(time);
                 entry.interrupted = 0;
                 let delivery = delivery(entry)?;
                 delivery.ended = Ended::ByHolder;
@@ -730,7 +750,7 @@ impl TenantState {
             }
             Change::Reset { key } => self.change(scene, key, |entry| {
                 entry.status = legal(entry, Move::Reset)?;
-                entry.available_at = StoreTime::ZERO;
+                entry.moment = StoreTime::ZERO;
                 entry.retry_count = 0;
                 entry.attempts = 0;
                 entry.interrupted = 0;
@@ -741,7 +761,7 @@ impl TenantState {
             }),
             Change::Deleted { key } => self.change(scene, key, |entry| {
                 entry.status = legal(entry, Move::Delete)?;
-                entry.available_at = StoreTime::ZERO;
+                entry.moment = StoreTime::ZERO;
                 Ok(())
             }),
             Change::Moved { key, place, size, checksum } => {
@@ -814,7 +834,7 @@ impl TenantState {
             checksum: accepted.checksum,
             created_at: scene.stamp.wall,
             modified_at: scene.stamp.wall,
-            available_at: StoreTime::ZERO,
+            moment: StoreTime::ZERO,
             directory: self.dirs.enter(&accepted.directory),
             retry_count: 0,
             attempts: 0,
@@ -902,6 +922,7 @@ impl TenantState {
         for (key, gives_up) in pending.chain(given_up.iter().map(|key| (key, true))) {
             self.change(scene, key, |entry| {
                 entry.status = legal(entry, if gives_up { Move::GiveUp } else { Move::TimeOut })?;
+                entry.moment = if gives_up { scene.stamp.time } else { StoreTime::ZERO };
                 entry.interrupted = if with_process { entry.interrupted.saturating_add(1) } else { 0 };
                 delivery(entry)?.ended = Ended::ByTime;
                 Ok(())

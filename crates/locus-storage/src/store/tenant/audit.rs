@@ -175,7 +175,7 @@ impl TenantState {
                 && !holds(place, entry.size)
             {
                 page.misplaced.push((entry.key, place));
-            } else if !entry.status.is_over() {
+            } else if self.stays(entry) {
                 let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
                 let blob = BlobPath {
                     owner: entry.owner(&self.id),
@@ -270,9 +270,9 @@ impl TenantState {
         self.remembered.len() as u64
     }
 
-    /// Whether the living content of this key rests there still.
+    /// Whether the content of this key rests there still, and stays.
     pub(crate) fn rests_at(&self, key: &FileKey, rest: Rest) -> bool {
-        self.get(key).is_some_and(|entry| !entry.status.is_over() && entry.rest == rest)
+        self.get(key).is_some_and(|entry| self.stays(entry) && entry.rest == rest)
     }
 
     /// Whether the entry waits where it should.
@@ -288,6 +288,7 @@ impl TenantState {
                     || self.ready.has(volume, order, at)
             }
             Waits::Leased(deadline) => self.leased.contains(&(deadline, at)),
+            // Kept for a while, or among those that wait to be reaped.
             Waits::Over | Waits::Nowhere => true,
         }
     }
