@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use locus_benches::{BoxError, Engine, Ground, Stopwatch, is_quick, thousands};
 use locus_core::{
-    BlobPath, Clock, Content, Durability, Entropy, Extension, FileKey, LeaseOptions, MetadataStore,
+    Area, BlobPath, Clock, Content, Durability, Entropy, Extension, FileKey, LeaseOptions, MetadataStore,
     StoragePath, StorageVolume, StoreId, SystemClock, SystemEntropy,
 };
 use locus_fs::{LocalVolume, OsDisk, VolumeContext, VolumeSpec};
@@ -294,7 +294,7 @@ async fn writes(
             let mut random = [0; 10];
             SystemEntropy.fill(&mut random);
             let key = FileKey::generate(clock.wall(), &random);
-            blobs.push(BlobPath { owner: owner.clone(), key, extension: Extension::NONE });
+            blobs.push(BlobPath { area: Area::Live, owner: owner.clone(), key, extension: Extension::NONE });
         }
         let watch = Stopwatch::start();
         for blob in &blobs {

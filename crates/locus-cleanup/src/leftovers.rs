@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use locus_core::{
-    BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StoragePath, StorageVolume, Tidy,
+    Area, BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StoragePath, StorageVolume, Tidy,
     TidyReport, VolumeId,
 };
 use tracing::info;
@@ -202,7 +202,8 @@ impl Sweeper {
             Some(At::Staged(from)) => return self.staged_page(volume, Some(from), step).await.map(Some),
             Some(At::Blobs(from)) => from.as_ref(),
         };
-        let page = volume.list(None, from, LIST_BLOBS_MAX).await?;
+        let mut page = volume.list(None, from, LIST_BLOBS_MAX).await?;
+        page.blobs.retain(|found| found.path.area != Area::Quarantine);
         self.remove_unknown(volume, &page, step).await;
         Ok(page.next.map(|next| At::Blobs(Some(next))))
     }
@@ -269,7 +270,7 @@ impl Sweeper {
     ) {
         for found in &page.blobs {
             // Asked in this order: what is said of a key counts only if it was said by a store that knows all.
-            let claim = self.upkeep.claim(volume.id(), &found.path.owner, &found.path.key);
+            let claim = self.upkeep.claim(volume.id(), &found.path);
             let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { continue };
             let deleted = volume.delete(&found.path).await;
             claim.release();

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, FileKey, IdWord, TenantId,
+    Area, Error, FileKey, IdWord, TenantId,
     ids::{check_id, excerpt},
 };
 
@@ -166,6 +166,8 @@ impl fmt::Display for Extension {
 /// works.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobPath {
+    /// In which part of the volume.
+    pub area: Area,
     /// Whose file it is, as the first path component.
     pub owner: StoragePath,
     /// Which file.
@@ -174,9 +176,20 @@ pub struct BlobPath {
     pub extension: Extension,
 }
 
+impl BlobPath {
+    /// The address of the same blob in another area.
+    #[must_use]
+    pub fn in_area(&self, area: Area) -> Self {
+        Self { area, ..self.clone() }
+    }
+}
+
 impl fmt::Display for BlobPath {
-    /// `owner/key.extension`, without the shard directories that a volume puts between.
+    /// `owner/key.extension`, without the shard directories that a volume puts between, behind the directory of the area.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(dir) = self.area.dir() {
+            write!(f, "{dir}/")?;
+        }
         write!(f, "{}/{}", self.owner, self.key)?;
         if self.extension.is_empty() { Ok(()) } else { write!(f, ".{}", self.extension) }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BlobPath, Checksum, Extension, FileKey, FileStatus, LogicalDir, Properties, StoragePath, TenantId,
+    Area, BlobPath, Checksum, Extension, FileKey, FileStatus, LogicalDir, Properties, StoragePath, TenantId,
     Timestamp, VolumeId,
 };
 
@@ -111,6 +111,7 @@ impl FileRecord {
     #[must_use]
     pub fn blob(&self) -> BlobPath {
         BlobPath {
+            area: Area::Live,
             owner: self.owner.clone(),
             key: self.info.key,
             extension: self.info.original_name.as_deref().map_or(Extension::NONE, Extension::of),

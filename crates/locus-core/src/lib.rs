@@ -4,6 +4,7 @@
 //! process it), [`Error`] (what can go wrong and what to do next), then the seams: [`StorageVolume`] (a place for
 //! bytes), [`MetadataStore`] and [`Upkeep`] (what a pool and a sweeper need of a store), [`Clock`] and [`Entropy`].
 
+mod area;
 mod blob;
 mod clock;
 mod content;
@@ -27,6 +28,7 @@ mod upkeep;
 mod upload;
 mod volume;
 
+pub use area::Area;
 pub use blob::{BlobPath, Extension, StoragePath};
 pub use clock::{Clock, SystemClock, in_time};
 pub use content::{Checksum, Content, Hasher};

@@ -112,12 +112,12 @@ pub trait Upkeep: Debug + Send + Sync {
         false
     }
 
-    /// What is known about the blob at `owner` and `key` on `volume`.
-    fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge;
+    /// What is known about the blob at this address on `volume`.
+    fn knows(&self, volume: &VolumeId, at: &BlobPath) -> Knowledge;
 
     /// The right to remove that blob, when nothing names it and nothing is about to.
-    fn claim(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Option<Claim> {
-        (self.knows(volume, owner, key) == Knowledge::Unknown).then(Claim::free)
+    fn claim(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
+        (self.knows(volume, at) == Knowledge::Unknown).then(Claim::free)
     }
 
     /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed

@@ -5,8 +5,8 @@ use std::{fmt, ops::Range, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BlobPath, Checksum, Error, Extension, FileKey, LogicalDir, Properties, StoragePath, TenantId, Timestamp,
-    VolumeId,
+    Area, BlobPath, Checksum, Error, Extension, FileKey, LogicalDir, Properties, StoragePath, TenantId,
+    Timestamp, VolumeId,
 };
 
 /// Most separate ranges of one upload that are confirmed at a time.
@@ -126,6 +126,7 @@ impl UploadInfo {
     #[must_use]
     pub fn blob(&self) -> BlobPath {
         BlobPath {
+            area: Area::Live,
             owner: self.storage_path.clone(),
             key: self.id.key(),
             extension: self.original_name.as_deref().map_or(Extension::NONE, Extension::of),
@@ -136,7 +137,7 @@ impl UploadInfo {
     #[must_use]
     pub fn staged_at(&self) -> Option<BlobPath> {
         let key = self.staging?;
-        Some(BlobPath { owner: self.storage_path.clone(), key, extension: Extension::NONE })
+        Some(BlobPath { area: Area::Live, owner: self.storage_path.clone(), key, extension: Extension::NONE })
     }
 
     /// What has still to be sent, in order.

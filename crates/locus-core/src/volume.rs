@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, VolumeId};
+use crate::{Area, BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, VolumeId};
 
 /// What `Ok` promises of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -74,6 +74,18 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// [`sync_names`](Self::sync_names).
     async fn discard(&self, at: &BlobPath) -> Result<bool>;
 
+    /// Gives a blob the same address in another area too, durably, content and name, whatever it was before: without copying its
+    /// bytes where the volume can. Both are whole then, and one may be deleted without the other.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with kind `AlreadyExists` when that address is taken; with kind `NotFound` when the blob
+    /// is certainly absent. On any error but the first nothing is visible at the new address; what could not be removed
+    /// is left to [`tidy`](Self::tidy).
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves either nothing, or staging, or the whole blob at the new address.
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()>;
+
     /// Opens a blob. `expected` is the range that will be read first; the start of it is brought along.
     ///
     /// # Errors
@@ -96,7 +108,8 @@ pub trait StorageVolume: Debug + Send + Sync {
     /// Makes all removals so far durable.
     async fn sync_names(&self) -> Result<()>;
 
-    /// The blobs of one owner, or of all, `limit` at a time, in an order that does not change while they rest there.
+    /// The blobs of one owner, or of all, in all areas, `limit` at a time, in an order that does not change while they rest
+    /// there.
     /// Memory is bounded by `limit`.
     async fn list(
         &self,

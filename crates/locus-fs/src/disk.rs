@@ -46,6 +46,10 @@ pub trait Disk: Debug + Send + Sync {
     /// Renames unless `to` exists, which is [`io::ErrorKind::AlreadyExists`] (`renameat2(2)` with `RENAME_NOREPLACE`).
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, unless `to` exists, which is [`io::ErrorKind::AlreadyExists`] (`link(2)`). Kind
+    /// [`Unsupported`](io::ErrorKind::Unsupported) when the file system has no second names, or no more for this file.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file (`unlink(2)`).
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -1,7 +1,7 @@
 //! Doors for fuzzers to what this crate reads from a disk. Nothing may panic, and what was read and is written again reads
 //! the same. Not part of the API.
 
-use locus_core::{BlobPath, Checksum, Extension, FileKey, StoragePath};
+use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, StoragePath};
 
 use crate::{
     dir_lock,
@@ -43,7 +43,8 @@ pub fn notes(bytes: &[u8]) {
 /// The end of a copy on a member of a mirror, and any length that a copy may be said to have.
 pub fn seal(bytes: &[u8]) {
     let Ok(owner) = StoragePath::parse("acme") else { return };
-    let at = BlobPath { owner, key: FileKey::from_bytes([7; 16]), extension: Extension::NONE };
+    let at =
+        BlobPath { area: Area::Live, owner, key: FileKey::from_bytes([7; 16]), extension: Extension::NONE };
     let said = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
     for length in [said, bytes.len() as u64] {
         assert!(content_len(length).is_none_or(|content| sealed_len(content) == Some(length)));

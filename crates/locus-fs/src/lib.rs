@@ -7,7 +7,7 @@
 //! [`off_thread`].
 //!
 //! ```
-//! use locus_core::{BlobPath, Durability, Entropy, Extension, FileKey, StoragePath, StoreId, SystemEntropy, Timestamp};
+//! use locus_core::{Area, BlobPath, Durability, Entropy, Extension, FileKey, StoragePath, StoreId, SystemEntropy, Timestamp};
 //! use locus_fs::{LocalVolume, VolumeContext, VolumeSpec};
 //!
 //! # let dir = tempfile::tempdir()?;
@@ -19,6 +19,7 @@
 //! let mut random = [0; 10];
 //! SystemEntropy.fill(&mut random);
 //! let at = BlobPath {
+//!     area: Area::Live,
 //!     owner: StoragePath::parse("acme")?,
 //!     key: FileKey::generate(Timestamp::from_micros(1_700_000_000_000_000), &random),
 //!     extension: Extension::of("hello.txt"),

@@ -14,8 +14,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
-    Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Area, Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result,
+    ScrubProgress, Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId,
+    VolumeStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -141,6 +142,10 @@ impl StorageVolume for WatchedVolume {
 
     async fn discard(&self, at: &BlobPath) -> Result<bool> {
         self.watch.call(self.inner.discard(at)).await
+    }
+
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        self.watch.call(self.inner.copy(at, to)).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

@@ -137,6 +137,11 @@ impl Disk for SteppedDisk {
         self.sim.rename_new(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        point();
+        self.sim.link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         point();
         self.sim.remove_file(path)

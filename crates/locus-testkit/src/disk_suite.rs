@@ -22,7 +22,7 @@ use locus_fs::{DirEntry, Disk, DiskFile, EntryKind};
 /// # Panics
 /// When the disk breaks its contract; the message says how.
 pub fn run(disk: &dyn Disk, root: &Path) {
-    let checks: [(&str, Check); 17] = [
+    let checks: [(&str, Check); 18] = [
         ("create-new", a_new_file_is_empty_and_must_not_exist),
         ("read-write", a_read_gives_what_was_written_and_stops_at_the_end),
         ("cached", a_cached_read_gives_all_that_was_asked_for_or_says_no),
@@ -34,6 +34,7 @@ pub fn run(disk: &dyn Disk, root: &Path) {
         ("threads", one_handle_serves_many_threads),
         ("rename", a_rename_replaces_a_file),
         ("rename-new", a_rename_new_replaces_nothing),
+        ("link", a_file_has_two_names),
         ("rename-dir", a_directory_is_renamed_with_what_it_holds),
         ("remove", removing_tells_files_from_directories),
         ("read-dir", a_directory_lists_names_and_kinds),
@@ -232,6 +233,23 @@ fn a_rename_new_replaces_nothing(disk: &dyn Disk, dir: &Path) {
     ok(disk.rename_new(&from, &to), "rename_new to a free name");
     assert_eq!((names(disk, dir), content(disk, &to)), (vec!["to".to_owned()], b"1".to_vec()));
     refused(disk.rename_new(&from, &dir.join("more")), ErrorKind::NotFound, "rename_new of what is absent");
+}
+
+fn a_file_has_two_names(disk: &dyn Disk, dir: &Path) {
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    make(disk, &from, b"1");
+    match disk.link(&from, &to) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        linked => ok(linked, "link"),
+    }
+    let handle = ok(disk.open(&from, true), "open");
+    ok(handle.write_at(b"2", 0), "write");
+    assert_eq!(content(disk, &to), b"2", "both names lead to one file");
+    assert_eq!(ok(disk.metadata(&from), "metadata").id, ok(disk.metadata(&to), "metadata").id);
+    refused(disk.link(&from, &to), ErrorKind::AlreadyExists, "link over a file");
+    refused(disk.link(&dir.join("none"), &dir.join("more")), ErrorKind::NotFound, "link of what is absent");
+    ok(disk.remove_file(&from), "remove");
+    assert_eq!((names(disk, dir), content(disk, &to)), (vec!["to".to_owned()], b"2".to_vec()));
 }
 
 fn a_directory_is_renamed_with_what_it_holds(disk: &dyn Disk, dir: &Path) {

@@ -12,8 +12,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
-    Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Area, Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result,
+    ScrubProgress, Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId,
+    VolumeStatus,
 };
 use locus_fs::{VolumeContext, VolumeSpec};
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 pub enum VolumeOp {
     Probe,
     Write,
+    Copy,
     Open,
     /// [`Blob::read_at`].
     Read,
@@ -49,9 +51,10 @@ pub enum VolumeOp {
 
 impl VolumeOp {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Probe,
         Self::Write,
+        Self::Copy,
         Self::Open,
         Self::Read,
         Self::Delete,
@@ -281,6 +284,10 @@ impl StorageVolume for FaultyVolume<Arc<dyn StorageVolume>> {
 
     async fn discard(&self, at: &BlobPath) -> Result<bool> {
         self.faults.run(VolumeOp::Discard, self.id(), self.inner.discard(at)).await
+    }
+
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        self.faults.run(VolumeOp::Copy, self.id(), self.inner.copy(at, to)).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

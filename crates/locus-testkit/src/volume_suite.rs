@@ -21,8 +21,8 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Content, Cursor, Durability, Entropy, Error, Extension, FileKey, ListedBlob, Result,
-    Staging, StoragePath, StorageVolume, Tidy, Timestamp,
+    Area, BlobPath, Checksum, Content, Cursor, Durability, Entropy, Error, Extension, FileKey, ListedBlob,
+    Result, Staging, StoragePath, StorageVolume, Tidy, Timestamp,
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -43,6 +43,7 @@ pub async fn run(make: impl AsyncFn() -> Volume) {
     an_open_blob_outlives_its_name(make().await).await;
     pages_list_every_blob_once(make().await).await;
     owners_are_apart(make().await).await;
+    areas_are_apart(make().await).await;
     a_failing_source_leaves_nothing(make().await).await;
     a_dropped_write_leaves_nothing_visible(make().await).await;
     a_running_write_is_invisible_and_spared_by_tidy(make().await).await;
@@ -81,6 +82,7 @@ pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
         let error = match op {
             VolumeOp::Probe => volume.probe().await.err(),
             VolumeOp::Write => volume.write(&other, &mut "new".into(), Durability::Durable).await.err(),
+            VolumeOp::Copy => volume.copy(&kept, Area::Quarantine).await.err(),
             VolumeOp::Open => volume.open(&kept, 0..4).await.err(),
             VolumeOp::Read => match volume.open(&kept, 0..0).await {
                 Ok(opened) => opened.blob.read_at(0, 4).await.err(),
@@ -101,11 +103,15 @@ pub async fn every_failure_is_told_and_nothing_is_lost_by_it(
         };
         let was_asked = faults.failed() > failed;
         faults.heal();
-        if error.is_none() && op == VolumeOp::Publish && !was_asked {
-            volume.delete(&other).await.expect("a deletion succeeds");
-            continue; // a decorator may publish by writing
+        if error.is_none() && matches!(op, VolumeOp::Publish | VolumeOp::Copy) && !was_asked {
+            let made = if op == VolumeOp::Copy { kept.in_area(Area::Quarantine) } else { other.clone() };
+            volume.delete(&made).await.expect("a deletion succeeds");
+            continue; // a decorator may publish and copy by writing
         }
         let error = error.unwrap_or_else(|| panic!("{op:?} succeeded although it failed ({how:?})"));
+        if op == VolumeOp::Copy {
+            volume.delete(&kept.in_area(Area::Quarantine)).await.expect("a deletion succeeds"); // the answer was lost
+        }
         let says_absent =
             matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
         assert!(!says_absent, "{op:?} failed ({how:?}) and said that the blob is absent");
@@ -298,6 +304,48 @@ pub async fn owners_are_apart(volume: Volume) {
     assert_eq!(read(&volume, &theirs).await, "theirs");
 }
 
+/// A blob has an address in each area, and what is done to it at one changes nothing at the others.
+pub async fn areas_are_apart(volume: Volume) {
+    let mut names = Names::new(15);
+    for (n, content) in [Bytes::new(), "short".into(), pattern((3 << 20) + 1)].into_iter().enumerate() {
+        let at = names.next("acme", if n == 1 { "" } else { "x.txt" });
+        let [dead, quarantined] = [Area::DeadLetters, Area::Quarantine].map(|area| at.in_area(area));
+        for to in [&dead, &quarantined] {
+            let absent = volume.copy(&at, to.area).await.expect_err("nothing is there to be copied");
+            assert!(absent.is_absent(), "{absent:?}");
+            assert_absent(&volume, to).await;
+        }
+        // Copies are durable whatever they are made of.
+        let how = if n == 0 { Durability::Durable } else { Durability::Buffered };
+        volume.write(&at, &mut content.clone().into(), how).await.expect("a write succeeds");
+        volume.copy(&at, Area::DeadLetters).await.expect("a blob is copied");
+        let taken = volume.copy(&at, Area::DeadLetters).await.expect_err("its address is taken");
+        assert!(taken.is_taken(), "{taken:?}");
+        let length = content.len() as u64;
+        assert_eq!(list(&volume, None, 10).await, [(at.clone(), length), (dead.clone(), length)]);
+        assert!(volume.delete(&at).await.expect("a deletion succeeds"));
+        assert_absent(&volume, &at).await;
+        assert_eq!(read(&volume, &dead).await, content);
+
+        volume.copy(&dead, Area::Quarantine).await.expect("a blob is copied");
+        volume.copy(&dead, Area::Live).await.expect("a blob is copied");
+        for limit in [1, 2, 3, 10] {
+            let all = [&at, &dead, &quarantined].map(|at| (at.clone(), length));
+            assert_eq!(list(&volume, None, limit).await, all, "in pages of {limit}");
+            assert_eq!(list(&volume, Some(&at.owner), limit).await, all, "in pages of {limit}");
+            assert_eq!(list(&volume, Some(&owner("acme+00000001")), limit).await, []);
+        }
+        volume.sync_blob(&quarantined).await.expect("a blob is synced");
+        for at in [&at, &dead, &quarantined] {
+            assert_eq!(read(&volume, at).await, content);
+            assert!(volume.delete(at).await.expect("a deletion succeeds"));
+            assert_absent(&volume, at).await;
+        }
+    }
+    let report = volume.tidy(Tidy::StaleStaging).await.expect("tidying succeeds");
+    assert_eq!((report.removed, report.failed), (0, 0), "copies left residue");
+}
+
 /// BEHAVIOUR 3: a source that fails half-way is told as such; nothing is visible, nothing remains to be tidied, and the
 /// name can be used again.
 pub async fn a_failing_source_leaves_nothing(volume: Volume) {
@@ -445,6 +493,7 @@ pub async fn a_closed_volume_refuses(volume: Volume) {
         ("write", volume.write(&at, &mut "x".into(), Durability::Durable).await.err()),
         ("open", volume.open(&at, 0..1).await.err()),
         ("delete", volume.delete(&at).await.err()),
+        ("copy", volume.copy(&at, Area::DeadLetters).await.err()),
         ("list", volume.list(None, None, 1).await.err()),
         ("tidy", volume.tidy(Tidy::StaleStaging).await.err()),
         ("probe", volume.probe().await.err()),
@@ -477,6 +526,7 @@ impl Names {
         self.entropy.fill(&mut random);
         self.wall += 1_000;
         BlobPath {
+            area: Area::Live,
             owner: owner(of),
             key: FileKey::generate(Timestamp::from_micros(self.wall), &random),
             extension: Extension::of(original_name),

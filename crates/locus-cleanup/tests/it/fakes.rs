@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use locus_cleanup::Sweeper;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
+    Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
     Leaving, ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId,
     Tidy, TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
 };
@@ -26,7 +26,7 @@ pub(crate) fn key(number: u8) -> FileKey {
 
 pub(crate) fn blob(number: u8) -> BlobPath {
     let owner = StoragePath::parse("acme").unwrap();
-    BlobPath { owner, key: key(number), extension: Extension::NONE }
+    BlobPath { area: Area::Live, owner, key: key(number), extension: Extension::NONE }
 }
 
 pub(crate) fn reapable(number: u8) -> Reapable {
@@ -164,7 +164,8 @@ impl Upkeep for World {
         self.state.lock().staging.contains(staging)
     }
 
-    fn knows(&self, _: &VolumeId, _: &StoragePath, key: &FileKey) -> Knowledge {
+    fn knows(&self, _: &VolumeId, at: &BlobPath) -> Knowledge {
+        let key = &at.key;
         let state = self.state.lock();
         if state.recorded.contains(key) {
             Knowledge::Recorded
@@ -223,6 +224,10 @@ impl StorageVolume for World {
             return Err(eio());
         }
         Ok(state.staged.remove(&at.key).is_some())
+    }
+
+    async fn copy(&self, _: &BlobPath, _: Area) -> Result<()> {
+        unreachable!("a sweeper copies nothing")
     }
 
     async fn open(&self, _: &BlobPath, _: Range<u64>) -> Result<BlobReader> {

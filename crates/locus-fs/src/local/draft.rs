@@ -238,12 +238,22 @@ impl From<Error> for Failed {
 
 /// Gives what is staged at `from` the name of a blob; that it has it is not durable yet. Gives the directory.
 pub(crate) fn give_name(core: &Core, from: &Path, at: &BlobPath, durable: bool) -> Result<PathBuf, Failed> {
+    name_by(core, at, durable, |to| core.disk.rename_new(from, to))
+}
+
+/// Makes the directories of a blob and then lets `give` give it its name. Gives the directory.
+pub(crate) fn name_by(
+    core: &Core,
+    at: &BlobPath,
+    durable: bool,
+    give: impl Fn(&Path) -> io::Result<()>,
+) -> Result<PathBuf, Failed> {
     let to = core.layout.blob(at);
-    let rename = || loop {
+    let name = || loop {
         let in_use = core.dirs.in_use(); // until the name is given
         match make_dirs(core, at, durable)? {
             Place::Ready(dir) => {
-                core.disk.rename_new(from, &to)?;
+                give(&to)?;
                 return Ok(dir);
             }
             Place::Found(dir) => {
@@ -252,12 +262,12 @@ pub(crate) fn give_name(core: &Core, from: &Path, at: &BlobPath, durable: bool) 
             }
         }
     };
-    match rename() {
+    match name() {
         Err(Failed::Disk(error)) if is_absent(&error) => {
             // Somebody removed a directory that we remember, or the mount is gone.
             core.check_identity()?;
             core.dirs.forget(&core.layout.dirs(at));
-            rename()
+            name()
         }
         other => other,
     }

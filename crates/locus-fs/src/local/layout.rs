@@ -1,8 +1,9 @@
-//! Where things lie in a local volume: `{owner}/{aa}/{key}{.ext}` beside the marker and the staging directory.
+//! Where things lie in a local volume: `{owner}/{aa}/{key}{.ext}` beside the marker, the staging directory, and those of
+//! the other areas, which hold the same below.
 
 use std::path::{Path, PathBuf};
 
-use locus_core::{BlobPath, Extension, FileKey, StoragePath};
+use locus_core::{Area, BlobPath, Extension, FileKey, StoragePath};
 
 /// Deepest sharding.
 pub(crate) const DEPTH_MAX: u8 = 3;
@@ -42,10 +43,17 @@ impl Layout {
         self.staging(&format!("{UPLOAD}{}={}", at.owner, at.key))
     }
 
-    /// The directories that lead to a blob, the owner's first; the last one holds it.
+    /// The directory that is an area.
+    pub(crate) fn area(&self, area: Area) -> PathBuf {
+        area.dir().map_or_else(|| self.mount.clone(), |dir| self.mount.join(dir))
+    }
+
+    /// The directories that lead to a blob, that of its area or its owner first; the last one holds it.
     pub(crate) fn dirs(&self, at: &BlobPath) -> Vec<PathBuf> {
-        let mut dir = self.mount.join(at.owner.as_str());
-        let mut dirs = vec![dir.clone()];
+        let mut dir = self.area(at.area);
+        let mut dirs = if dir == self.mount { Vec::new() } else { vec![dir.clone()] };
+        dir.push(at.owner.as_str());
+        dirs.push(dir.clone());
         for shard in shards(&at.key, self.depth) {
             dir = dir.join(shard);
             dirs.push(dir.clone());
@@ -55,7 +63,7 @@ impl Layout {
 
     /// The directory that holds a blob.
     pub(crate) fn dir(&self, at: &BlobPath) -> PathBuf {
-        self.mount.join(at.owner.as_str()).join(shards(&at.key, self.depth).collect::<PathBuf>())
+        self.area(at.area).join(at.owner.as_str()).join(shards(&at.key, self.depth).collect::<PathBuf>())
     }
 
     /// A blob's own path.
@@ -100,7 +108,12 @@ pub(crate) fn is_upload(name: &str) -> bool {
 pub(crate) fn parse_upload_name(name: &str) -> Option<BlobPath> {
     let (owner, key) = name.strip_prefix(UPLOAD)?.split_once('=')?;
     let (owner, parsed) = (StoragePath::parse(owner).ok()?, FileKey::parse(key).ok()?);
-    (parsed.to_string() == key).then_some(BlobPath { owner, key: parsed, extension: Extension::NONE })
+    (parsed.to_string() == key).then_some(BlobPath {
+        area: Area::Live,
+        owner,
+        key: parsed,
+        extension: Extension::NONE,
+    })
 }
 
 /// The file name as text, when it is text.
@@ -124,6 +137,7 @@ mod tests {
     fn a_blob_lies_under_the_last_digits_of_its_key(#[case] depth: u8, #[case] path: &str) {
         let layout = Layout { mount: "/v".into(), depth };
         let at = BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme").unwrap(),
             key: FileKey::parse(KEY).unwrap(),
             extension: Extension::of("x.pdf"),

@@ -1,8 +1,8 @@
-//! Pages of blobs, in the order of owner, shards and name, in bounded memory.
+//! Pages of blobs, in the order of area, owner, shards and name, in bounded memory.
 
 use std::{collections::BinaryHeap, ops::Bound, path::PathBuf};
 
-use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
+use locus_core::{Area, BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
 
 use crate::{
     disk::{DirEntry, Disk, EntryKind},
@@ -32,17 +32,27 @@ pub(crate) fn page(
     if limit == 0 {
         return Err(Error::InvalidArgument { name: "limit", why: "is 0: ask for at least one blob" });
     }
-    let from = from.map(|cursor| parse(cursor, layout.depth)).transpose()?.unwrap_or_default();
-    let mut walk =
-        Walk { disk, layout, limit, page: BlobPage::default(), trail: Vec::new(), dirs_left: DIRS_PER_PAGE };
-    match under {
-        None => walk.descend(&from)?,
-        Some(owner) => match from.split_first() {
-            Some((at, _)) if at.as_str() > owner.as_str() => false,
-            Some((at, rest)) if at == owner.as_str() => walk.enter(owner.as_str(), rest)?,
-            _ => walk.enter(owner.as_str(), &[])?,
-        },
+    let (first, mut from) = match from {
+        Some(cursor) => parse(cursor, layout.depth)?,
+        None => (Area::Live, Vec::new()),
     };
+    let (page, trail, dirs_left) = (BlobPage::default(), Vec::new(), DIRS_PER_PAGE);
+    let mut walk = Walk { disk, layout, limit, page, area: first, trail, dirs_left };
+    for area in Area::ALL.into_iter().filter(|area| *area >= first) {
+        walk.area = area;
+        let is_full = match under {
+            None => walk.descend(&from)?,
+            Some(owner) => match from.split_first() {
+                Some((at, _)) if at.as_str() > owner.as_str() => false,
+                Some((at, rest)) if at == owner.as_str() => walk.enter(owner.as_str(), rest)?,
+                _ => walk.enter(owner.as_str(), &[])?,
+            },
+        };
+        if is_full {
+            break;
+        }
+        from.clear();
+    }
     Ok(walk.page)
 }
 
@@ -77,9 +87,11 @@ pub(crate) fn staged(
     Ok(page)
 }
 
-/// The components of a cursor: owner, shards, name.
-fn parse(cursor: &Cursor, depth: u8) -> Result<Vec<String>> {
-    let parts: Vec<String> = cursor.0.split('/').map(String::from).collect();
+/// The area of a cursor, and its components: owner, shards, name.
+fn parse(cursor: &Cursor, depth: u8) -> Result<(Area, Vec<String>)> {
+    let mut parts: Vec<String> = cursor.0.split('/').map(String::from).collect();
+    let of = |dir: &String| Area::ALL.into_iter().find(|area| area.dir() == Some(dir));
+    let area = parts.first().and_then(of).inspect(|_| drop(parts.remove(0))).unwrap_or_default();
     let ok = match parts.as_slice() {
         [owner, shards @ .., name] => {
             shards.len() == usize::from(depth)
@@ -90,7 +102,7 @@ fn parse(cursor: &Cursor, depth: u8) -> Result<Vec<String>> {
         _ => false,
     };
     if ok {
-        return Ok(parts);
+        return Ok((area, parts));
     }
     Err(Error::InvalidArgument { name: "from", why: "is no cursor of this volume: pass one as it was given" })
 }
@@ -100,14 +112,15 @@ struct Walk<'a> {
     layout: &'a Layout,
     limit: usize,
     page: BlobPage,
-    /// Where we are: owner, then shards.
+    area: Area,
+    /// Where we are in it: owner, then shards.
     trail: Vec<String>,
     dirs_left: usize,
 }
 
 impl Walk<'_> {
     fn dir(&self) -> PathBuf {
-        self.layout.mount.join(self.trail.iter().collect::<PathBuf>())
+        self.layout.area(self.area).join(self.trail.iter().collect::<PathBuf>())
     }
 
     /// Goes into a directory; `true` when the page is full.
@@ -166,7 +179,8 @@ impl Walk<'_> {
                 other => other.map_err(Error::io("look at", path))?.len,
             };
             let owner = StoragePath::parse(&self.trail[0])?;
-            self.page.blobs.push(ListedBlob { path: BlobPath { owner, key, extension }, length });
+            let path = BlobPath { area: self.area, owner, key, extension };
+            self.page.blobs.push(ListedBlob { path, length });
         }
         self.dirs_left = self.dirs_left.saturating_sub(1);
         let last = match names.last() {
@@ -174,7 +188,8 @@ impl Walk<'_> {
             _ if self.dirs_left == 0 => END,
             _ => return Ok(false),
         };
-        self.page.next = Some(Cursor(format!("{}/{last}", self.trail.join("/"))));
+        let area = self.area.dir().map_or(String::new(), |dir| format!("{dir}/"));
+        self.page.next = Some(Cursor(format!("{area}{}/{last}", self.trail.join("/"))));
         Ok(true)
     }
 }

@@ -5,6 +5,7 @@
 
 mod adoption;
 mod blob;
+mod copy;
 mod core;
 mod dirs;
 mod draft;

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use locus_core::{BlobPath, Error, Result, Site, Staged, Staging};
+use locus_core::{Area, BlobPath, Error, Result, Site, Staged, Staging};
 
 use crate::{
     disk::DiskFile,
@@ -50,7 +50,7 @@ impl StagedBlob {
             Staging::New => create(core, &path)?,
             Staging::Resume => core.open_there(&path, true)?,
             Staging::Published { key, extension } => {
-                let blob = BlobPath { owner: at.owner.clone(), key, extension };
+                let blob = BlobPath { area: Area::Live, owner: at.owner.clone(), key, extension };
                 let _claim = core.claim_name(&blob)?;
                 unpublish(core, &core.layout.blob(&blob), &path)?
             }

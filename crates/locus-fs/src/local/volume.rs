@@ -9,12 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging, StoragePath,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
+    Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
+    StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 
 use crate::{
     local::{
+        copy,
         core::{CHUNK_BYTES, Core},
         draft::{self, Draft, Progress},
         listing,
@@ -141,6 +142,11 @@ impl StorageVolume for OpenLocalVolume {
     async fn discard(&self, at: &BlobPath) -> Result<bool> {
         let at = at.clone();
         self.core.write_hop(move |core| staged::discard(core, &at)).await
+    }
+
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        let at = at.clone();
+        self.core.write_hop(move |core| copy::copy(core, &at, to)).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

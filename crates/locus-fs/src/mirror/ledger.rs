@@ -171,12 +171,13 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use locus_core::{Extension, StoragePath};
+    use locus_core::{Area, Extension, StoragePath};
 
     use super::*;
 
     fn at(n: u8) -> BlobPath {
         BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme").unwrap(),
             key: FileKey::from_bytes([n; 16]),
             extension: Extension::NONE,

@@ -4,6 +4,7 @@
 //! the sums that tell whether it is good) and `note` (who lacks what); both are bytes from a disk and are believed only
 //! when their sums are right. `write`, `read`, `mend` and `scrub` are the four things that happen.
 
+mod copy;
 mod core;
 mod ledger;
 mod listing;

@@ -17,12 +17,14 @@
 //! | 2 | owner, 16 bytes of key, extension | the member lacks this blob, or holds a wrong one |
 //! | 3 | the same | the member has still to delete this blob |
 //! | 4 | nothing | the member may lack anything |
+//! | 5 | the number of an area other than the first, then as for 2 | as 2, in that area |
+//! | 6 | the same | as 3, in that area |
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::str::FromStr;
 
-use locus_core::{BlobPath, Extension, FileKey, Hasher, StoragePath, VolumeId};
+use locus_core::{Area, BlobPath, Extension, FileKey, Hasher, StoragePath, VolumeId};
 
 const MAGIC: &[u8; 7] = b"LMNOTES";
 const FORMAT: u8 = 1;
@@ -48,8 +50,12 @@ impl Note {
     fn put(&self, into: &mut Vec<u8>) {
         let (kind, member) = match self {
             Self::Joined { member, .. } => (1, member),
-            Self::Behind { member, deleted: false, .. } => (2, member),
-            Self::Behind { member, deleted: true, .. } => (3, member),
+            Self::Behind { member, at, deleted } => match (at.area, deleted) {
+                (Area::Live, false) => (2, member),
+                (Area::Live, true) => (3, member),
+                (_, false) => (5, member),
+                (_, true) => (6, member),
+            },
             Self::Whole { member } => (4, member),
         };
         into.push(kind);
@@ -57,6 +63,9 @@ impl Note {
         match self {
             Self::Joined { mirror, .. } => put_text(into, mirror.as_str()),
             Self::Behind { at, .. } => {
+                if at.area != Area::Live {
+                    into.push(at.area as u8);
+                }
                 put_text(into, at.owner.as_str());
                 into.extend_from_slice(at.key.as_bytes());
                 put_text(into, at.extension.as_str());
@@ -70,11 +79,17 @@ impl Note {
         let member = take_parsed(from)?;
         Some(match kind {
             1 => Self::Joined { member, mirror: take_parsed(from)? },
-            2 | 3 => {
+            2 | 3 | 5 | 6 => {
+                let area =
+                    if kind < 5 { Area::Live } else { Area::from_number(take(from, 1)?.first().copied()?)? };
                 let owner: StoragePath = take_parsed(from)?;
                 let key = FileKey::from_bytes(take(from, 16)?.try_into().ok()?);
                 let extension = Extension::parse(take_text(from)?)?;
-                Self::Behind { member, at: BlobPath { owner, key, extension }, deleted: kind == 3 }
+                Self::Behind {
+                    member,
+                    at: BlobPath { area, owner, key, extension },
+                    deleted: matches!(kind, 3 | 6),
+                }
             }
             4 => Self::Whole { member },
             _ => return None,
@@ -147,6 +162,7 @@ mod tests {
     #[test]
     fn notes_survive_their_bytes_and_a_changed_byte_is_noticed() {
         let at = BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme+0123abcd").unwrap(),
             key: FileKey::from_bytes([9; 16]),
             extension: Extension::of("x.pdf"),
@@ -154,6 +170,8 @@ mod tests {
         let notes = [
             Note::Joined { member: id("a"), mirror: id("m") },
             Note::Behind { member: id("a"), at: at.clone(), deleted: false },
+            Note::Behind { member: id("a"), at: at.in_area(Area::DeadLetters), deleted: false },
+            Note::Behind { member: id("b"), at: at.in_area(Area::Quarantine), deleted: true },
             Note::Behind { member: id("b"), at, deleted: true },
             Note::Whole { member: id("b") },
         ];
@@ -171,6 +189,7 @@ mod tests {
     #[test]
     fn a_full_blob_of_notes_can_be_read() {
         let at = BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse(&format!("{}+01234567", "o".repeat(63))).unwrap(),
             key: FileKey::from_bytes([9; 16]),
             extension: Extension::parse("0123456789abcdef").unwrap(),

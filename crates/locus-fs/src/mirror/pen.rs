@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use locus_core::{BlobPath, Content, Durability, Error, Extension, FileKey, Result, join_bounded};
+use locus_core::{Area, BlobPath, Content, Durability, Error, Extension, FileKey, Result, join_bounded};
 use parking_lot::Mutex;
 
 use crate::mirror::{
@@ -53,7 +53,7 @@ impl Drop for Asked<'_> {
 impl Core {
     /// The address of a blob of notes.
     pub(crate) fn notes_at(&self, key: FileKey) -> BlobPath {
-        BlobPath { owner: self.notes_owner.clone(), key, extension: Extension::NONE }
+        BlobPath { area: Area::Live, owner: self.notes_owner.clone(), key, extension: Extension::NONE }
     }
 
     /// Notes durably, on every member that can be written and at least on one.

@@ -271,7 +271,7 @@ fn to_usize(len: u64) -> usize {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use locus_core::{Extension, FileKey, StoragePath};
+    use locus_core::{Area, Extension, FileKey, StoragePath};
 
     use super::*;
 
@@ -292,6 +292,7 @@ mod tests {
     #[tokio::test]
     async fn the_sums_of_a_file_whose_length_is_damaged_are_not_read() {
         let at = BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme").unwrap(),
             key: FileKey::from_bytes([1; 16]),
             extension: Extension::NONE,

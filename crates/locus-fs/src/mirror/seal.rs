@@ -156,7 +156,7 @@ impl Sealer {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "these bytes are ours")]
 mod tests {
-    use locus_core::{Extension, FileKey, StoragePath};
+    use locus_core::{Area, Extension, FileKey, StoragePath};
     use rstest::rstest;
 
     use super::*;
@@ -165,6 +165,7 @@ mod tests {
         let mut key = [0; 16];
         key[15] = last;
         BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme").unwrap(),
             key: FileKey::from_bytes(key),
             extension: Extension::NONE,

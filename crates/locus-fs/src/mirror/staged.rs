@@ -3,19 +3,15 @@
 //! So a piece that was confirmed rests on one member until the upload is finished: while that one is away the upload waits,
 //! and only what was finished has as many copies as the mirror promises.
 
-use std::{io::ErrorKind, pin::Pin, sync::Arc};
+use std::{io::ErrorKind, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
-    StorageVolume, StoredBlob, join_bounded,
+    Area, Blob, BlobPage, BlobPath, BlobReader, Cursor, Error, Result, Staged, Staging, StorageVolume,
 };
 
-use crate::{
-    feed::{CHUNK_BYTES, Feed, feed},
-    mirror::{core::Core, listing::Place, member::Member},
-};
+use crate::mirror::{copy::Source, core::Core, listing::Place, member::Member};
 
 #[derive(Debug)]
 pub(crate) struct MirrorStaged {
@@ -33,7 +29,7 @@ impl Core {
             Staging::New => self.begin(at).await?,
             Staging::Resume => self.resume(at, true).await?,
             Staging::Published { key, extension } => {
-                let to = BlobPath { owner: at.owner.clone(), key, extension };
+                let to = BlobPath { area: Area::Live, owner: at.owner.clone(), key, extension };
                 match self.resume(at, false).await {
                     // What was staged was discarded when the copies were durable, and not before.
                     Err(error) if error.is_absent() => return Ok(Arc::new(self.published(to).await?)),
@@ -147,42 +143,13 @@ impl Staged for MirrorStaged {
     }
 
     async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
-        let stored = self.copy(to).await?.length;
+        let stored = self.core.write_from(to, Source::Staged(&*self.inner)).await?.length;
         if stored != length {
             self.core.delete(to).await?;
             let why = format!("it has {stored} bytes where {length} were confirmed");
             return Err(Error::Corrupt { place: self.at.to_string(), why: why.into() });
         }
         self.member.discard(&self.at).await.map(drop)
-    }
-}
-
-impl MirrorStaged {
-    /// Writes what is staged to the members, durably.
-    async fn copy(&self, to: &BlobPath) -> Result<StoredBlob> {
-        enum Done {
-            Pumped(Result<()>),
-            Written(Result<StoredBlob>),
-        }
-        type Boxed<'a> = Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
-        let (feeding, ends) = feed(1);
-        let mut running: Vec<Boxed<'_>> =
-            vec![Box::pin(async { Done::Pumped(pump(&*self.inner, feeding).await) })];
-        for end in ends {
-            running.push(Box::pin(async {
-                let mut content = Content::reader(end);
-                Done::Written(self.core.write(to, &mut content, Durability::Durable).await)
-            }));
-        }
-        let (count, mut stored, mut pumped) = (running.len(), None, Ok(()));
-        for done in join_bounded(running, count).await {
-            match done {
-                Done::Pumped(done) => pumped = done,
-                Done::Written(done) => stored = Some(done),
-            }
-        }
-        let unread = || self.core.unavailable("has nobody who copies what was put together");
-        pumped.and(stored.unwrap_or_else(|| Err(unread()))) // who cannot be read made the write fail
     }
 }
 
@@ -215,21 +182,5 @@ impl Staged for MirrorPublished {
             return Err(Error::Corrupt { place: to.to_string(), why: why.into() });
         }
         self.core.sync_blob(to).await
-    }
-}
-
-async fn pump(staged: &dyn Staged, mut feed: Feed) -> Result<()> {
-    let mut at = 0_u64;
-    loop {
-        let chunk = staged.read_at(at, CHUNK_BYTES).await?;
-        at = at.saturating_add(chunk.len() as u64);
-        let is_last = chunk.len() < CHUNK_BYTES;
-        if !chunk.is_empty() && !feed.give(chunk).await {
-            return Ok(()); // the writer failed, and says so
-        }
-        if is_last {
-            feed.end().await;
-            return Ok(());
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
+    Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, OnScrub, Result, ScrubProgress,
     Staged, Staging, StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
     join_bounded,
 };
@@ -218,6 +218,11 @@ impl StorageVolume for OpenMirroredVolume {
 
     async fn discard(&self, at: &BlobPath) -> Result<bool> {
         self.core.discard(at).await
+    }
+
+    /// Copies the bytes: a copy on a member says where it lies.
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        self.core.copy(at, to).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

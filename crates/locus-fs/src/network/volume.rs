@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
+    Area, Blob, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Result, Staged, Staging,
     StoragePath, StorageVolume, StoredBlob, Tidy, TidyReport, VolumeId, VolumeStatus,
 };
 
@@ -96,13 +96,23 @@ impl OpenNetworkVolume {
         mut content: Content,
         how: Durability,
     ) -> Result<Running<(StoredBlob, Claim)>> {
+        let to = at.clone();
+        self.begin_at(at, move |inner| Box::pin(async move { inner.write(&to, &mut content, how).await }))
+            .await
+    }
+
+    /// Begins what makes a blob at `at`, which is removed again when nobody waits for it any more.
+    async fn begin_at<T: Send + 'static>(
+        &self,
+        at: &BlobPath,
+        make: impl FnOnce(Arc<dyn StorageVolume>) -> Work<Result<T>>,
+    ) -> Result<Running<(T, Claim)>> {
         let Some(claim) = self.busy.claim(at) else {
             return Err(Error::io("write", at.to_string())(io::ErrorKind::AlreadyExists.into()));
         };
-        let (inner, to) = (Arc::clone(&self.inner), at.clone());
+        let making = make(Arc::clone(&self.inner));
         // The claim goes with the answer, or with the last thing that is done to this name.
-        let work: Work<Result<(StoredBlob, Claim)>> =
-            Box::pin(async move { Ok((inner.write(&to, &mut content, how).await?, claim)) });
+        let work: Work<Result<(T, Claim)>> = Box::pin(async move { Ok((making.await?, claim)) });
         let (inner, to) = (Arc::clone(&self.inner), at.clone());
         let undo: Work<()> = Box::pin(async move { drop(inner.delete(&to).await) });
         self.guard.begin(work, Some(undo)).await
@@ -175,6 +185,20 @@ impl StorageVolume for OpenNetworkVolume {
     async fn discard(&self, at: &BlobPath) -> Result<bool> {
         let at = at.clone();
         self.once(|inner| Box::pin(async move { inner.discard(&at).await })).await
+    }
+
+    /// # Cancel safety
+    /// As the trait says; a copy that ends after its future was dropped is removed again.
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        let (from, to) = (at.clone(), at.in_area(to));
+        let begun =
+            self.begin_at(&to, move |inner| Box::pin(async move { inner.copy(&from, to.area).await }));
+        let done = match begun.await {
+            Ok(running) => running.wait(&self.guard).await,
+            Err(error) => Err(error),
+        };
+        self.guard.learn(&done);
+        done.map(drop)
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {

@@ -141,6 +141,15 @@ impl Disk for Beneath {
         })
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (dir, name) = self.root.parent(from, PLACE)?;
+        let (to_dir, new_name) = self.root.parent(to, DIRECTORY)?;
+        linkat(dir, name, &to_dir, new_name, AtFlags::empty())
+            .map_err(|errno| sys::unsupported_link(errno.into()))?;
+        self.named(to, to_dir);
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.unlink(path, AtFlags::empty())
     }

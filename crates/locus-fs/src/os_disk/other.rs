@@ -38,6 +38,14 @@ pub(super) fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// What a file system says that has no second names, or none left for this file, is not known.
+pub(super) fn unsupported_link(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => error,
+        _ => io::ErrorKind::Unsupported.into(),
+    }
+}
+
 pub(super) fn is_no_file(_: &io::Error) -> bool {
     false
 }

@@ -102,6 +102,13 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     rename_new_at(CWD, from, CWD, to)
 }
 
+/// What a file system says that has no second names, or none left for this file, becomes one kind.
+pub(super) fn unsupported_link(error: io::Error) -> io::Error {
+    let without = [Errno::PERM, Errno::MLINK, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
+    let is_without = Errno::from_io_error(&error).is_some_and(|errno| without.contains(&errno));
+    if is_without { io::ErrorKind::Unsupported.into() } else { error }
+}
+
 pub(super) fn is_unknown_call(error: &io::Error) -> bool {
     let unknown = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
     Errno::from_io_error(error).is_some_and(|errno| unknown.contains(&errno))

@@ -161,6 +161,11 @@ impl Disk for FaultyDisk {
         self.inner.rename_new(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.ask("link", to, 0)?;
+        self.inner.link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.shared.ask("remove_file", path, 0)?;
         self.inner.remove_file(path)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use locus_core::{
-    BlobPath, Checksum, Content, Durability, Entropy, Extension, FileKey, StoragePath, StorageVolume,
+    Area, BlobPath, Checksum, Content, Durability, Entropy, Extension, FileKey, StoragePath, StorageVolume,
     StoreId, SystemEntropy, Tidy, Timestamp,
 };
 use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
@@ -39,6 +39,7 @@ pub(crate) fn blob(owner: &str, original_name: &str) -> BlobPath {
     let mut random = [0; 10];
     SystemEntropy.fill(&mut random);
     BlobPath {
+        area: Area::Live,
         owner: StoragePath::parse(owner).unwrap(),
         key: FileKey::generate(Timestamp::from_micros(1_700_000_000_000_000), &random),
         extension: Extension::of(original_name),

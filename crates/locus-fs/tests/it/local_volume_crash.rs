@@ -1,9 +1,10 @@
 //! A local volume on a disk that loses its power at every moment.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use locus_core::{
-    BlobPath, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume, Tidy, Timestamp,
+    Area, BlobPath, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume, Tidy,
+    Timestamp,
 };
 use locus_testkit::{Fault, OpKind, SeededEntropy, SimDisk};
 use rstest::rstest;
@@ -34,7 +35,12 @@ impl Story {
         let mut random = [0; 10];
         self.entropy.fill(&mut random);
         let key = FileKey::generate(Timestamp::from_micros(1_700_000_000_000_000), &random);
-        BlobPath { owner: StoragePath::parse(owner).unwrap(), key, extension: Extension::of("x.bin") }
+        BlobPath {
+            area: Area::Live,
+            owner: StoragePath::parse(owner).unwrap(),
+            key,
+            extension: Extension::of("x.bin"),
+        }
     }
 
     async fn write(
@@ -70,6 +76,10 @@ impl Story {
         let late = self.write(&volume, "acme", Durability::Buffered).await?;
         volume.sync_blob(&late).await?;
         self.fates.insert(late, Fate::Kept);
+        let failed = self.write(&volume, "b", Durability::Buffered).await?;
+        self.fates.insert(failed.in_area(Area::DeadLetters), Fate::Either);
+        volume.copy(&failed, Area::DeadLetters).await?;
+        self.fates.insert(failed.in_area(Area::DeadLetters), Fate::Kept);
         volume.tidy(Tidy::StaleStaging).await?;
         volume.probe().await?;
         self.fates.insert(second.clone(), Fate::Either);
@@ -112,9 +122,13 @@ async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0,
     for seed in round * 1_000..(round + 1) * 1_000 {
         let disk = SimDisk::new(seed);
         let entropy = SeededEntropy::new(seed);
-        let cut = 1 + entropy.below(170);
+        let cut = 1 + entropy.below(190);
         disk.crash_at(cut);
-        println!("seed {seed}, cut {cut}");
+        let has_links = seed % 3 > 0;
+        if !has_links {
+            disk.fail(Fault::kind(io::ErrorKind::Unsupported).on(OpKind::Link).for_good());
+        }
+        println!("seed {seed}, cut {cut}, links {has_links}");
         let mut story = Story { disk, entropy, fates: BTreeMap::new() };
         for _ in 0..2 {
             let ran = story.run().await;
@@ -128,7 +142,7 @@ async fn b1_b2_what_was_confirmed_survives_a_power_cut_at_any_moment(#[values(0,
             drop(reopened);
             story.disk.crash();
             story.check().await;
-            let next = story.disk.ops() + 1 + story.entropy.below(170);
+            let next = story.disk.ops() + 1 + story.entropy.below(190);
             story.disk.crash_at(next);
         }
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use locus_core::{BlobPath, Durability, Entropy, Error, Extension, FileKey, StoragePath, StorageVolume};
+use locus_core::{
+    Area, BlobPath, Durability, Entropy, Error, Extension, FileKey, StoragePath, StorageVolume,
+};
 use locus_fs::{LocalVolume, Mirror, MirroredVolume, VolumeSpec};
 use locus_testkit::{Failing, FaultyVolume, SeededEntropy, SimDisk, VolumeFaults, VolumeOp};
 use rstest::rstest;
@@ -56,6 +58,7 @@ impl World {
         let faults: Vec<_> = (0..members).map(|_| VolumeFaults::new()).collect();
         let (mirror, volume) = open(&disk, &faults, quorum).await.unwrap();
         let at = |n| BlobPath {
+            area: Area::Live,
             owner: StoragePath::parse("acme").unwrap(),
             key: FileKey::from_bytes([n; 16]),
             extension: Extension::NONE,

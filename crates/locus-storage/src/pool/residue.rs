@@ -95,7 +95,7 @@ impl StoragePool {
             if !upkeep.is_trustworthy() {
                 break;
             }
-            match upkeep.knows(&residue.volume, &residue.blob.owner, &residue.blob.key) {
+            match upkeep.knows(&residue.volume, &residue.blob) {
                 Knowledge::Recorded => self.inner.residue.forget(&residue),
                 Knowledge::InFlight => {}
                 Knowledge::Unknown => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
+    Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
     Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
 };
 use locus_fs::off_thread;
@@ -122,6 +122,7 @@ impl StoragePool {
             Intake::Volume { content, ticket } => {
                 let name = options.original_name.as_deref();
                 let path = BlobPath {
+                    area: Area::Live,
                     owner: tenant.storage_path.clone(),
                     key: room.key(),
                     extension: name.map_or(Extension::NONE, Extension::of),

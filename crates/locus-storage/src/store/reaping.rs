@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use locus_core::{Claim, FileKey, Knowledge, Lsn, Reapable, Result, StoragePath, TenantId, VolumeId};
+use locus_core::{BlobPath, Claim, FileKey, Knowledge, Lsn, Reapable, Result, TenantId, VolumeId};
 
 use super::{
     embedded::{Cell, EmbeddedStore},
@@ -103,15 +103,11 @@ impl EmbeddedStore {
 
     /// The right to remove a blob that no record names. A living file that rests elsewhere could be moved to that very
     /// name: it is not, while the claim lives.
-    pub(super) fn claim_unknown(
-        &self,
-        volume: &VolumeId,
-        owner: &StoragePath,
-        key: &FileKey,
-    ) -> Option<Claim> {
-        if self.knowledge(volume, owner, key) != Knowledge::Unknown {
+    pub(super) fn claim_unknown(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
+        if self.knowledge(volume, at) != Knowledge::Unknown {
             return None;
         }
+        let BlobPath { owner, key, .. } = at;
         let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
         let Some(cell) = cell else { return Some(Claim::free()) };
         let mut state = cell.state.lock();
@@ -128,7 +124,8 @@ impl EmbeddedStore {
         Some(Claim::new(move || cell.end_move(&key)))
     }
 
-    pub(super) fn knowledge(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
+    pub(super) fn knowledge(&self, volume: &VolumeId, at: &BlobPath) -> Knowledge {
+        let BlobPath { owner, key, .. } = at;
         let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
         let Some(cell) = cell else { return Knowledge::Unknown };
         let state = cell.state.lock();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use locus_core::{
-    BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
+    Area, BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
     Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, VolumeId, VolumeSet,
     VolumeStanding,
 };
@@ -302,6 +302,7 @@ impl Reading {
                             let Resting::Volume { id, synced: false } = &accepted.place else { continue };
                             let name = accepted.original_name.as_deref();
                             let blob = BlobPath {
+                                area: Area::Live,
                                 owner: accepted.owner.clone().unwrap_or_else(|| StoragePath::from(tenant)),
                                 key: accepted.key,
                                 extension: name.map_or(Extension::NONE, Extension::of),
@@ -480,9 +481,7 @@ impl EmbeddedStore {
         for content in returned {
             match content.survived(&*self.config.volumes).await {
                 Ok(true) => {}
-                Ok(false)
-                    if self.knowledge(&content.volume, &content.blob.owner, &content.blob.key)
-                        != Knowledge::Recorded => {}
+                Ok(false) if self.knowledge(&content.volume, &content.blob) != Knowledge::Recorded => {}
                 Ok(false) => {
                     error!(key = %content.blob.key, volume = %content.volume, "content did not survive");
                 }

@@ -5,9 +5,9 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey, InlineLimits,
-    Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore, Moving,
-    NewFile, NewUpload, Reapable, Reservation, Reserved, RestingPage, Result, Scope, StoragePath,
+    BlobPath, Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey,
+    InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore,
+    Moving, NewFile, NewUpload, Reapable, Reservation, Reserved, RestingPage, Result, Scope, StoragePath,
     StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
     VolumeStanding,
 };
@@ -308,12 +308,12 @@ impl Upkeep for EmbeddedStore {
         self.is_staged(owner, staging)
     }
 
-    fn knows(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Knowledge {
-        self.knowledge(volume, owner, key)
+    fn knows(&self, volume: &VolumeId, at: &BlobPath) -> Knowledge {
+        self.knowledge(volume, at)
     }
 
-    fn claim(&self, volume: &VolumeId, owner: &StoragePath, key: &FileKey) -> Option<Claim> {
-        self.claim_unknown(volume, owner, key)
+    fn claim(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
+        self.claim_unknown(volume, at)
     }
 
     fn is_trustworthy(&self) -> bool {

@@ -13,9 +13,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result, Staged,
-    Staging, StoragePath, StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport, VolumeId,
-    VolumeStatus,
+    Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, FileKey, MetadataStore, Result,
+    Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantContext, TenantCounts, Tidy, TidyReport,
+    VolumeId, VolumeStatus,
 };
 use locus_storage::{EngineOptions, FileScheduler, StoragePool, VerifyLevel, VerifyReport, WriteOptions};
 use locus_testkit::{Fault, FaultId, OpKind};
@@ -309,6 +309,10 @@ impl StorageVolume for Hanging {
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
         self.gate.pass(Hang::Open).await;
         self.inner.open(at, expected).await
+    }
+
+    async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
+        self.inner.copy(at, to).await
     }
 
     async fn delete(&self, at: &BlobPath) -> Result<bool> {

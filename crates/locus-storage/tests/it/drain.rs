@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use locus_core::{
-    Content, Durability, Error, FileKey, FileStatus, Knowledge, LeaseOptions, MetadataStore, Place, TenantId,
-    Upkeep,
+    Area, BlobPath, Content, Durability, Error, Extension, FileKey, FileStatus, Knowledge, LeaseOptions,
+    MetadataStore, Place, TenantId, Upkeep,
 };
 use locus_fs::LocalVolume;
 use locus_storage::{
@@ -318,8 +318,10 @@ fn b88_what_a_move_leaves_stays_until_the_move_is_durable() {
         std::task::Poll::Ready(0)
     );
     for key in written.keys() {
-        assert_eq!(bench.engine.store.knows(&vol(0), &tenant, key), Knowledge::InFlight);
-        assert!(bench.engine.store.claim(&vol(0), &tenant, key).is_none());
+        let blob =
+            BlobPath { area: Area::Live, owner: tenant.clone(), key: *key, extension: Extension::NONE };
+        assert_eq!(bench.engine.store.knows(&vol(0), &blob), Knowledge::InFlight);
+        assert!(bench.engine.store.claim(&vol(0), &blob).is_none());
     }
     // Durable: it goes.
     bench.run(store.sync()).unwrap();

@@ -547,6 +547,10 @@ impl Disk for GateDisk {
         self.0.disk.rename_new(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.disk.link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.0.disk.remove_file(path)
     }

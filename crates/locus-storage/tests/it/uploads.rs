@@ -839,6 +839,7 @@ fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {
 
 fn bench_blob() -> locus_core::BlobPath {
     locus_core::BlobPath {
+        area: locus_core::Area::Live,
         owner: locus_core::StoragePath::parse("tenant-0").unwrap(),
         key: locus_core::FileKey::from_bytes([1; 16]),
         extension: locus_core::Extension::NONE,

@@ -65,6 +65,10 @@ impl Disk for FailingDisk {
         count(&self.left)?;
         OsDisk.rename_new(from, to)
     }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        count(&self.left)?;
+        OsDisk.link(from, to)
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         count(&self.left)?;
         OsDisk.remove_file(path)

@@ -13,6 +13,8 @@ pub enum OpKind {
     CreateDir,
     /// `rename` and `rename_new`.
     Rename,
+    /// `link`.
+    Link,
     /// `remove_file` and `remove_dir`.
     Remove,
     /// `read_dir`.

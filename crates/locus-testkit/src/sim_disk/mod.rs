@@ -218,6 +218,11 @@ impl Disk for SimDisk {
         self.rename_with(from, to, false)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        self.state.0.lock().op(OpKind::Link, &[&from, &to], |state| state.link(&from, &to))
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let path = normal(path);
         self.op(OpKind::Remove, &path, |state| state.remove_file(&path))

@@ -260,6 +260,26 @@ impl State {
         Ok(())
     }
 
+    /// A second name for a file.
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (_, ino) = self.existing(from)?;
+        let (to_entry, target) = self.entry(to)?;
+        if self.nodes[&ino].is_dir() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if target.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if let Body::File(content) = &self.nodes[&ino].body
+            && content.has_unsynced()
+        {
+            self.renamed_unsynced.push(to.to_owned());
+        }
+        self.names.add(to_entry, ino);
+        self.nodes.get_mut(&ino).expect("because it was found").users += 1;
+        Ok(())
+    }
+
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let (entry, ino) = self.existing(path)?;
         if self.nodes[&ino].is_dir() {

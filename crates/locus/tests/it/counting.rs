@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use locus::{Checksum, StorageVolume, VolumeContext, VolumeSpec, VolumeStatus, prelude::*};
 use locus_core::{
-    BlobPage, BlobPath, BlobReader, Cursor, Staged, Staging, StoragePath, StoredBlob, Tidy, TidyReport,
+    Area, BlobPage, BlobPath, BlobReader, Cursor, Staged, Staging, StoragePath, StoredBlob, Tidy, TidyReport,
 };
 
 /// A volume of a certain size that counts what comes and keeps nothing.
@@ -95,6 +95,10 @@ impl StorageVolume for Counting {
 
     async fn open(&self, _: &BlobPath, _: Range<u64>) -> Result<BlobReader, Error> {
         Err(Error::io("open", "/nowhere")(io::ErrorKind::NotFound.into()))
+    }
+
+    async fn copy(&self, _: &BlobPath, _: Area) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn delete(&self, _: &BlobPath) -> Result<bool, Error> {

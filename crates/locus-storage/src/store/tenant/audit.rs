@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use locus_core::{BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts, UploadLoad};
+use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts, UploadLoad};
 
 use super::{DirNo, Dirs, Entry, InFlight, Queues, Rest, TenantState, VolumeNo, Waits};
 use crate::{
@@ -178,6 +178,7 @@ impl TenantState {
             } else if self.stays(entry) {
                 let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
                 let blob = BlobPath {
+                    area: Area::Live,
                     owner: entry.owner(&self.id),
                     key: entry.key,
                     extension: name.map_or(Extension::NONE, Extension::of),

@@ -1,7 +1,7 @@
 //! What a file leaves on a volume when it is moved to another one: a copy that nobody names, kept until the move is
 //! durable and it is removed. As long as it is here nothing else happens to that name on that volume.
 
-use locus_core::{BlobPath, Extension, FileKey, Lsn};
+use locus_core::{Area, BlobPath, Extension, FileKey, Lsn};
 
 use super::{Entry, Rest, Scene, TenantState, VolumeNo};
 
@@ -33,7 +33,7 @@ impl TenantState {
     pub(crate) fn blob(&self, entry: &Entry) -> BlobPath {
         let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
         let extension = name.map_or(Extension::NONE, Extension::of);
-        BlobPath { owner: entry.owner(&self.id), key: entry.key, extension }
+        BlobPath { area: Area::Live, owner: entry.owner(&self.id), key: entry.key, extension }
     }
 
     /// What moves of this file left and was not removed yet.
