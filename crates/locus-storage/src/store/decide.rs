@@ -67,7 +67,7 @@ fn lost(entry: Option<&Entry>, key: FileKey, token: Token) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use locus_core::{Checksum, Epoch, Lsn, Owner, StoreTime, Timestamp};
+    use locus_core::{Area, Checksum, Epoch, Lsn, Owner, StoreTime, Timestamp};
     use rstest::rstest;
 
     use super::{
@@ -93,6 +93,7 @@ mod tests {
             retry_count: 0,
             attempts: 1,
             rest: Rest::Volume(0),
+            area: Area::Live,
             status,
             interrupted: 0,
             cold: None,

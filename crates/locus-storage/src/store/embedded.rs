@@ -126,6 +126,11 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// Nobody has a claim on a blob of this key any more.
+    pub(super) fn end_claim(&self, key: &FileKey) {
+        self.state.lock().end_claim(key);
+    }
+
     /// Nobody moves the content any more.
     pub(super) fn end_move(&self, key: &FileKey) {
         let mut state = self.state.lock();
@@ -201,7 +206,7 @@ impl EmbeddedStore {
             let state = cell.state.lock();
             (state.id.clone(), state.counts())
         });
-        counts.filter(|(_, counts)| counts.files() > 0).collect()
+        counts.filter(|(_, counts)| counts.files() + counts.dead_lettered > 0).collect()
     }
 
     // ---- cells ------------------------------------------------------------------------------------------------
@@ -331,10 +336,10 @@ impl EmbeddedStore {
         if !effects.over.is_empty() || !effects.left.is_empty() {
             let mut reap = self.reap.lock();
             for (lsn, volume, key) in effects.over {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: false });
+                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: None });
             }
-            for (lsn, volume, key) in effects.left {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: true });
+            for (lsn, volume, key, area) in effects.left {
+                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: Some(area) });
             }
             drop(reap);
             self.reap_changed.notify_waiters();

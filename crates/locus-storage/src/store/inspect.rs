@@ -81,12 +81,14 @@ fn look(dir: &Path, disk: &dyn Disk) -> Result<Inspection> {
                 _ => in_journal += 1,
             }
         }
-        if state.counts().files() > 0 {
-            tenants.insert(state.id.clone(), state.counts());
+        let counts = state.counts();
+        if counts.files() + counts.dead_lettered > 0 {
+            tenants.insert(state.id.clone(), counts);
         }
     }
     debug_assert_eq!(
-        rebuilt.places.files.load(Ordering::Relaxed),
+        rebuilt.places.files.load(Ordering::Relaxed)
+            + tenants.values().map(|counts| counts.dead_lettered).sum::<u64>(),
         volumes.values().sum::<u64>() + in_journal
     );
     Ok(Inspection {

@@ -9,11 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Moving, Place, Result, Stored, TenantId, VolumeId,
+    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result, Stored, TenantId,
+    VolumeId,
 };
 use tracing::{debug, warn};
 
 use super::{
+    dead_letters::change_of_state,
     embedded::{Cell, EmbeddedStore},
     entry::{Entry, Rest},
     event::{Change, FRAME_BYTES, MOVED_BYTES, Record, Resting},
@@ -156,19 +158,29 @@ impl EmbeddedStore {
         };
         let Some(cell) = self.cell(&info.tenant) else { return Ok(false) };
         let mut room = self.journal.reserve(Use::Move, &[FRAME_BYTES + MOVED_BYTES]).await?;
+        let happens = change_of_state(moving.record().area, moving.target().area);
         let lsn = {
             let mut state = cell.state.lock();
-            if !state.get(&info.key).is_some_and(|entry| self.stays_at(&state, entry, &moving.record().place))
-            {
+            let can_happen =
+                |entry: &Entry| happens.is_none_or(|happened| entry.status.after(happened).is_some());
+            let stays = |entry: &&Entry| self.stays_at(&state, entry, moving.record()) && can_happen(entry);
+            if state.get(&info.key).filter(stays).is_none() {
                 return Ok(false);
             }
-            let change = Change::Moved {
-                key: info.key,
-                place: Resting::Volume { id: id.clone(), synced: true },
-                size: to.length,
-                checksum: to.checksum,
+            let (key, volume) = (info.key, id.clone());
+            let change = match happens {
+                Some(Move::DeadLetter) => Change::DeadLettered { key, volume },
+                Some(_) => Change::Requeued { key, volume },
+                None => {
+                    let place = Resting::Volume { id: volume, synced: true };
+                    Change::Moved { key, place, size: to.length, checksum: to.checksum }
+                }
             };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            let lsn = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
+            if happens == Some(Move::Requeue) {
+                state.unreserve(&key); // it counts by itself now
+            }
+            lsn
         };
         drop(room);
         if moving.record().place == Place::Store {
@@ -180,13 +192,13 @@ impl EmbeddedStore {
 
     /// Whether a file that stays still rests where it did when the right to move it was given. Within the journal it may
     /// have been moved forward.
-    fn stays_at(&self, state: &TenantState, entry: &Entry, place: &Place) -> bool {
-        let is_there = match (entry.rest, place) {
+    fn stays_at(&self, state: &TenantState, entry: &Entry, record: &FileRecord) -> bool {
+        let is_there = match (entry.rest, &record.place) {
             (Rest::Journal(_), Place::Store) => true,
             (Rest::Volume(at), Place::Volume(id)) => self.places.find(id) == Some(at),
             _ => false,
         };
-        is_there && state.stays(entry)
+        is_there && entry.area == record.area && state.stays(entry)
     }
 
     /// Contents of the segment to be emptied, which nobody else moves.

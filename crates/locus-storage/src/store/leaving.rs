@@ -28,10 +28,10 @@ impl TenantState {
 
     /// All that keeps the tenant from being forgotten.
     fn holdings(&self) -> Holdings {
-        let counted = self.counted();
+        let (counted, counts) = (self.counted(), self.counts());
         Holdings {
-            files: counted.files,
-            bytes: counted.bytes,
+            files: counted.files + counts.dead_lettered,
+            bytes: counted.bytes + counts.dead_letter_bytes,
             writes: self.reserved().files - self.uploads().count(),
             uploads: self.uploads().count(),
         }

@@ -316,7 +316,10 @@ impl Reading {
                                 by_key.remove(key).map(|at| doubtful.remove(&at));
                             }
                         }
-                        Change::Deleted { key } | Change::Moved { key, .. } => {
+                        Change::Deleted { key }
+                        | Change::Moved { key, .. }
+                        | Change::DeadLettered { key, .. }
+                        | Change::Requeued { key, .. } => {
                             by_key.remove(key).map(|at| doubtful.remove(&at));
                         }
                         _ => {}

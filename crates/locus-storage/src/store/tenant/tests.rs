@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use locus_core::{Owner, Timestamp, VolumeId};
+use locus_core::{Checksum, Owner, Timestamp, VolumeId};
 
 use super::*;
 

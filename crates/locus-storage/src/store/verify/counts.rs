@@ -278,8 +278,8 @@ mod tests {
     #[case(&[Counted::Taken], |s: &EmbeddedStore| s.places.give_back(Tally::one(0)))]
     #[case(&[Counted::CheckpointBytes], |s: &EmbeddedStore| s.places.count_saved(1, true))]
     #[case(&[Counted::IdempotencyKeys], |s: &EmbeddedStore| { s.places.remembered.fetch_add(1, Ordering::AcqRel); })]
-    #[case(&[Counted::Files, Counted::InJournal], |s: &EmbeddedStore| s.places.count(JOURNAL, 0, true))]
-    #[case(&[Counted::Files, Counted::OnVolume], |s: &EmbeddedStore| s.places.count(0, 0, true))]
+    #[case(&[Counted::Files, Counted::InJournal], |s: &EmbeddedStore| s.places.count(JOURNAL, 0, true, true))]
+    #[case(&[Counted::Files, Counted::OnVolume], |s: &EmbeddedStore| s.places.count(0, 0, true, true))]
     #[case(&[Counted::LiveBytes], |s: &EmbeddedStore| {
         let segment = *s.journal.live_by_segment().iter().find(|(_, live)| **live > 0).unwrap().0;
         s.journal.release(crate::journal::LogPlace::new(segment, 4_096), 1, locus_core::Lsn(1));
