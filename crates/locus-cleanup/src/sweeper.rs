@@ -79,7 +79,8 @@ impl Sweeper {
         Ok(done)
     }
 
-    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably. Reaps
+    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably; completed files
+    /// whose retention is not over are not waited for. Reaps
     /// what it finds; what could not be removed then is waited for, which ends only if
     /// [`run_reaper`](Self::run_reaper) runs as well.
     ///

@@ -92,6 +92,8 @@ pub struct FileRecord {
     pub place: Place,
     /// The first path component of its bytes on a volume.
     pub owner: StoragePath,
+    /// The part of a volume in which its bytes lie, or would lie.
+    pub area: Area,
     /// When it last failed.
     pub last_failed_at: Option<Timestamp>,
     /// What the worker said then.
@@ -111,7 +113,7 @@ impl FileRecord {
     #[must_use]
     pub fn blob(&self) -> BlobPath {
         BlobPath {
-            area: Area::Live,
+            area: self.area,
             owner: self.owner.clone(),
             key: self.info.key,
             extension: self.info.original_name.as_deref().map_or(Extension::NONE, Extension::of),

@@ -7,7 +7,7 @@ use crate::{Error, TenantId};
 /// What a store has of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holdings {
-    /// Files in all states that count, those waiting to be removed included.
+    /// Files in all states, dead letters and those waiting to be removed included.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,

@@ -53,7 +53,7 @@ pub use store::{
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use tidy::{DirSweep, JunkSweep, Names, Tidy, TidyReport};
 pub use time::{StoreTime, Timestamp};
-pub use upkeep::{Claim, CleanupStatistics, Knowledge, Reapable, Upkeep};
+pub use upkeep::{Claim, CleanupStatistics, FilePage, Knowledge, Orphan, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,

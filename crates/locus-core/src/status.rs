@@ -42,8 +42,13 @@ pub enum Move {
     Complete,
     /// An operator makes the file pending again with fresh counts.
     Reset,
-    /// The owner deletes the file.
+    /// The owner deletes the file, or ends the time for which it is kept although it is completed, or purges it from the
+    /// dead letters.
     Delete,
+    /// A file that failed for the last time is moved out of the queue.
+    DeadLetter,
+    /// An operator brings a dead letter back, with fresh counts.
+    Requeue,
 }
 
 impl FileStatus {
@@ -52,14 +57,15 @@ impl FileStatus {
     /// This is the only table of legal moves; the store decides and replays through it.
     #[must_use]
     pub const fn after(self, happened: Move) -> Option<Self> {
-        use FileStatus::{Completed, Deleted, Pending, PermanentlyFailed, Processing};
+        use FileStatus::{Completed, DeadLettered, Deleted, Pending, PermanentlyFailed, Processing};
         Some(match (self, happened) {
             (Pending, Move::Lease) => Processing,
             (Processing, Move::Release | Move::TimeOut) | (Processing | Pending, Move::Retry) => Pending,
             (Processing | Pending, Move::GiveUp) => PermanentlyFailed,
             (Processing | Pending | PermanentlyFailed, Move::Complete) => Completed,
-            (Pending | PermanentlyFailed, Move::Reset) => Pending,
-            (Pending | Processing | PermanentlyFailed, Move::Delete) => Deleted,
+            (Pending | PermanentlyFailed, Move::Reset) | (DeadLettered, Move::Requeue) => Pending,
+            (Pending | Processing | PermanentlyFailed | DeadLettered | Completed, Move::Delete) => Deleted,
+            (PermanentlyFailed, Move::DeadLetter) => DeadLettered,
             _ => return None,
         })
     }
@@ -96,21 +102,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_happens_to_a_file_that_is_over() {
-        for over in [FileStatus::Completed, FileStatus::Deleted, FileStatus::DeadLettered] {
-            for happened in [
-                Move::Lease,
-                Move::Release,
-                Move::TimeOut,
-                Move::Retry,
-                Move::GiveUp,
-                Move::Complete,
-                Move::Reset,
-                Move::Delete,
-            ] {
-                assert_eq!(over.after(happened), None, "{over} {happened:?}");
-            }
+    fn nothing_happens_to_a_file_that_left_the_queue_but_that_it_is_deleted_or_requeued() {
+        let all = [
+            Move::Lease,
+            Move::Release,
+            Move::TimeOut,
+            Move::Retry,
+            Move::GiveUp,
+            Move::Complete,
+            Move::Reset,
+            Move::Delete,
+            Move::DeadLetter,
+            Move::Requeue,
+        ];
+        let happens =
+            |status: FileStatus| all.into_iter().filter(move |happened| status.after(*happened).is_some());
+        assert_eq!(happens(FileStatus::Deleted).collect::<Vec<_>>(), []);
+        assert_eq!(happens(FileStatus::Completed).collect::<Vec<_>>(), [Move::Delete]);
+        assert_eq!(happens(FileStatus::DeadLettered).collect::<Vec<_>>(), [Move::Delete, Move::Requeue]);
+    }
+
+    #[test]
+    fn b76_only_what_failed_for_the_last_time_becomes_a_dead_letter_and_comes_back_pending() {
+        for status in
+            [FileStatus::Pending, FileStatus::Processing, FileStatus::Completed, FileStatus::DeadLettered]
+        {
+            assert_eq!(status.after(Move::DeadLetter), None, "{status}");
         }
+        let dead = FileStatus::PermanentlyFailed.after(Move::DeadLetter);
+        assert_eq!(dead, Some(FileStatus::DeadLettered));
+        assert_eq!(FileStatus::DeadLettered.after(Move::Requeue), Some(FileStatus::Pending));
     }
 
     #[test]

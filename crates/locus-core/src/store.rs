@@ -13,9 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Checksum, Error, FileKey, FileRecord, FileStatus, Holdings, Lease, LeaseOptions, Leaving, Limit,
-    LogicalDir, NewUpload, Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp, UploadId,
-    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
+    Area, BlobPath, Checksum, Error, FileKey, FileRecord, FileStatus, Holdings, Lease, LeaseOptions, Leaving,
+    Limit, LogicalDir, NewUpload, Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp,
+    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -154,6 +154,7 @@ impl Debug for Landing {
 #[must_use = "dropping it gives the right to move up"]
 pub struct Moving {
     record: FileRecord,
+    to: Area,
     avoid: Vec<VolumeId>,
     end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -161,7 +162,13 @@ pub struct Moving {
 impl Moving {
     /// The right to move what `record` names; `end` runs once, when it is dropped.
     pub fn new(record: FileRecord, end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { record, avoid: Vec::new(), end: Some(Box::new(end)) }
+        Self { to: record.area, record, avoid: Vec::new(), end: Some(Box::new(end)) }
+    }
+
+    /// The same right, but to a move to this area: with it the file becomes a dead letter, or ceases to be one.
+    pub fn into_area(mut self, area: Area) -> Self {
+        self.to = area;
+        self
     }
 
     /// The same right, but not to a move to these volumes.
@@ -174,6 +181,12 @@ impl Moving {
     #[must_use]
     pub const fn record(&self) -> &FileRecord {
         &self.record
+    }
+
+    /// The address that the content is to have, wherever it is moved to.
+    #[must_use]
+    pub fn target(&self) -> BlobPath {
+        self.record.blob().in_area(self.to)
     }
 
     /// Volumes that it must not be moved to: what earlier moves left there waits to be removed, under the same name.
@@ -310,10 +323,28 @@ pub struct TenantCounts {
     pub deleted: u64,
     /// Bytes of all of them.
     pub bytes: u64,
+    /// Dead letters, those that were purged and whose bytes are not yet removed included. They count against no quota.
+    pub dead_lettered: u64,
+    /// Bytes of these.
+    pub dead_letter_bytes: u64,
 }
 
 impl TenantCounts {
-    /// All files that count against quotas.
+    /// How many are in this state; of dead letters, those that were purged and are not yet removed included.
+    #[must_use]
+    pub const fn of(&self, status: FileStatus) -> u64 {
+        match status {
+            FileStatus::Pending => self.pending,
+            FileStatus::Processing => self.processing,
+            FileStatus::Completed => self.completed,
+            FileStatus::Failed => 0, // no file is: see the status
+            FileStatus::PermanentlyFailed => self.permanently_failed,
+            FileStatus::DeadLettered => self.dead_lettered,
+            FileStatus::Deleted => self.deleted,
+        }
+    }
+
+    /// All files that count against quotas: dead letters do not.
     #[must_use]
     pub const fn files(&self) -> u64 {
         self.pending + self.processing + self.completed + self.permanently_failed + self.deleted
@@ -471,7 +502,26 @@ pub trait MetadataStore: Debug + Send + Sync {
         None
     }
 
-    /// Living files that rest on a volume: a page of about `max`, from where an earlier page said to go on, or from the
+    /// The right to move a file that failed for the last time to the dead letters; with it [`relocate`](Self::relocate) makes
+    /// it one. `None` while somebody moves it, or removes what an earlier move left under its new name. A memory operation.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::WrongStatus`] in every other state.
+    fn begin_dead_letter(&self, _tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
+        Err(Error::FileNotFound { key: *key })
+    }
+
+    /// The right to move a dead letter back, with room for it in every quota; with it [`relocate`](Self::relocate) makes it
+    /// pending, with fresh counts and at its old place in the accept order. `None` while somebody moves it, or removes what
+    /// an earlier move left under its new name. A memory operation.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::WrongStatus`] when it is no dead letter; as [`reserve`](Self::reserve).
+    fn begin_requeue(&self, _tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
+        Err(Error::FileNotFound { key: *key })
+    }
+
+    /// Files that stay and rest on a volume: a page of about `max`, from where an earlier page said to go on, or from the
     /// begin. Files that come or go between two pages may be in them or not; every other one is in one of them. A memory
     /// operation, bounded in time.
     fn resting_on(&self, _volume: &VolumeId, _from: Option<u64>, _max: usize) -> RestingPage {
@@ -507,8 +557,10 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::VolumeUnavailable { volume: Some(volume.clone()), why: "cannot be decided about".into() })
     }
 
-    /// Says that the content of `moving` now rests at `to`, durably, bytes and name: if the file still lives, its record
-    /// names that place from now on. `false` when it does not live any more: what lies at `to` belongs to nobody. What
+    /// Says that the content of `moving` now rests at `to`, durably, bytes and name, under its
+    /// [target](Moving::target): if the file is still in the state in which the right was given, its record names that place
+    /// from now on, and the new state, when the right is to another area. `false` when it is not: what lies at `to` belongs to
+    /// nobody. What
     /// lies at an old place on a volume is handed out by [`Upkeep::reapable`](crate::Upkeep::reapable) once the move is
     /// durable, and not touched before.
     ///
@@ -574,7 +626,8 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// [`Error::LeaseLost`].
     async fn fail(&self, lease: &Lease, error: &str) -> Result<FailOutcome>;
 
-    /// Makes a delayed or given-up file pending now, with fresh counts.
+    /// Makes a delayed or given-up file pending now, with fresh counts. A dead letter is
+    /// [requeued](Self::begin_requeue) instead.
     ///
     /// # Errors
     /// [`Error::FileNotFound`], [`Error::AlreadyProcessing`], [`Error::WrongStatus`].

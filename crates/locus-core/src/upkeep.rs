@@ -5,7 +5,9 @@ use std::{fmt::Debug, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobPath, FileKey, Leaving, Result, StoragePath, TenantId, VolumeId};
+use crate::{
+    BlobPath, Checksum, FileKey, FileRecord, FileStatus, Leaving, Result, StoragePath, TenantId, VolumeId,
+};
 
 /// A file that is over, durably, and whose bytes may be removed; or the bytes that a file left when it was moved, once the
 /// move is durable.
@@ -32,12 +34,15 @@ pub enum Knowledge {
     Recorded,
     /// A write under way will name it.
     InFlight,
-    /// Nothing names it and nothing will.
+    /// The record of its file says that the content rests elsewhere: this is what a move or a crash left.
+    Elsewhere,
+    /// There is no record of such a file, and nothing will come to name it.
     Unknown,
 }
 
-/// The right to remove a blob that nothing names: until it is released, nothing comes to name it. Dropped without that (a
-/// removal that was given up may still happen), the name stays unused until the store is opened again.
+/// The right to remove or [adopt](Upkeep::adopt) a blob that nothing names: until it is released, nothing comes to name it, and
+/// nobody else gets a claim on it. Dropped without that (a removal that was given up may still happen), the name stays unused
+/// until the store is opened again.
 #[must_use = "release it when the blob is removed or stays"]
 pub struct Claim(Option<Box<dyn FnOnce() + Send + Sync>>);
 
@@ -66,11 +71,34 @@ impl Debug for Claim {
     }
 }
 
+/// A page of records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FilePage {
+    /// Files, as of now.
+    pub files: Vec<FileRecord>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// A blob that nothing names, to be made a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The volume that it lies on.
+    pub volume: VolumeId,
+    /// Where there: among the files of the queue. It is durable there
+    /// ([`StorageVolume::sync_blob`](crate::StorageVolume::sync_blob) returned).
+    pub blob: BlobPath,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// BLAKE3 of it, as it was just read.
+    pub checksum: Checksum,
+}
+
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available. Each is handed out once; give
-    /// it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
+    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available; completed ones
+    /// that are kept for a while only when their time is over. Each is handed out once; give it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
     async fn reapable(&self, max: usize) -> Result<Vec<Reapable>>;
 
     /// The bytes of these are gone, durably: the records of those that are over go too.
@@ -79,10 +107,12 @@ pub trait Upkeep: Debug + Send + Sync {
     /// These could not be removed now; they are handed out again later.
     fn not_reaped(&self, files: Vec<Reapable>);
 
-    /// Returns when [`reapable`](Self::reapable) may have something. May return early.
+    /// Returns when [`reapable`](Self::reapable) may have something: an end became durable, or the time of a completed file is
+    /// over. May return early.
     async fn reapable_ready(&self);
 
-    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably.
+    /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably. Completed
+    /// files whose time to be kept is not over are not waited for.
     async fn settled(&self) -> Result<()>;
 
     /// Returns when nothing of a tenant that leaves is left: no write is under way, and the bytes of all its files are gone
@@ -99,6 +129,44 @@ pub trait Upkeep: Debug + Send + Sync {
     /// Returns at the next moment at which [`expire`](Self::expire) may have something to do.
     async fn expirable(&self);
 
+    /// A tenant's files in one state: a page of at most `max`, from where an earlier page said to go on, or from the begin.
+    /// Of those whose state ages (completed, failed for the last time, dead-lettered) only what has been in it for
+    /// `older_than`, in store time. Files that come to be so, or cease to, between two pages may be in them or not; every
+    /// other one is in one of them. A memory operation, bounded in time; a page may be empty and not the last. It costs
+    /// nothing when the tenant has no file in that state.
+    fn page(
+        &self,
+        _tenant: &TenantId,
+        _status: FileStatus,
+        _older_than: Duration,
+        _from: Option<u64>,
+        _max: usize,
+    ) -> FilePage {
+        FilePage::default()
+    }
+
+    /// The tenants that have files in this state. A memory operation.
+    fn tenants_with(&self, _status: FileStatus) -> Vec<TenantId> {
+        Vec::new()
+    }
+
+    /// Files that stay and rest on a volume, of all tenants, by pages as [`page`](Self::page) has them.
+    fn on_volume(&self, _volume: &VolumeId, _from: Option<u64>, _max: usize) -> FilePage {
+        FilePage::default()
+    }
+
+    /// Ends a file whose bytes are certainly gone, as if it were deleted: if it still rests at that very place, nobody has a
+    /// lease on it, and nobody moves it. Says whether it did.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is ended or not.
+    async fn forget_missing(&self, _record: &FileRecord) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Ends up to `max` uploads to which nothing came for too long, durably. Says how many.
     async fn expire_uploads(&self, _max: usize) -> Result<usize> {
         Ok(0)
@@ -113,9 +181,29 @@ pub trait Upkeep: Debug + Send + Sync {
     /// What is known about the blob at this address on `volume`.
     fn knows(&self, volume: &VolumeId, at: &BlobPath) -> Knowledge;
 
-    /// The right to remove that blob, when nothing names it and nothing is about to.
+    /// The right to remove or adopt that blob, when nothing names it and nothing is about to.
     fn claim(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
-        (self.knows(volume, at) == Knowledge::Unknown).then(Claim::free)
+        matches!(self.knows(volume, at), Knowledge::Unknown | Knowledge::Elsewhere).then(Claim::free)
+    }
+
+    /// Makes a blob that nothing names a pending file under its own key, at the end of the accept order, in the root
+    /// directory: all or nothing. `false`, and nothing changed, when there is a record of such a file. The claim is released
+    /// in any case; whether the tenant may take files in is for the caller to ask (of the
+    /// [`TenantManager`](crate::TenantManager), for the incarnation that the blob's owner is).
+    ///
+    /// # Errors
+    /// [`Error::TenantQuotaExceeded`](crate::Error::TenantQuotaExceeded),
+    /// [`Error::DirectoryQuotaExceeded`](crate::Error::DirectoryQuotaExceeded),
+    /// [`Error::GlobalQuotaExceeded`](crate::Error::GlobalQuotaExceeded);
+    /// [`Error::TenantDisabled`](crate::Error::TenantDisabled) when the tenant is on its way out;
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the blob does not lie among the files of the queue, or the
+    /// claim is not one on it. What the store says.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is a file or an orphan.
+    async fn adopt(&self, claim: Claim, _orphan: Orphan) -> Result<bool> {
+        claim.release();
+        Ok(false)
     }
 
     /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed

@@ -37,6 +37,9 @@ pub struct EngineOptions {
     pub downtime_max: Duration,
     /// Most idempotency keys remembered. Default 10,000,000.
     pub idempotency_max: u64,
+    /// How long a completed file is kept, bytes and record, before it is removed, in store time. It counts against quotas and
+    /// can be read meanwhile. Default 0: it is removed at once.
+    pub completed_retention: Duration,
     /// An upload to which nothing came for so long, in store time, is ended. Default 1 day.
     pub upload_expiry: Duration,
     /// A checkpoint is due when the log since the last one is longer than this and than that checkpoint. Default 32 MiB.
@@ -71,6 +74,7 @@ impl Default for EngineOptions {
             pending_bytes_max: 8 << 20,
             downtime_max: Duration::from_secs(24 * 60 * 60),
             idempotency_max: 10_000_000,
+            completed_retention: Duration::ZERO,
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             checkpoint_bytes: 32 << 20,
             global_quota: None,

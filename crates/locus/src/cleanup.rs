@@ -32,7 +32,8 @@ impl StorageCleanup {
         Self { sweeper, upkeep, pool }
     }
 
-    /// Returns when nothing waits to be removed on an available volume, and what was removed is recorded durably.
+    /// Returns when nothing waits to be removed on an available volume, and what was removed is recorded durably. Completed
+    /// files whose retention is not over are not waited for.
     ///
     /// # Errors
     /// [`Error::VolumeUnavailable`](locus_core::Error::VolumeUnavailable) when something waits on a volume that takes no

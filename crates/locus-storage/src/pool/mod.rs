@@ -1,6 +1,7 @@
 //! The pool: content in, a key out; nobody who uses it needs to know which volume holds a file.
 
 mod admission;
+mod dead_letters;
 mod drain;
 mod events;
 mod expansion;

@@ -7,13 +7,13 @@ use locus_core::{
     BlobPath, Durability, Error, FileKey, FileRecord, Moving, Outcome, Place, Result, StorageVolume, Stored,
     TenantId,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{StoragePool, mounts::Ticket, reader::CHUNK_BYTES, residue::Unrecorded};
 
 /// Whoever waits for somebody else's move looks again after this long, if nobody says that it is over: the store may
 /// move content by itself.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Wakes those who wait for the end of a move.
 #[derive(Debug, Default)]
@@ -34,6 +34,11 @@ impl Drop for Ended {
 }
 
 impl Moves {
+    /// Returns when some move ended after it was enabled.
+    pub(super) fn ended(&self) -> Notified<'_> {
+        self.0.notified()
+    }
+
     pub(super) fn right(&self, moving: Moving) -> Right {
         Right { moving, ended: Ended(Arc::clone(&self.0)) }
     }
@@ -52,7 +57,7 @@ impl StoragePool {
     pub(super) async fn path_of(&self, tenant: &TenantId, key: &FileKey) -> Result<PathBuf> {
         loop {
             // From here on the end of a move is heard of.
-            let ended = self.inner.moves.0.notified();
+            let ended = self.inner.moves.ended();
             tokio::pin!(ended);
             ended.as_mut().enable();
             if let Some(moving) = self.inner.store.begin_move(tenant, key) {
@@ -87,7 +92,7 @@ impl StoragePool {
     /// that gives it a path.
     pub(super) async fn move_out(&self, right: Right, to_path: bool) -> Result<Moved> {
         let record = right.moving.record().clone();
-        let (at, length) = (record.blob(), record.info.size);
+        let (at, length) = (right.moving.target(), record.info.size);
         let ticket = self.place(Some(length), to_path.then_some(&at)).await?;
         let bytes = match self.inner.store.content(&record, 0..length).await {
             Err(Error::FileNotFound { .. }) => return Ok(Moved::Over),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, Knowledge, Place, StorageVolume, Upkeep, VolumeId};
+use locus_core::{BlobPath, Knowledge, StorageVolume, Upkeep, VolumeId};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
@@ -98,9 +98,9 @@ impl StoragePool {
             match upkeep.knows(&residue.volume, &residue.blob) {
                 Knowledge::Recorded => self.inner.residue.forget(&residue),
                 Knowledge::InFlight => {}
-                Knowledge::Unknown => {
+                Knowledge::Elsewhere | Knowledge::Unknown => {
                     if let Some(volume) = self.inner.mounts.get(&residue.volume) {
-                        self.tidy(volume, residue).await;
+                        self.tidy(volume, upkeep, residue).await;
                     }
                 }
             }
@@ -108,23 +108,14 @@ impl StoragePool {
         self.inner.residue.entries.lock().len()
     }
 
-    /// Tries to remove one residue that no record names, as long as none can come to name it meanwhile: content that rests
-    /// elsewhere may be moved to this very name at any moment, so it is removed under the right to do that.
-    async fn tidy(&self, volume: Arc<dyn StorageVolume>, residue: Residue) {
-        let (owner, key) = (&residue.blob.owner, residue.blob.key);
-        let Some(tenant) = owner.tenant() else { return };
-        let Ok(record) = self.inner.store.get(&tenant, &key).await else { return };
-        let Some(record) = record.filter(|record| !record.info.status.is_over()) else {
-            return self.inner.residue.retry(&*volume, &residue).await; // nothing moves it any more
-        };
-        if record.place == Place::Volume(residue.volume.clone()) {
-            return;
-        }
-        let Some(right) = self.right_to(&record) else { return }; // else it is being moved
+    /// Tries to remove one residue that no record names, as long as none can come to name it meanwhile.
+    async fn tidy(&self, volume: Arc<dyn StorageVolume>, upkeep: &dyn Upkeep, residue: Residue) {
+        // Else it came to be named, or is about to be, just now.
+        let Some(claim) = upkeep.claim(&residue.volume, &residue.blob) else { return };
         let list = Arc::clone(&self.inner.residue);
         undisturbed(async move {
             list.retry(&*volume, &residue).await;
-            drop(right);
+            claim.release();
         })
         .await;
     }

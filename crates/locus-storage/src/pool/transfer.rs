@@ -36,7 +36,7 @@ impl StoragePool {
         let mut ticket = self.place_away(&record, &tried).await.map_err(NotMoved::Failed)?;
         loop {
             let volume = Arc::clone(ticket.volume());
-            let at = record.blob();
+            let at = right.moving.target();
             // Never removed without asking the store: its name may be used again by the next move.
             let blob = Unrecorded::new(&self.inner.residue, &volume, at.clone()).accepting();
             let error = match self.copy(&record, &*volume, &at, pace).await {
@@ -143,7 +143,7 @@ fn of_source(error: Error) -> NotMoved {
 }
 
 /// Whether the blob at `at` is what the record says, by its checksum.
-async fn holds(volume: &dyn StorageVolume, at: &BlobPath, record: &FileRecord) -> Result<bool> {
+pub(super) async fn holds(volume: &dyn StorageVolume, at: &BlobPath, record: &FileRecord) -> Result<bool> {
     let size = record.info.size;
     let opened = volume.open(at, 0..CHUNK_BYTES.min(size)).await?;
     if opened.length != size || opened.head_offset != 0 {

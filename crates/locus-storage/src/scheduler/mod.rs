@@ -320,18 +320,24 @@ impl FileScheduler {
         self.store.fail(lease, error).await
     }
 
-    /// Makes a delayed or given-up file pending now, with fresh counts. Leases of it that ran out are lost.
+    /// Makes a delayed or given-up file pending now, with fresh counts, or [requeues](StoragePool::requeue) a dead letter. Leases
+    /// of it that ran out are lost.
     ///
     /// # Errors
     /// [`Error::FileNotFound`]; [`Error::AlreadyProcessing`] while it is leased (release it first);
     /// [`Error::WrongStatus`] when it is over; [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is
-    /// disabled.
+    /// disabled; for a dead letter as [`StoragePool::requeue`] says.
     ///
     /// # Cancel safety
     /// After a dropped future the file is either reset or as it was.
     pub async fn reset(&self, tenant: &TenantContext, key: &FileKey) -> Result<()> {
         self.allow(tenant, TenantAccess::Read)?;
-        self.store.reset(tenant.id(), key).await
+        match self.store.reset(tenant.id(), key).await {
+            Err(Error::WrongStatus { status: FileStatus::DeadLettered, .. }) => {
+                self.pool.requeue(tenant, key).await
+            }
+            done => done,
+        }
     }
 
     /// Where a file is in its life.

@@ -69,7 +69,8 @@ impl EmbeddedStore {
                     if idempotency.is_some() {
                         self.check_idempotency_room()?;
                     }
-                    return Ok(Reserved::Room(self.take_room(&cell, &mut state, directory, bytes)?));
+                    let (key, bytes) = (self.new_key(), bytes.unwrap_or(0));
+                    return Ok(Reserved::Room(self.take_room(&cell, &mut state, key, directory, bytes)?));
                 }
             }
         };

@@ -9,8 +9,9 @@ use std::{
 };
 
 use locus_core::{
-    Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember, Result,
-    Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId, VolumeStanding,
+    Area, Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember,
+    Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
+    VolumeStanding,
 };
 use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,7 @@ pub(crate) enum Frame {
     End { end: Lsn, durable: Lsn, entries: u64 },
     Uploads { tenant: TenantId, uploads: Vec<SavedUpload> },
     Standings { volumes: Vec<(VolumeId, VolumeStanding, Lsn)> },
+    Purged { tenant: TenantId, keys: Vec<FileKey> },
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -79,7 +81,7 @@ pub(crate) struct SavedEntry {
     checksum: Checksum,
     created_at: Timestamp,
     modified_at: Timestamp,
-    available_at: StoreTime,
+    moment: StoreTime,
     directory: LogicalDir,
     retry_count: u32,
     attempts: u32,
@@ -187,9 +189,13 @@ impl Frame {
         buffer.extend_from_slice(&payload);
     }
 
-    /// A tenant without files leaves no trace.
+    /// What is empty leaves no trace.
     fn is_worth_writing(&self) -> bool {
-        !matches!(self, Self::Files { entries, .. } if entries.is_empty())
+        match self {
+            Self::Files { entries, .. } => !entries.is_empty(),
+            Self::Purged { keys, .. } => !keys.is_empty(),
+            _ => true,
+        }
     }
 }
 
@@ -204,7 +210,7 @@ impl SavedEntry {
             checksum: entry.checksum,
             created_at: entry.created_at,
             modified_at: entry.modified_at,
-            available_at: entry.available_at,
+            moment: entry.moment,
             directory,
             retry_count: entry.retry_count,
             attempts: entry.attempts,
@@ -240,6 +246,7 @@ impl SavedEntry {
             owner: self.owner,
             idempotency: self.idempotency,
         };
+        let is_dead = self.status == FileStatus::DeadLettered;
         let entry = Entry {
             key: self.key,
             order: Order::from_raw(self.order),
@@ -248,7 +255,7 @@ impl SavedEntry {
             checksum: self.checksum,
             created_at: self.created_at,
             modified_at: self.modified_at,
-            available_at: self.available_at,
+            moment: self.moment,
             directory: 0,
             retry_count: self.retry_count,
             attempts: self.attempts,
@@ -256,6 +263,7 @@ impl SavedEntry {
                 SavedPlace::Volume(id) => Rest::Volume(places.number(&id)),
                 SavedPlace::Journal(place) => Rest::Journal(place),
             },
+            area: if is_dead { Area::DeadLetters } else { Area::Live },
             status: self.status,
             interrupted: self.interrupted,
             cold: (cold != Cold::default()).then(|| Box::new(cold)),
@@ -439,16 +447,16 @@ impl EmbeddedStore {
         for cell in cells {
             let mut at = 0_u32;
             loop {
-                let (frame, more) = {
+                let (frames, more) = {
                     let state = cell.state.lock();
                     let end = state.entries_end();
                     let slice = at..end.min(at.saturating_add(SLICE));
                     at = slice.end;
-                    let (frame, entries) = files_frame(&state, slice, &self.places);
+                    let (frames, entries) = files_frames(&state, slice, &self.places);
                     count += entries;
-                    (frame, at < end)
+                    (frames, at < end)
                 };
-                if let Some(frame) = frame {
+                for frame in frames {
                     writer.push(&frame).await?;
                 }
                 if !more {
@@ -589,15 +597,20 @@ impl EmbeddedStore {
     }
 }
 
-/// The entries at these indexes, if there are any, and how many.
-fn files_frame(state: &TenantState, slice: Range<u32>, places: &Places) -> (Option<Frame>, u64) {
-    let entries: Vec<_> = slice
-        .filter_map(|at| state.entry_at(at))
-        .map(|entry| SavedEntry::of(entry, state.directory(entry), places))
-        .collect();
+/// The entries at these indexes, if there are any, with what their states do not say of them, and how many.
+fn files_frames(
+    state: &TenantState,
+    slice: Range<u32>,
+    places: &Places,
+) -> (impl Iterator<Item = Frame> + use<>, u64) {
+    let entries = || slice.clone().filter_map(|at| state.entry_at(at));
+    let purged = entries().filter(|entry| entry.status.is_over() && entry.area == Area::DeadLetters);
+    let purged = Frame::Purged { tenant: state.id.clone(), keys: purged.map(|entry| entry.key).collect() };
+    let entries: Vec<_> =
+        entries().map(|entry| SavedEntry::of(entry, state.directory(entry), places)).collect();
     let count = entries.len() as u64;
-    let frame = Frame::Files { tenant: state.id.clone(), entries };
-    (frame.is_worth_writing().then_some(frame), count)
+    let files = Frame::Files { tenant: state.id.clone(), entries };
+    ([files, purged].into_iter().filter(Frame::is_worth_writing), count)
 }
 
 /// A slice of the remembered writes behind `after`, and its last hash.
@@ -673,9 +686,9 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
         let state = cell.state.lock();
         for at in (0..state.entries_end()).step_by(SLICE as usize) {
             let slice = at..state.entries_end().min(at.saturating_add(SLICE));
-            let (frame, entries) = files_frame(&state, slice, still.places);
+            let (frames, entries) = files_frames(&state, slice, still.places);
             count += entries;
-            if let Some(frame) = frame {
+            for frame in frames {
                 frame.encode(&mut buffer);
                 flush(&mut buffer, CHUNK_BYTES)?;
             }
@@ -841,6 +854,9 @@ pub(crate) fn load(
                 }
             });
         }
+        Frame::Purged { tenant, keys } => {
+            target.tenant(&tenant, &mut |state, _| keys.iter().for_each(|key| state.restore_purged(key)));
+        }
         Frame::Remembered { tenant, writes } => {
             target.tenant(&tenant, &mut |state, places| {
                 for write in &writes {
@@ -955,7 +971,8 @@ pub(crate) fn read_file(
                 visit(frame);
             }
             (
-                Frame::Remembered { .. }
+                Frame::Purged { .. }
+                | Frame::Remembered { .. }
                 | Frame::Limits { .. }
                 | Frame::Uploads { .. }
                 | Frame::Standings { .. },
@@ -988,11 +1005,12 @@ mod tests {
             checksum: Checksum::of(b""),
             created_at: wall,
             modified_at: wall,
-            available_at: time,
+            moment: time,
             directory: 0,
             retry_count: u32::MAX,
             attempts: u32::MAX,
             rest: Rest::Volume(places.number(&VolumeId::parse(&"v".repeat(63)).unwrap())),
+            area: Area::DeadLetters,
             status: FileStatus::Deleted,
             interrupted: u8::MAX,
             cold: cold.map(Box::new),
@@ -1035,7 +1053,7 @@ mod tests {
             });
             let entry = entry(&places, cold, delivery.map(|(by, error)| [text(by), text(error)]));
             let saved = SavedEntry::of(&entry, LogicalDir::root(), &places);
-            let taken = postcard::to_stdvec(&saved).unwrap().len() as u64;
+            let taken = (postcard::to_stdvec(&saved).unwrap().len() + size_of::<FileKey>() + 1) as u64;
             let foreseen = entry.saved_bytes() + LogicalDir::root().as_str().len() as u64;
             prop_assert!((taken..taken + 256).contains(&foreseen), "{foreseen} foreseen, {taken} taken");
         }

@@ -67,7 +67,7 @@ fn lost(entry: Option<&Entry>, key: FileKey, token: Token) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use locus_core::{Checksum, Epoch, Lsn, Owner, StoreTime, Timestamp};
+    use locus_core::{Area, Checksum, Epoch, Lsn, Owner, StoreTime, Timestamp};
     use rstest::rstest;
 
     use super::{
@@ -88,11 +88,12 @@ mod tests {
             checksum: Checksum::of(b""),
             created_at: at,
             modified_at: at,
-            available_at: StoreTime::ZERO,
+            moment: StoreTime::ZERO,
             directory: 0,
             retry_count: 0,
             attempts: 1,
             rest: Rest::Volume(0),
+            area: Area::Live,
             status,
             interrupted: 0,
             cold: None,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use locus_core::{
@@ -109,6 +110,8 @@ pub(super) struct Moved {
 pub(super) struct Cells {
     pub(super) by_id: HashMap<TenantId, Arc<Cell>>,
     pub(super) all: Vec<Arc<Cell>>,
+    /// Of all tenants: how long completed files are kept.
+    pub(super) completed_retention: Duration,
 }
 
 /// One tenant: its state behind a lock that is held for microseconds and never across I/O.
@@ -123,6 +126,11 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// Nobody has a claim on a blob of this key any more.
+    pub(super) fn end_claim(&self, key: &FileKey) {
+        self.state.lock().end_claim(key);
+    }
+
     /// Nobody moves the content any more.
     pub(super) fn end_move(&self, key: &FileKey) {
         let mut state = self.state.lock();
@@ -198,7 +206,7 @@ impl EmbeddedStore {
             let state = cell.state.lock();
             (state.id.clone(), state.counts())
         });
-        counts.filter(|(_, counts)| counts.files() > 0).collect()
+        counts.filter(|(_, counts)| counts.files() + counts.dead_lettered > 0).collect()
     }
 
     // ---- cells ------------------------------------------------------------------------------------------------
@@ -314,7 +322,10 @@ impl EmbeddedStore {
     pub(super) fn after(&self, cell: &Cell, state: &mut MutexGuard<'_, TenantState>) {
         let effects = std::mem::take(&mut state.effects);
         state.settle_uploads(self.journal.durable());
-        self.schedule.set_times(cell.no, state.next_due(), state.next_deadline());
+        let (due, deadline, kept) = (state.next_due(), state.next_deadline(), state.kept_until());
+        if self.schedule.set_times(cell.no, due, deadline, kept) {
+            self.reap_changed.notify_waiters();
+        }
         if effects.ready {
             self.schedule.push(cell.no);
             cell.ready.notify_waiters();
@@ -325,10 +336,10 @@ impl EmbeddedStore {
         if !effects.over.is_empty() || !effects.left.is_empty() {
             let mut reap = self.reap.lock();
             for (lsn, volume, key) in effects.over {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: false });
+                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: None });
             }
-            for (lsn, volume, key) in effects.left {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, is_copy: true });
+            for (lsn, volume, key, area) in effects.left {
+                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: Some(area) });
             }
             drop(reap);
             self.reap_changed.notify_waiters();
@@ -439,6 +450,7 @@ impl Cells {
             ready: Notify::new(),
             status_changes: AtomicU64::new(0),
         });
+        cell.state.lock().keep_completed(self.completed_retention);
         self.all.push(Arc::clone(&cell));
         self.by_id.insert(tenant.clone(), Arc::clone(&cell));
         cell

@@ -1,7 +1,7 @@
 //! One file in memory: compact, cold strings apart.
 
 use locus_core::{
-    Checksum, FileInfo, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Owner, Place, Properties,
+    Area, Checksum, FileInfo, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Owner, Place, Properties,
     StoragePath, StoreTime, TenantId, Timestamp, Token,
 };
 
@@ -68,12 +68,16 @@ pub(crate) struct Entry {
     pub(crate) checksum: Checksum,
     pub(crate) created_at: Timestamp,
     pub(crate) modified_at: Timestamp,
-    /// When a delayed file is due; zero when it is not delayed.
-    pub(crate) available_at: StoreTime,
+    /// The store time that matters in its state: when a delayed file is due; since when a file is completed, failed for the
+    /// last time or is a dead letter. Zero in every other state.
+    pub(crate) moment: StoreTime,
     pub(crate) directory: DirNo,
     pub(crate) retry_count: u32,
     pub(crate) attempts: u32,
     pub(crate) rest: Rest,
+    /// The part of its volume that its bytes lie in: the dead letters' from when it becomes one until it is requeued, also when
+    /// it is deleted then.
+    pub(crate) area: Area,
     pub(crate) status: FileStatus,
     /// How many of the last deliveries in a row ended with the process.
     pub(crate) interrupted: u8,
@@ -126,6 +130,8 @@ const SAVED_BYTES: usize = 208;
 const SAVED_COLD_BYTES: usize = 112;
 /// and a delivery.
 const SAVED_DELIVERY_BYTES: usize = 96;
+/// Where its bytes lie, when that is not where its state says: counted before it is so.
+const SAVED_AREA_BYTES: usize = 24;
 /// So many interrupted deliveries in a row make a suspect.
 const SUSPECT_AFTER: u8 = 2;
 
@@ -149,7 +155,7 @@ pub(crate) enum Waits {
 impl Entry {
     pub(crate) fn waits(&self) -> Waits {
         match self.status {
-            FileStatus::Pending if self.available_at > StoreTime::ZERO => Waits::Delayed(self.available_at),
+            FileStatus::Pending if self.moment > StoreTime::ZERO => Waits::Delayed(self.moment),
             FileStatus::Pending if self.is_suspect() => Waits::Suspect,
             FileStatus::Pending => Waits::Ready,
             FileStatus::Processing => {
@@ -158,6 +164,19 @@ impl Entry {
             status if status.is_over() => Waits::Over,
             _ => Waits::Nowhere,
         }
+    }
+
+    /// Whether it matters how long it has been in its state.
+    pub(crate) const fn ages(&self) -> bool {
+        matches!(
+            self.status,
+            FileStatus::Completed | FileStatus::PermanentlyFailed | FileStatus::DeadLettered
+        )
+    }
+
+    /// Whether it counts against quotas: dead letters do not, also while their bytes are removed.
+    pub(crate) fn counts(&self) -> bool {
+        self.area == Area::Live
     }
 
     /// Whether the last two deliveries ended with the process.
@@ -183,7 +202,8 @@ impl Entry {
         let delivery = self.delivery.as_deref();
         let delivery = delivery.map_or(0, |delivery| text(&delivery.by) + text(&delivery.error));
         // A delivery counts before there is one: leasing must need no room.
-        (SAVED_BYTES + SAVED_DELIVERY_BYTES + cold + delivery) as u64
+        let area = if self.area == Area::Live { 0 } else { SAVED_AREA_BYTES };
+        (SAVED_BYTES + SAVED_DELIVERY_BYTES + area + cold + delivery) as u64
     }
 
     /// The record as callers see it.
@@ -197,7 +217,7 @@ impl Entry {
         let cold = self.cold.as_deref();
         let delivery = self.delivery.as_deref();
         let leased = delivery.filter(|_| self.status == FileStatus::Processing);
-        let delayed = self.status == FileStatus::Pending && self.available_at > StoreTime::ZERO;
+        let delayed = self.status == FileStatus::Pending && self.moment > StoreTime::ZERO;
         FileRecord {
             info: FileInfo {
                 key: self.key,
@@ -215,9 +235,10 @@ impl Entry {
             },
             place,
             owner: self.owner(tenant),
+            area: self.area,
             last_failed_at: delivery.and_then(|delivery| delivery.failed_at),
             last_error: delivery.and_then(|delivery| delivery.error.as_deref().map(String::from)),
-            available_at: delayed.then(|| clock.wall_at(self.available_at)),
+            available_at: delayed.then(|| clock.wall_at(self.moment)),
             processing_started_at: leased.map(|delivery| delivery.started_at),
             processing_by: leased.and_then(|delivery| delivery.by.as_deref().map(String::from)),
             last_heartbeat: leased.map(|delivery| delivery.heartbeat_at),

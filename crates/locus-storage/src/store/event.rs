@@ -110,6 +110,17 @@ pub(crate) enum Change {
     UploadEnded {
         key: FileKey,
     },
+    /// A file that failed for the last time is a dead letter, and its content rests among those of this volume, durably.
+    DeadLettered {
+        key: FileKey,
+        volume: VolumeId,
+    },
+    /// A dead letter is pending again, with fresh counts, and its content rests among the files of the queue on this volume,
+    /// durably.
+    Requeued {
+        key: FileKey,
+        volume: VolumeId,
+    },
 }
 
 /// A new upload.
@@ -249,6 +260,8 @@ mod tests {
             Change::Resumed { leases: vec![(key, ends)] },
             Change::Moved { key, place: Resting::Inline { at: u32::MAX }, size: u64::MAX, checksum },
             Change::Forgotten { hash: u128::MAX },
+            Change::DeadLettered { key, volume: VolumeId::parse("v").unwrap() },
+            Change::Requeued { key, volume: VolumeId::parse("v").unwrap() },
         ] {
             bounds(keys_bound(1), &body(vec![change]));
         }

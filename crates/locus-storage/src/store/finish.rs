@@ -150,14 +150,15 @@ impl EmbeddedStore {
         let lsn = {
             let mut state = cell.state.lock();
             let entry = state.visible(key, self.watermark()).ok_or_else(unknown)?;
-            match entry.status {
-                FileStatus::Completed | FileStatus::Deleted => entry.last,
-                FileStatus::Processing if !force => return Err(Error::AlreadyProcessing { key: *key }),
-                _ => {
-                    self.suspect_is_back(cell.no, key);
-                    let change = Change::Deleted { key: *key };
-                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
-                }
+            if entry.status == FileStatus::Processing && !force {
+                return Err(Error::AlreadyProcessing { key: *key });
+            }
+            if self.can_be_deleted(&state, entry) {
+                self.suspect_is_back(cell.no, key);
+                let change = Change::Deleted { key: *key };
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            } else {
+                entry.last
             }
         };
         drop(room);
@@ -176,25 +177,26 @@ impl EmbeddedStore {
             tokio::pin!(notified);
             notified.as_mut().enable();
             let next = self.reap.lock().next(|volume| self.places.is_available(volume));
-            match next {
-                Some(lsn) if lsn <= self.journal.durable() => return,
-                Some(lsn) => {
-                    let durable = self.journal.wait_durable(lsn);
-                    let reached = crate::race::first3(
-                        async {
-                            notified.await;
-                            true
-                        },
-                        async { durable.await.is_ok() },
-                        std::future::pending(),
-                    )
-                    .await;
-                    if !reached {
-                        continue; // poisoned
-                    }
-                }
-                None => notified.await,
+            let until = self.kept_until();
+            if next.is_some_and(|lsn| lsn <= self.journal.durable())
+                || until.is_some_and(|until| until <= self.clock.now())
+            {
+                return;
             }
+            let durable = async {
+                match next {
+                    // Poisoned or not, it is looked at again.
+                    Some(lsn) => drop(self.journal.wait_durable(lsn).await),
+                    None => std::future::pending().await,
+                }
+            };
+            let over = async {
+                match until {
+                    Some(until) => self.clock.sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            crate::race::first3(notified, durable, over).await;
         }
     }
 
@@ -205,11 +207,13 @@ impl EmbeddedStore {
             let notified = self.reap_changed.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
+            self.let_kept_go();
+            let is_due = self.schedule.next_kept().is_some_and(|until| until <= self.clock.now());
             let (settled, unsynced) = {
                 let reap = self.reap.lock();
                 let next = reap.next(|volume| self.places.is_available(volume));
                 let settled = reap.is_settled(|volume| self.places.is_available(volume));
-                (settled, next.is_some_and(|lsn| lsn > self.journal.durable()))
+                (settled && !is_due, next.is_some_and(|lsn| lsn > self.journal.durable()))
             };
             if settled {
                 return self.barrier().await;

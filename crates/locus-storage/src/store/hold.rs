@@ -7,7 +7,8 @@ use locus_core::Lsn;
 use super::embedded::EmbeddedStore;
 
 /// As long as this lives, no content is removed from a volume because its file ends from now on. The file ends all the
-/// same; its bytes, its record and its place in quotas go when the hold does. Contents in the journal are not held.
+/// same; its bytes, its record and its place in quotas go when the hold does. Contents in the journal are not held, but no
+/// completed file that is kept for a while is let go, wherever it rests.
 /// [`settled`](locus_core::Upkeep::settled) waits for it.
 #[derive(Debug)]
 #[must_use = "contents are held only as long as this lives"]
@@ -54,6 +55,10 @@ impl Holds {
 
     pub(super) fn remove(&mut self, number: u64) {
         self.held.remove(&number);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// Ends up to here are not held.

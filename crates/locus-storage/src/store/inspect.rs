@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
-use locus_core::{Error, Lsn, Place, Result, StoreCounts, StoreId, VolumeId};
+use locus_core::{Error, Lsn, Place, Result, StoreCounts, StoreId, StoreTime, VolumeId};
 use locus_fs::Disk;
 use serde::Serialize;
 
@@ -74,19 +74,21 @@ fn look(dir: &Path, disk: &dyn Disk) -> Result<Inspection> {
     let mut in_journal = 0;
     for cell in &rebuilt.cells.all {
         let mut state = cell.state.lock();
-        state.begin_live(&rebuilt.places);
+        state.begin_live(&rebuilt.places, StoreTime::ZERO);
         for entry in state.entries() {
             match rebuilt.places.place(entry.rest) {
                 Place::Volume(volume) => *volumes.entry(volume).or_default() += 1,
                 _ => in_journal += 1,
             }
         }
-        if state.counts().files() > 0 {
-            tenants.insert(state.id.clone(), state.counts());
+        let counts = state.counts();
+        if counts.files() + counts.dead_lettered > 0 {
+            tenants.insert(state.id.clone(), counts);
         }
     }
     debug_assert_eq!(
-        rebuilt.places.files.load(Ordering::Relaxed),
+        rebuilt.places.files.load(Ordering::Relaxed)
+            + tenants.values().map(|counts| counts.dead_lettered).sum::<u64>(),
         volumes.values().sum::<u64>() + in_journal
     );
     Ok(Inspection {

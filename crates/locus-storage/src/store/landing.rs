@@ -9,14 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Moving, Place, Result, Stored, TenantId, VolumeId,
+    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result, Stored, TenantId,
+    VolumeId,
 };
 use tracing::{debug, warn};
 
 use super::{
+    dead_letters::change_of_state,
     embedded::{Cell, EmbeddedStore},
     entry::{Entry, Rest},
     event::{Change, FRAME_BYTES, MOVED_BYTES, Record, Resting},
+    tenant::TenantState,
 };
 use crate::{
     journal::{Attachment, BARRIER, LogPlace, Pin, Relief, Room, Use, plain_checksum},
@@ -113,7 +116,7 @@ impl EmbeddedStore {
         let cell = self.cell(tenant)?;
         let mut state = cell.state.lock();
         let entry = state.visible(key, self.watermark())?;
-        if entry.status.is_over() || !matches!(entry.rest, Rest::Journal(_)) {
+        if !state.stays(entry) || !matches!(entry.rest, Rest::Journal(_)) {
             return None;
         }
         let record = state.record(entry, &self.places, &self.clock);
@@ -135,7 +138,7 @@ impl EmbeddedStore {
         let cell = self.cell(tenant)?;
         let mut state = cell.state.lock();
         let entry = state.visible(key, self.watermark())?;
-        if entry.status.is_over() || entry.rest != Rest::Volume(from) {
+        if !state.stays(entry) || entry.rest != Rest::Volume(from) {
             return None;
         }
         let record = state.record(entry, &self.places, &self.clock);
@@ -155,18 +158,29 @@ impl EmbeddedStore {
         };
         let Some(cell) = self.cell(&info.tenant) else { return Ok(false) };
         let mut room = self.journal.reserve(Use::Move, &[FRAME_BYTES + MOVED_BYTES]).await?;
+        let happens = change_of_state(moving.record().area, moving.target().area);
         let lsn = {
             let mut state = cell.state.lock();
-            if !state.get(&info.key).is_some_and(|entry| self.lives_at(entry, &moving.record().place)) {
+            let can_happen =
+                |entry: &Entry| happens.is_none_or(|happened| entry.status.after(happened).is_some());
+            let stays = |entry: &&Entry| self.stays_at(&state, entry, moving.record()) && can_happen(entry);
+            if state.get(&info.key).filter(stays).is_none() {
                 return Ok(false);
             }
-            let change = Change::Moved {
-                key: info.key,
-                place: Resting::Volume { id: id.clone(), synced: true },
-                size: to.length,
-                checksum: to.checksum,
+            let (key, volume) = (info.key, id.clone());
+            let change = match happens {
+                Some(Move::DeadLetter) => Change::DeadLettered { key, volume },
+                Some(_) => Change::Requeued { key, volume },
+                None => {
+                    let place = Resting::Volume { id: volume, synced: true };
+                    Change::Moved { key, place, size: to.length, checksum: to.checksum }
+                }
             };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            let lsn = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
+            if happens == Some(Move::Requeue) {
+                state.unreserve(&key); // it counts by itself now
+            }
+            lsn
         };
         drop(room);
         if moving.record().place == Place::Store {
@@ -176,15 +190,15 @@ impl EmbeddedStore {
         Ok(true)
     }
 
-    /// Whether a living file still rests where it did when the right to move it was given. Within the journal it may have
-    /// been moved forward.
-    fn lives_at(&self, entry: &Entry, place: &Place) -> bool {
-        let is_there = match (entry.rest, place) {
+    /// Whether a file that stays still rests where it did when the right to move it was given. Within the journal it may
+    /// have been moved forward.
+    fn stays_at(&self, state: &TenantState, entry: &Entry, record: &FileRecord) -> bool {
+        let is_there = match (entry.rest, &record.place) {
             (Rest::Journal(_), Place::Store) => true,
             (Rest::Volume(at), Place::Volume(id)) => self.places.find(id) == Some(at),
             _ => false,
         };
-        is_there && !entry.status.is_over()
+        is_there && entry.area == record.area && state.stays(entry)
     }
 
     /// Contents of the segment to be emptied, which nobody else moves.
@@ -277,7 +291,7 @@ impl EmbeddedStore {
     fn is_still_there(&self, held: &Held) -> bool {
         let Some(cell) = self.cell(&held.tenant) else { return false };
         let state = cell.state.lock();
-        state.get(&held.key).is_some_and(|entry| is_at(entry, held.place))
+        state.get(&held.key).is_some_and(|entry| is_at(&state, entry, held.place))
     }
 
     // ---- moving forward ---------------------------------------------------------------------------------------
@@ -386,7 +400,7 @@ impl EmbeddedStore {
         let mut state = cell.state.lock();
         let mut at = 0;
         for held in chunk {
-            match state.get(&held.key).filter(|entry| is_at(entry, held.place)) {
+            match state.get(&held.key).filter(|entry| is_at(&state, entry, held.place)) {
                 Some(entry) => changes.push(Change::Moved {
                     key: held.key,
                     place: Resting::Inline { at: at as u32 },
@@ -456,7 +470,7 @@ pub(super) fn short(checksum: &Checksum) -> u64 {
     u64::from_le_bytes(*checksum.as_bytes().first_chunk().expect("because it has 32 bytes"))
 }
 
-/// Whether a living file's content rests at this very place. One that is over is reaped instead of moved.
-fn is_at(entry: &Entry, place: LogPlace) -> bool {
-    entry.rest == Rest::Journal(place) && !entry.status.is_over()
+/// Whether the content of a file that stays rests at this very place. One that does not is reaped instead of moved.
+fn is_at(state: &TenantState, entry: &Entry, place: LogPlace) -> bool {
+    entry.rest == Rest::Journal(place) && state.stays(entry)
 }

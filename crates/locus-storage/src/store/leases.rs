@@ -318,11 +318,8 @@ impl EmbeddedStore {
                 status => return Err(Error::WrongStatus { key: *key, status }),
             }
             let entry = state.entry(at);
-            if entry.available_at > stamp.time {
-                return Err(Error::NotDue {
-                    key: *key,
-                    available_at: self.clock.wall_at(entry.available_at),
-                });
+            if entry.moment > stamp.time {
+                return Err(Error::NotDue { key: *key, available_at: self.clock.wall_at(entry.moment) });
             }
             if let Rest::Volume(volume) = entry.rest
                 && !self.places.is_available(volume)

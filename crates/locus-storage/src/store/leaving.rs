@@ -28,10 +28,10 @@ impl TenantState {
 
     /// All that keeps the tenant from being forgotten.
     fn holdings(&self) -> Holdings {
-        let counted = self.counted();
+        let (counted, counts) = (self.counted(), self.counts());
         Holdings {
-            files: counted.files,
-            bytes: counted.bytes,
+            files: counted.files + counts.dead_lettered,
+            bytes: counted.bytes + counts.dead_letter_bytes,
             writes: self.reserved().files - self.uploads().count(),
             uploads: self.uploads().count(),
         }
@@ -85,9 +85,7 @@ impl EmbeddedStore {
             let mut at = from;
             let mut keys: Vec<FileKey> = Vec::new();
             while at < end && keys.len() < max {
-                keys.extend(
-                    state.entry_at(at).filter(|entry| !entry.status.is_over()).map(|entry| entry.key),
-                );
+                keys.extend(state.entry_at(at).filter(|entry| state.stays(entry)).map(|entry| entry.key));
                 at += 1;
             }
             let next = (at < state.entries_end()).then_some(at);

@@ -5,9 +5,11 @@
 //! [`checkpoint`] are how it comes back.
 
 mod accept;
+mod adopt;
 mod background;
 mod backup;
 pub(crate) mod checkpoint;
+mod dead_letters;
 mod decide;
 mod embedded;
 mod entry;
@@ -23,12 +25,14 @@ mod landing;
 mod leases;
 mod leaving;
 mod limits;
+mod pages;
 mod places;
 mod quota;
 mod reap;
 mod reaping;
 mod recovery;
 mod resting;
+mod retention;
 mod salvage;
 mod schedule;
 mod seam;

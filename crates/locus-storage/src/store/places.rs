@@ -185,8 +185,8 @@ impl Places {
         }
     }
 
-    /// A file of so many bytes rests there from now on, or no more.
-    pub(crate) fn count(&self, volume: VolumeNo, bytes: u64, more: bool) {
+    /// A file of so many bytes rests there from now on, or no more, and counts against the limits of the store or not.
+    pub(crate) fn count(&self, volume: VolumeNo, bytes: u64, counts: bool, more: bool) {
         let seen = (volume != JOURNAL).then(|| self.seen(volume));
         let files = seen.as_ref().map_or(&self.in_journal, |seen| &seen.files);
         if let Some(seen) = &seen {
@@ -196,14 +196,15 @@ impl Places {
                 seen.bytes.fetch_sub(bytes, Ordering::AcqRel);
             }
         }
+        let (all, all_bytes) = if counts { (1, bytes) } else { (0, 0) };
         if more {
             files.fetch_add(1, Ordering::AcqRel);
-            self.files.fetch_add(1, Ordering::AcqRel);
-            self.bytes.fetch_add(bytes, Ordering::AcqRel);
+            self.files.fetch_add(all, Ordering::AcqRel);
+            self.bytes.fetch_add(all_bytes, Ordering::AcqRel);
         } else {
             files.fetch_sub(1, Ordering::AcqRel);
-            self.files.fetch_sub(1, Ordering::AcqRel);
-            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.files.fetch_sub(all, Ordering::AcqRel);
+            self.bytes.fetch_sub(all_bytes, Ordering::AcqRel);
         }
     }
 

@@ -35,17 +35,27 @@ fn refusal(tenant: &TenantId, why: Full) -> Error {
 
 impl EmbeddedStore {
     /// Takes room in every quota, under the tenant's lock. The cost grows with the depth of the directory alone.
+    pub(super) fn take_room_now(
+        &self,
+        state: &mut TenantState,
+        key: FileKey,
+        directory: &LogicalDir,
+        bytes: u64,
+    ) -> Result<()> {
+        let reserved = state.reserve(key, directory, bytes, &self.limits.read(), &self.places);
+        reserved.map_err(|why| refusal(&state.id, why))
+    }
+
+    /// The same, to be given back when the answer is dropped.
     pub(super) fn take_room(
         &self,
         cell: &Arc<Cell>,
         state: &mut TenantState,
+        key: FileKey,
         directory: &LogicalDir,
-        bytes: Option<u64>,
+        bytes: u64,
     ) -> Result<Reservation> {
-        let key = self.new_key();
-        state
-            .reserve(key, directory, bytes.unwrap_or(0), &self.limits.read(), &self.places)
-            .map_err(|why| refusal(&state.id, why))?;
+        self.take_room_now(state, key, directory, bytes)?;
         let (cell, places) = (Arc::clone(cell), Arc::clone(&self.places));
         Ok(Reservation::new(key, move |key| {
             // Both under the lock: what is taken is at any moment what the tenants say.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use locus_core::{FileKey, Lsn, Site};
+use locus_core::{Area, FileKey, Lsn, Site};
 
 use super::{
     entry::{JOURNAL, VolumeNo},
@@ -16,8 +16,8 @@ pub(crate) struct Over {
     pub(crate) lsn: Lsn,
     pub(crate) tenant: TenantNo,
     pub(crate) key: FileKey,
-    /// It was moved away: what it left is no more than a copy.
-    pub(crate) is_copy: bool,
+    /// It was moved away: what it left, in this area, is no more than a copy.
+    pub(crate) copy_in: Option<Area>,
 }
 
 /// Who waits to be reaped.
@@ -35,7 +35,7 @@ pub(crate) struct ReapQueue {
 
 impl ReapQueue {
     pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) {
-        self.copies += u64::from(over.is_copy);
+        self.copies += u64::from(over.copy_in.is_some());
         self.waiting.entry(volume).or_default().push_back(over);
     }
 
@@ -47,6 +47,10 @@ impl ReapQueue {
 
     pub(crate) fn let_go(&mut self, number: u64) {
         self.holds.remove(number);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        !self.holds.is_empty()
     }
 
     fn limit(&self, volume: VolumeNo) -> Lsn {
@@ -130,7 +134,7 @@ mod tests {
 
     fn over(lsn: u64) -> Over {
         let key = FileKey::generate(Timestamp::from_micros(0), &[lsn as u8; 10]);
-        Over { lsn: Lsn(lsn), tenant: 0, key, is_copy: false }
+        Over { lsn: Lsn(lsn), tenant: 0, key, copy_in: None }
     }
 
     fn lsns(taken: &[(VolumeNo, Over)]) -> Vec<(VolumeNo, u64)> {

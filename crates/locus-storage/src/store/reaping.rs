@@ -10,6 +10,7 @@ use super::{
     event::{Change, keys_bound},
     leases::LEASE_MAX,
     reap::Over,
+    tenant::TenantState,
 };
 use crate::journal::Use;
 
@@ -18,6 +19,7 @@ impl EmbeddedStore {
         if self.journal.is_poisoned() {
             return Vec::new();
         }
+        self.let_kept_go();
         let taken =
             self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
         self.reapables(taken)
@@ -30,7 +32,7 @@ impl EmbeddedStore {
             let cell = self.cell_at(over.tenant);
             match self.reapable_of(&cell, volume, over) {
                 Some(file) => files.push(file),
-                None => self.reap.lock().came_back(1, usize::from(over.is_copy)),
+                None => self.reap.lock().came_back(1, usize::from(over.copy_in.is_some())),
             }
         }
         files
@@ -38,8 +40,8 @@ impl EmbeddedStore {
 
     fn reapable_of(&self, cell: &Cell, volume: VolumeNo, over: Over) -> Option<Reapable> {
         let state = cell.state.lock();
-        let (blob, size) = if over.is_copy {
-            let left = state.copy_on(&over.key, volume)?;
+        let (blob, size) = if let Some(area) = over.copy_in {
+            let left = state.copy_on(&over.key, volume, area)?;
             (left.blob.clone(), left.size)
         } else {
             let entry = state.get(&over.key).filter(|entry| entry.status.is_over())?;
@@ -51,7 +53,7 @@ impl EmbeddedStore {
             volume: (volume != JOURNAL).then(|| self.places.id(volume)),
             blob,
             size,
-            is_copy: over.is_copy,
+            is_copy: over.copy_in.is_some(),
         })
     }
 
@@ -81,7 +83,7 @@ impl EmbeddedStore {
     fn forget_copy(&self, file: &Reapable) {
         let volume = file.volume.as_ref().and_then(|id| self.places.find(id));
         let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { return };
-        if cell.state.lock().copy_removed(&file.key, volume) {
+        if cell.state.lock().copy_removed(&file.key, volume, file.blob.area) {
             self.places.count_copy(volume, false);
         }
     }
@@ -93,55 +95,48 @@ impl EmbeddedStore {
             let volume = file.volume.as_ref().map_or(Some(JOURNAL), |id| self.places.find(id));
             let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { continue };
             // It was durably over when it was handed out, so it is now.
-            let over = Over { lsn: Lsn::ZERO, tenant: cell.no, key: file.key, is_copy: file.is_copy };
+            let copy_in = file.is_copy.then_some(file.blob.area);
+            let over = Over { lsn: Lsn::ZERO, tenant: cell.no, key: file.key, copy_in };
             reap.push(volume, over);
         }
         drop(reap);
         self.reap_changed.notify_waiters();
     }
 
-    /// The right to remove a blob that no record names. A living file that rests elsewhere could be moved to that very
-    /// name: it is not, while the claim lives.
+    /// The right to remove or adopt a blob that no record names. Nothing comes to name it while the claim lives: a file that
+    /// rests elsewhere is not moved to that very name, and it is adopted once.
     pub(super) fn claim_unknown(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
-        if self.knowledge(volume, at) != Knowledge::Unknown {
-            return None;
-        }
-        let BlobPath { owner, key, .. } = at;
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        let Some(cell) = cell else { return Some(Claim::free()) };
+        let Some(tenant) = at.owner.tenant() else { return Some(Claim::free()) };
+        let cell = self.cell_or_new(&tenant);
         let mut state = cell.state.lock();
-        let Some(entry) = state.get(key) else { return Some(Claim::free()) };
-        // It may have been moved to or from this very name meanwhile.
-        let here = self.places.find(volume);
-        let is_named = here.is_some_and(|here| entry.rest == Rest::Volume(here));
-        let is_left = here.is_some_and(|here| state.copy_on(key, here).is_some());
-        if (is_named && entry.owner(&state.id) == *owner) || is_left || !state.begin_move(*key) {
+        let known = self.knowledge_in(&state, volume, at);
+        if !matches!(known, Knowledge::Unknown | Knowledge::Elsewhere) || !state.begin_claim(at.key) {
             return None;
         }
         drop(state);
-        let key = *key;
-        Some(Claim::new(move || cell.end_move(&key)))
+        let key = at.key;
+        Some(Claim::new(move || cell.end_claim(&key)))
     }
 
     pub(super) fn knowledge(&self, volume: &VolumeId, at: &BlobPath) -> Knowledge {
-        let BlobPath { owner, key, .. } = at;
-        let cell = owner.tenant().and_then(|tenant| self.cell(&tenant));
-        let Some(cell) = cell else { return Knowledge::Unknown };
-        let state = cell.state.lock();
+        let cell = at.owner.tenant().and_then(|tenant| self.cell(&tenant));
+        cell.map_or(Knowledge::Unknown, |cell| self.knowledge_in(&cell.state.lock(), volume, at))
+    }
+
+    fn knowledge_in(&self, state: &TenantState, volume: &VolumeId, at: &BlobPath) -> Knowledge {
+        let BlobPath { area, owner, key, .. } = at;
         let here = self.places.find(volume);
-        let is_left = here.is_some_and(|here| state.copy_on(key, here).is_some());
+        let is_left = here.is_some_and(|here| state.copy_on(key, here, *area).is_some());
         let is_ending = state.uploads().is_ending(key, self.journal.durable());
         if state.is_in_flight(key) || is_left || is_ending {
             return Knowledge::InFlight;
         }
-        match state.get(key) {
-            Some(entry)
-                if here.is_some_and(|here| entry.rest == Rest::Volume(here))
-                    && entry.owner(&state.id) == *owner =>
-            {
+        match state.get(key).filter(|entry| entry.owner(&state.id) == *owner) {
+            Some(entry) if here.map(Rest::Volume) == Some(entry.rest) && entry.area == *area => {
                 Knowledge::Recorded
             }
-            _ => Knowledge::Unknown,
+            Some(_) => Knowledge::Elsewhere,
+            None => Knowledge::Unknown,
         }
     }
 }

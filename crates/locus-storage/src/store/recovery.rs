@@ -10,7 +10,7 @@ use std::{
 
 use locus_core::{
     Area, BlobPath, Checksum, Entropy, Epoch, Error, Extension, FileKey, FileStatus, InlineLimits, Knowledge,
-    Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, TenantId, VolumeId, VolumeSet,
+    Limit, Lsn, Owner, Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, VolumeId, VolumeSet,
     VolumeStanding,
 };
 use locus_fs::{Disk, create_dirs, off_thread, sync_dir};
@@ -199,9 +199,12 @@ impl Rebuilt {
         live
     }
 
-    fn begin_live(&self) {
+    fn begin_live(&mut self, now: StoreTime, completed_retention: Duration) {
+        self.cells.completed_retention = completed_retention;
         for cell in &self.cells.all {
-            cell.state.lock().begin_live(&self.places);
+            let mut state = cell.state.lock();
+            state.keep_completed(completed_retention);
+            state.begin_live(&self.places, now);
         }
     }
 }
@@ -313,7 +316,10 @@ impl Reading {
                                 by_key.remove(key).map(|at| doubtful.remove(&at));
                             }
                         }
-                        Change::Deleted { key } | Change::Moved { key, .. } => {
+                        Change::Deleted { key }
+                        | Change::Moved { key, .. }
+                        | Change::DeadLettered { key, .. }
+                        | Change::Requeued { key, .. } => {
                             by_key.remove(key).map(|at| doubtful.remove(&at));
                         }
                         _ => {}
@@ -505,7 +511,7 @@ impl EmbeddedStore {
         mut report: OpenReport,
     ) -> Result<(Self, OpenReport)> {
         let disk = Arc::clone(&config.disk);
-        let rebuilt = reading.rebuild(&*disk, &config.dir, limits, report.end)?;
+        let mut rebuilt = reading.rebuild(&*disk, &config.dir, limits, report.end)?;
         reading.directory.sync(&reading.survey)?;
         let Reading { mut identity, directory, survey, loaded, checkpoints } = reading;
         let journal_dir = journal_dir(&config.dir);
@@ -551,7 +557,7 @@ impl EmbeddedStore {
             resume,
         )?;
         let epoch = Epoch { count: rebuilt.epoch.count + 1, random: config.entropy.next_u64() };
-        rebuilt.begin_live();
+        rebuilt.begin_live(clock.now(), config.options.completed_retention);
         report.epoch = epoch;
         report.replayed = rebuilt.replayed;
         report.limits_differ = rebuilt.limits.differences();

@@ -1,39 +1,92 @@
 //! Which files rest on a volume: a walk over all entries, page by page.
 
-use locus_core::{RestingPage, VolumeId};
+use locus_core::{FilePage, FileRecord, FileStatus, Place, RestingPage, Result, VolumeId};
 
-use super::{embedded::EmbeddedStore, entry::Rest};
+use super::{
+    embedded::EmbeddedStore,
+    entry::{Entry, Rest},
+    event::{Change, keys_bound},
+    tenant::TenantState,
+};
+use crate::journal::Use;
 
 /// Most entries that one page looks at.
-const LOOKED_AT_MAX: u32 = 4_096;
+pub(super) const LOOKED_AT_MAX: u32 = 4_096;
 
 impl EmbeddedStore {
-    /// The cursor is the tenant's number and the index of its next entry.
     pub(super) fn resting_page(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
-        let mut page = RestingPage::default();
-        let Some(volume) = self.places.find(volume) else { return page };
+        let (files, next) = self.walk(volume, from, max, |state, entry| Some((state.id.clone(), entry.key)));
+        RestingPage { files, next }
+    }
+
+    pub(super) fn volume_page(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> FilePage {
+        let watermark = self.watermark();
+        let (files, next) = self.walk(volume, from, max, |state, entry| {
+            let is_visible = entry.order.lsn() <= watermark;
+            is_visible.then(|| state.record(entry, &self.places, &self.clock))
+        });
+        FilePage { files, next }
+    }
+
+    /// What `pick` makes of the files that stay and rest on a volume. The cursor is the tenant's number and the index of its
+    /// next entry.
+    fn walk<T>(
+        &self,
+        volume: &VolumeId,
+        from: Option<u64>,
+        max: usize,
+        pick: impl Fn(&TenantState, &Entry) -> Option<T>,
+    ) -> (Vec<T>, Option<u64>) {
+        let mut found = Vec::new();
+        let Some(volume) = self.places.find(volume) else { return (found, None) };
         let from = from.unwrap_or(0);
         let (mut tenant, mut at) = ((from >> 32) as usize, from as u32);
         let mut left = LOOKED_AT_MAX;
         loop {
             let cell = self.cells.read().all.get(tenant).cloned();
-            let Some(cell) = cell else { return page };
+            let Some(cell) = cell else { return (found, None) };
             let state = cell.state.lock();
             while at < state.entries_end() {
-                if left == 0 || page.files.len() >= max {
-                    page.next = Some(((tenant as u64) << 32) | u64::from(at));
-                    return page;
+                if left == 0 || found.len() >= max {
+                    return (found, Some(((tenant as u64) << 32) | u64::from(at)));
                 }
                 if let Some(entry) = state.entry_at(at)
                     && entry.rest == Rest::Volume(volume)
-                    && !entry.status.is_over()
+                    && state.stays(entry)
                 {
-                    page.files.push((state.id.clone(), entry.key));
+                    found.extend(pick(&state, entry));
                 }
                 (at, left) = (at + 1, left - 1);
             }
             (tenant, at) = (tenant + 1, 0);
             left = left.saturating_sub(1); // many tenants without files are work, too
         }
+    }
+
+    /// Ends a file whose bytes are gone, if it still rests where `record` says and nobody is at it.
+    pub(super) async fn end_missing(&self, record: &FileRecord) -> Result<bool> {
+        let key = record.info.key;
+        let Place::Volume(volume) = &record.place else { return Ok(false) };
+        let (Some(cell), Some(volume)) = (self.cell(&record.info.tenant), self.places.find(volume)) else {
+            return Ok(false);
+        };
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
+        let lsn = {
+            let mut state = cell.state.lock();
+            let is_there = |entry: &&Entry| {
+                entry.rest == Rest::Volume(volume)
+                    && entry.area == record.area
+                    && entry.status != FileStatus::Processing
+                    && state.stays(entry)
+            };
+            let found = state.visible(&key, self.watermark()).filter(is_there);
+            if found.is_none() || state.is_in_flight(&key) {
+                return Ok(false);
+            }
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![Change::Deleted { key }])?
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await?;
+        Ok(true)
     }
 }

@@ -41,6 +41,8 @@ struct Inner {
     due: Times,
     /// When a lease runs out.
     deadlines: Times,
+    /// When a completed file need not be kept any more.
+    kept: Times,
 }
 
 /// One time per tenant, ordered.
@@ -152,11 +154,18 @@ impl Schedule {
         self.ready.notify_waiters();
     }
 
-    /// When the tenant's next delayed file is due, and when its next lease runs out.
-    pub(crate) fn set_times(&self, tenant: TenantNo, due: Option<StoreTime>, deadline: Option<StoreTime>) {
-        let (nearer, sooner) = {
+    /// When the tenant's next delayed file is due, when its next lease runs out, and until when the next completed file is
+    /// kept. Says whether the last of these came nearer, over all tenants.
+    pub(crate) fn set_times(
+        &self,
+        tenant: TenantNo,
+        due: Option<StoreTime>,
+        deadline: Option<StoreTime>,
+        kept: Option<StoreTime>,
+    ) -> bool {
+        let (nearer, sooner, earlier) = {
             let mut inner = self.inner.lock();
-            (inner.due.set(tenant, due), inner.deadlines.set(tenant, deadline))
+            (inner.due.set(tenant, due), inner.deadlines.set(tenant, deadline), inner.kept.set(tenant, kept))
         };
         if nearer {
             self.ready.notify_waiters();
@@ -164,6 +173,7 @@ impl Schedule {
         if sooner {
             self.deadline_changed.notify_waiters();
         }
+        earlier
     }
 
     /// Gives those that are due or visible by now a turn, and says how many have one.
@@ -209,6 +219,15 @@ impl Schedule {
     /// A tenant with a lease that has run out; its time must be set again.
     pub(crate) fn take_overdue(&self, now: StoreTime) -> Option<TenantNo> {
         self.inner.lock().deadlines.take_until(now)
+    }
+
+    pub(crate) fn next_kept(&self) -> Option<StoreTime> {
+        self.inner.lock().kept.earliest()
+    }
+
+    /// A tenant with a completed file whose time is over; its time must be set again.
+    pub(crate) fn take_kept(&self, now: StoreTime) -> Option<TenantNo> {
+        self.inner.lock().kept.take_until(now)
     }
 }
 
@@ -286,7 +305,7 @@ mod tests {
     #[test]
     fn a_tenant_joins_when_it_is_due_or_visible() {
         let schedule = Schedule::default();
-        schedule.set_times(3, Some(StoreTime::from_micros(10)), None);
+        schedule.set_times(3, Some(StoreTime::from_micros(10)), None, None);
         schedule.hide(4, Lsn(7));
         assert_eq!(schedule.gather(StoreTime::from_micros(9), Lsn(6)), 0);
         assert_eq!(schedule.gather(StoreTime::from_micros(10), Lsn(7)), 2);

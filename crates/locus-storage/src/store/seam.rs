@@ -5,11 +5,11 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Claim, Error, FailOutcome, FileKey, FileRecord, Holdings, IdempotencyKey,
-    InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit, LogicalDir, MetadataStore,
-    Moving, NewFile, NewUpload, Reapable, Reservation, Reserved, RestingPage, Result, Scope, StoragePath,
-    StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId,
-    VolumeStanding,
+    BlobPath, Checksum, Claim, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus, Holdings,
+    IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
+    LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
+    RestingPage, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo,
+    UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -98,6 +98,14 @@ impl MetadataStore for EmbeddedStore {
 
     fn begin_move_from(&self, tenant: &TenantId, key: &FileKey, volume: &VolumeId) -> Option<Moving> {
         self.begin_moving_from(tenant, key, volume)
+    }
+
+    fn begin_dead_letter(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
+        self.begin_dead_lettering(tenant, key)
+    }
+
+    fn begin_requeue(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
+        self.begin_requeueing(tenant, key)
     }
 
     fn resting_on(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
@@ -300,6 +308,29 @@ impl Upkeep for EmbeddedStore {
         self.wait_expirable().await;
     }
 
+    fn page(
+        &self,
+        tenant: &TenantId,
+        status: FileStatus,
+        older_than: Duration,
+        from: Option<u64>,
+        max: usize,
+    ) -> FilePage {
+        self.status_page(tenant, status, older_than, from, max)
+    }
+
+    fn tenants_with(&self, status: FileStatus) -> Vec<TenantId> {
+        self.with_any(status)
+    }
+
+    fn on_volume(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> FilePage {
+        self.volume_page(volume, from, max)
+    }
+
+    async fn forget_missing(&self, record: &FileRecord) -> Result<bool> {
+        self.end_missing(record).await
+    }
+
     async fn expire_uploads(&self, max: usize) -> Result<usize> {
         self.end_idle_uploads(max).await
     }
@@ -314,6 +345,10 @@ impl Upkeep for EmbeddedStore {
 
     fn claim(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
         self.claim_unknown(volume, at)
+    }
+
+    async fn adopt(&self, claim: Claim, orphan: Orphan) -> Result<bool> {
+        self.adopt_orphan(claim, orphan).await
     }
 
     fn is_trustworthy(&self) -> bool {

@@ -5,6 +5,7 @@ mod audit;
 mod bridge;
 mod copies;
 mod dirs;
+mod kept;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -12,6 +13,7 @@ mod uploads;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
+    time::Duration,
 };
 
 pub(crate) use audit::{Page, Resting as RestingFile, Sums, UploadSums};
@@ -20,7 +22,7 @@ use dirs::Dirs;
 pub(crate) use dirs::Held;
 use hashbrown::HashTable;
 use locus_core::{
-    Checksum, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
+    Area, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
     StoreTime, TenantCounts, TenantId, Token,
 };
 use rangemap::RangeSet;
@@ -111,8 +113,8 @@ pub(crate) struct Effects {
     pub(crate) ready: bool,
     /// Bytes of the journal that are needless once `Lsn` is durable.
     pub(crate) released: Vec<(Lsn, LogPlace, u64)>,
-    /// What moves left on volumes, needless once `Lsn` is durable.
-    pub(crate) left: Vec<(Lsn, VolumeNo, FileKey)>,
+    /// What moves left in areas of volumes, needless once `Lsn` is durable.
+    pub(crate) left: Vec<(Lsn, VolumeNo, FileKey, Area)>,
 }
 
 /// Where an event is applied: what it cannot say itself.
@@ -148,6 +150,10 @@ pub(crate) struct TenantState {
     suspects: Queues,
     delayed: BTreeMap<(StoreTime, Order), u32>,
     leased: BTreeSet<(StoreTime, u32)>,
+    /// Completed files that are kept, by the time at which they were completed,
+    kept: BTreeSet<(StoreTime, u32)>,
+    /// for so long.
+    completed_retention: Duration,
     uploads: Uploads,
     remembered: BTreeMap<u128, Remembered>,
     fading: BTreeSet<(StoreTime, u128)>,
@@ -158,6 +164,8 @@ pub(crate) struct TenantState {
     ceiling: (u64, Ceiling),
     /// Files whose content somebody moves.
     moving: HashSet<FileKey>,
+    /// Keys of blobs that nothing names and somebody has a claim on.
+    claimed: HashSet<FileKey>,
     /// What moves left on volumes and is not removed yet.
     copies: HashMap<FileKey, Vec<LeftBehind>>,
     counts: TenantCounts,
@@ -189,6 +197,8 @@ impl TenantState {
             suspects: Queues::default(),
             delayed: BTreeMap::new(),
             leased: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            completed_retention: Duration::ZERO,
             uploads: Uploads::default(),
             remembered: BTreeMap::new(),
             fading: BTreeSet::new(),
@@ -196,6 +206,7 @@ impl TenantState {
             reserved: Tally::default(),
             ceiling: (0, Ceiling::NONE),
             moving: HashSet::new(),
+            claimed: HashSet::new(),
             copies: HashMap::new(),
             counts: TenantCounts::default(),
             live,
@@ -257,14 +268,27 @@ impl TenantState {
         (page.map(|(_, dir)| (dir.path.clone(), dir.own.counted)).collect(), next)
     }
 
-    /// Whether a write or a move of it is under way.
+    /// Whether a write or a move of it is under way, or somebody has a claim on it.
     pub(crate) fn is_in_flight(&self, key: &FileKey) -> bool {
-        self.in_flight.contains_key(key) || self.moving.contains(key)
+        self.in_flight.contains_key(key) || self.moving.contains(key) || self.claimed.contains(key)
     }
 
-    /// Notes that somebody moves the content; `false` when somebody does already.
+    /// Notes that somebody moves the content; `false` when somebody does already, or has a claim on a blob of this key.
     pub(crate) fn begin_move(&mut self, key: FileKey) -> bool {
-        self.moving.insert(key)
+        !self.claimed.contains(&key) && self.moving.insert(key)
+    }
+
+    /// Notes that somebody has a claim on a blob of this key that nothing names; `false` when something may come to name it.
+    pub(crate) fn begin_claim(&mut self, key: FileKey) -> bool {
+        !self.is_in_flight(&key) && self.claimed.insert(key)
+    }
+
+    pub(crate) fn is_claimed(&self, key: &FileKey) -> bool {
+        self.claimed.contains(key)
+    }
+
+    pub(crate) fn end_claim(&mut self, key: &FileKey) {
+        self.claimed.remove(key);
     }
 
     pub(crate) fn end_move(&mut self, key: &FileKey) {
@@ -402,6 +426,9 @@ impl TenantState {
             Waits::Leased(deadline) => {
                 self.leased.insert((deadline, at));
             }
+            Waits::Over if self.keeps(&self.files[at]) => {
+                self.kept.insert((self.files[at].moment, at));
+            }
             Waits::Over => self.effects.over.push((last, volume, key)),
             Waits::Nowhere => {}
         }
@@ -432,7 +459,10 @@ impl TenantState {
             Waits::Leased(deadline) => {
                 self.leased.remove(&(deadline, at));
             }
-            Waits::Over | Waits::Nowhere => {}
+            Waits::Over => {
+                self.kept.remove(&(entry.moment, at));
+            }
+            Waits::Nowhere => {}
         }
     }
 
@@ -443,21 +473,22 @@ impl TenantState {
 
     fn count_place(&self, at: u32, places: &Places, more: bool) {
         let entry = &self.files[at];
-        places.count(entry.rest.number(), entry.size, more);
+        places.count(entry.rest.number(), entry.size, entry.counts(), more);
     }
 
     fn count(&mut self, at: u32, more: bool) {
         let entry = &self.files[at];
-        let counts = &mut self.counts;
-        let slot = slot(counts, entry.status);
+        let (files, bytes) = slots(&mut self.counts, entry);
         if more {
-            *slot += 1;
-            counts.bytes += entry.size;
+            *files += 1;
+            *bytes += entry.size;
         } else {
-            *slot -= 1;
-            counts.bytes -= entry.size;
+            *files -= 1;
+            *bytes -= entry.size;
         }
-        self.dirs.count(entry.directory, Tally::one(entry.size), more);
+        if entry.counts() {
+            self.dirs.count(entry.directory, Tally::one(entry.size), more);
+        }
     }
 
     // ---- reservations -----------------------------------------------------------------------------------------
@@ -617,6 +648,13 @@ impl TenantState {
         self.index.insert_unique(hash(&key), at, |at| hash(&files[*at].key));
     }
 
+    /// The bytes of a deleted entry that was put back lie among the dead letters.
+    pub(crate) fn restore_purged(&mut self, key: &FileKey) {
+        if let Some(at) = self.find(key) {
+            self.files[at].area = Area::DeadLetters;
+        }
+    }
+
     /// Puts back an upload that a checkpoint holds.
     pub(crate) fn restore_upload(&mut self, upload: Upload) {
         self.uploads.insert(upload);
@@ -628,13 +666,21 @@ impl TenantState {
     }
 
     /// Replay is over: computes everything that is derived, and keeps it from now on.
-    pub(crate) fn begin_live(&mut self, places: &Places) {
+    ///
+    /// What ages and does not say since when (an older format did not) ages from `now` on.
+    pub(crate) fn begin_live(&mut self, places: &Places, now: StoreTime) {
         self.live = true;
         for at in 0..self.files.end() {
             if self.files.get(at).is_some() {
+                let entry = &mut self.files[at];
+                if entry.ages() && entry.moment == StoreTime::ZERO {
+                    entry.moment = now;
+                }
                 self.file(at, places);
                 self.count_place(at, places, true);
-                let _ = places.take(Ceiling::NONE, Tally::one(self.files[at].size));
+                if self.files[at].counts() {
+                    let _ = places.take(Ceiling::NONE, Tally::one(self.files[at].size));
+                }
             }
         }
         let uploads: Vec<_> = self.uploads.after(None).cloned().collect();
@@ -660,7 +706,7 @@ impl TenantState {
                 for key in keys {
                     self.change(scene, key, |entry| {
                         entry.status = legal(entry, Move::Lease)?;
-                        entry.available_at = StoreTime::ZERO;
+                        entry.moment = StoreTime::ZERO;
                         entry.attempts = entry.attempts.saturating_add(1);
                         let before = entry.delivery.take();
                         let (failed_at, error) = before.map_or((None, None), |d| (d.failed_at, d.error));
@@ -698,7 +744,7 @@ impl TenantState {
                 for key in keys {
                     self.change(scene, key, |entry| {
                         entry.status = legal(entry, Move::Complete)?;
-                        entry.available_at = StoreTime::ZERO;
+                        entry.moment = time;
                         delivery(entry)?.ended = Ended::ByHolder;
                         Ok(())
                     })?;
@@ -709,7 +755,7 @@ impl TenantState {
                 let happened = if available_at.is_some() { Move::Retry } else { Move::GiveUp };
                 entry.status = legal(entry, happened)?;
                 entry.retry_count = entry.retry_count.saturating_add(1);
-                entry.available_at = available_at.unwrap_or_default();
+                entry.moment = available_at.unwrap_or(time);
                 entry.interrupted = 0;
                 let delivery = delivery(entry)?;
                 delivery.ended = Ended::ByHolder;
@@ -730,22 +776,37 @@ impl TenantState {
             }
             Change::Reset { key } => self.change(scene, key, |entry| {
                 entry.status = legal(entry, Move::Reset)?;
-                entry.available_at = StoreTime::ZERO;
-                entry.retry_count = 0;
-                entry.attempts = 0;
-                entry.interrupted = 0;
-                if let Some(delivery) = &mut entry.delivery {
-                    delivery.token = None;
-                }
+                begin_anew(entry);
                 Ok(())
             }),
             Change::Deleted { key } => self.change(scene, key, |entry| {
                 entry.status = legal(entry, Move::Delete)?;
-                entry.available_at = StoreTime::ZERO;
+                entry.moment = StoreTime::ZERO;
                 Ok(())
             }),
             Change::Moved { key, place, size, checksum } => {
-                self.relocate(scene, key, scene.rest(place), *size, *checksum)
+                self.relocate(scene, key, scene.rest(place), None, |entry| {
+                    (entry.size, entry.checksum) = (*size, *checksum);
+                    Ok(())
+                })
+            }
+            Change::DeadLettered { key, volume } => {
+                let rest = Rest::Volume(scene.places.number(volume));
+                self.relocate(scene, key, rest, Some(Area::DeadLetters), |entry| {
+                    entry.status = legal(entry, Move::DeadLetter)?;
+                    (entry.moment, entry.modified_at) = (time, wall);
+                    clear_token(entry);
+                    Ok(())
+                })
+            }
+            Change::Requeued { key, volume } => {
+                let rest = Rest::Volume(scene.places.number(volume));
+                self.relocate(scene, key, rest, Some(Area::Live), |entry| {
+                    entry.status = legal(entry, Move::Requeue)?;
+                    entry.modified_at = wall;
+                    begin_anew(entry);
+                    Ok(())
+                })
             }
             Change::Reaped { keys } => {
                 for key in keys {
@@ -814,11 +875,12 @@ impl TenantState {
             checksum: accepted.checksum,
             created_at: scene.stamp.wall,
             modified_at: scene.stamp.wall,
-            available_at: StoreTime::ZERO,
+            moment: StoreTime::ZERO,
             directory: self.dirs.enter(&accepted.directory),
             retry_count: 0,
             attempts: 0,
             rest: scene.rest(&accepted.place),
+            area: Area::Live,
             status: FileStatus::Pending,
             interrupted: 0,
             cold,
@@ -902,6 +964,7 @@ impl TenantState {
         for (key, gives_up) in pending.chain(given_up.iter().map(|key| (key, true))) {
             self.change(scene, key, |entry| {
                 entry.status = legal(entry, if gives_up { Move::GiveUp } else { Move::TimeOut })?;
+                entry.moment = if gives_up { scene.stamp.time } else { StoreTime::ZERO };
                 entry.interrupted = if with_process { entry.interrupted.saturating_add(1) } else { 0 };
                 delivery(entry)?.ended = Ended::ByTime;
                 Ok(())
@@ -915,7 +978,9 @@ impl TenantState {
         if self.live {
             self.unfile(at, scene.places);
             self.count_place(at, scene.places, false);
-            scene.places.give_back(Tally::one(self.files[at].size));
+            if self.files[at].counts() {
+                scene.places.give_back(Tally::one(self.files[at].size));
+            }
             self.release(scene, at);
         }
         if let Ok(slot) = self.index.find_entry(hash(key), |other| *other == at) {
@@ -934,32 +999,38 @@ impl TenantState {
         Ok(())
     }
 
-    /// The content rests elsewhere now. Nothing else about the file changes.
+    /// The content rests elsewhere now, in this area, or in the one that it was in, and `change` says what else is new. What
+    /// ceases to count gives its room back; for what counts again room was reserved.
     fn relocate(
         &mut self,
         scene: &Scene<'_>,
         key: &FileKey,
         rest: Rest,
-        size: u64,
-        checksum: Checksum,
+        area: Option<Area>,
+        change: impl FnOnce(&mut Entry) -> Result<()>,
     ) -> Result<()> {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
+        let (area, before) = (area.unwrap_or(self.files[at].area), Tally::one(self.files[at].size));
+        let counted = self.files[at].counts();
         if self.live {
             self.unfile(at, scene.places);
             self.count_place(at, scene.places, false);
             self.release(scene, at);
-            self.leave(scene, at, rest);
+            self.leave(scene, at, rest, area);
         }
         let entry = &mut self.files[at];
+        let changed = change(entry);
+        (entry.rest, entry.area, entry.last) = (rest, area, scene.lsn);
         if self.live {
-            scene.places.exchange(entry.size, size);
-        }
-        (entry.rest, entry.size, entry.checksum, entry.last) = (rest, size, checksum, scene.lsn);
-        if self.live {
+            match (counted, self.files[at].counts()) {
+                (true, true) => scene.places.exchange(before.bytes, self.files[at].size),
+                (true, false) => scene.places.give_back(before),
+                (false, _) => {}
+            }
             self.file(at, scene.places);
             self.count_place(at, scene.places, true);
         }
-        Ok(())
+        changed
     }
 
     /// The journal need not keep what it holds of this entry.
@@ -1000,15 +1071,35 @@ impl TenantState {
     }
 }
 
-/// The number that files of this status are counted in.
-fn slot(counts: &mut TenantCounts, status: FileStatus) -> &mut u64 {
-    match status {
+/// The numbers that an entry and its bytes are counted in.
+fn slots<'a>(counts: &'a mut TenantCounts, entry: &Entry) -> (&'a mut u64, &'a mut u64) {
+    if !entry.counts() {
+        return (&mut counts.dead_lettered, &mut counts.dead_letter_bytes);
+    }
+    let files = match entry.status {
         FileStatus::Pending => &mut counts.pending,
         FileStatus::Processing => &mut counts.processing,
         FileStatus::Completed => &mut counts.completed,
         FileStatus::Deleted => &mut counts.deleted,
         _ => &mut counts.permanently_failed,
+    };
+    (files, &mut counts.bytes)
+}
+
+/// No lease of it is worth anything any more.
+fn clear_token(entry: &mut Entry) {
+    if let Some(delivery) = &mut entry.delivery {
+        delivery.token = None;
     }
+}
+
+/// It waits as if it had never been delivered.
+fn begin_anew(entry: &mut Entry) {
+    entry.moment = StoreTime::ZERO;
+    entry.retry_count = 0;
+    entry.attempts = 0;
+    entry.interrupted = 0;
+    clear_token(entry);
 }
 
 fn legal(entry: &Entry, happened: Move) -> Result<FileStatus> {

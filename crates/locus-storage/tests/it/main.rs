@@ -15,6 +15,7 @@ mod leaving;
 mod pool;
 mod quotas;
 mod recovery;
+mod retention;
 mod salvage;
 mod scenarios;
 mod scheduler;

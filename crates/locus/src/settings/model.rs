@@ -369,6 +369,7 @@ impl Settings {
             pending_bytes_max: self.journal.pending_max,
             downtime_max: self.store.downtime_max,
             idempotency_max: self.store.idempotency_max,
+            completed_retention: Duration::ZERO,
             upload_expiry: self.store.upload_expiry,
             checkpoint_bytes: self.journal.checkpoint_size,
             global_quota: self.quotas.global,

@@ -111,11 +111,12 @@ impl EmbeddedStore {
         let to = last.min(from.saturating_add(SLICE));
         let entries = (from..to).filter_map(|at| state.entry_at(at));
         let lived =
-            entries.filter(|entry| entry.order.lsn() <= end && (!entry.status.is_over() || entry.last > end));
+            entries.filter(|entry| entry.order.lsn() <= end && (state.stays(entry) || entry.last > end));
         let needed = lived.filter_map(|entry| {
             // The records of the copy say where it rested then. It rests there still, because contents are held.
-            let volume = self.places.id(state.volume_at(entry, end)?);
-            Some(Needed { volume, blob: state.blob(entry), size: entry.size, checksum: entry.checksum })
+            let (volume, blob) = state.place_at(entry, end)?;
+            let volume = self.places.id(volume);
+            Some(Needed { volume, blob, size: entry.size, checksum: entry.checksum })
         });
         (needed.collect(), (to < last).then_some(to))
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, LogicalDir, TenantCounts, UploadLoad};
+use locus_core::{BlobPath, Checksum, FileKey, LogicalDir, TenantCounts, UploadLoad};
 
 use super::{DirNo, Dirs, Entry, InFlight, Queues, Rest, TenantState, VolumeNo, Waits};
 use crate::{
@@ -21,6 +21,8 @@ pub(super) struct Audit {
     sums: Sums,
     /// Files of each directory, and of each with all beneath it.
     directories: HashMap<DirNo, [Tally; 2]>,
+    /// Dead letters that name a directory.
+    aside: HashMap<DirNo, u64>,
 }
 
 /// What the entries of a tenant add up to.
@@ -56,6 +58,8 @@ impl Sums {
         self.counts.permanently_failed += other.counts.permanently_failed;
         self.counts.deleted += other.counts.deleted;
         self.counts.bytes += other.counts.bytes;
+        self.counts.dead_lettered += other.counts.dead_lettered;
+        self.counts.dead_letter_bytes += other.counts.dead_letter_bytes;
         self.waiting += other.waiting;
         self.leased += other.leased;
         self.over += other.over;
@@ -68,8 +72,9 @@ impl Sums {
         let change = |number: &mut u64, by: u64| {
             *number = if more { number.wrapping_add(by) } else { number.wrapping_sub(by) };
         };
-        change(super::slot(&mut self.counts, entry.status), 1);
-        change(&mut self.counts.bytes, entry.size);
+        let (files, bytes) = super::slots(&mut self.counts, entry);
+        change(files, 1);
+        change(bytes, entry.size);
         change(&mut self.saved_bytes, saved_bytes);
         match entry.waits() {
             Waits::Ready | Waits::Suspect | Waits::Delayed(_) => change(&mut self.waiting, 1),
@@ -175,14 +180,8 @@ impl TenantState {
                 && !holds(place, entry.size)
             {
                 page.misplaced.push((entry.key, place));
-            } else if !entry.status.is_over() {
-                let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
-                let blob = BlobPath {
-                    area: Area::Live,
-                    owner: entry.owner(&self.id),
-                    key: entry.key,
-                    extension: name.map_or(Extension::NONE, Extension::of),
-                };
+            } else if self.stays(entry) {
+                let blob = self.blob(entry);
                 let Entry { rest, size, checksum, .. } = *entry;
                 page.resting.push(Resting { blob, rest, size, checksum });
             }
@@ -206,6 +205,8 @@ impl TenantState {
             (Counted::PermanentlyFailed, held.permanently_failed, counts.permanently_failed),
             (Counted::Deleted, held.deleted, counts.deleted),
             (Counted::Bytes, held.bytes, counts.bytes),
+            (Counted::DeadLettered, held.dead_lettered, counts.dead_lettered),
+            (Counted::DeadLetterBytes, held.dead_letter_bytes, counts.dead_letter_bytes),
             (Counted::Waiting, queued, *waiting),
             (Counted::Leased, self.leased.len() as u64, *leased),
             (Counted::ReservedBytes, self.reserved.bytes, self.in_flight.values().map(|f| f.bytes).sum()),
@@ -243,7 +244,8 @@ impl TenantState {
             compare(Counted::SubtreeBytes, dir.tree.counted.bytes, tree.bytes);
             compare(Counted::SubtreeReserved, dir.tree.reserved.files, tree_reserved.files);
             compare(Counted::SubtreeReservedBytes, dir.tree.reserved.bytes, tree_reserved.bytes);
-            compare(Counted::DirectoryUses, dir.uses, own.files + own_reserved.files + dir.beneath);
+            let aside = audit.aside.get(&no).copied().unwrap_or(0);
+            compare(Counted::DirectoryUses, dir.uses, own.files + aside + own_reserved.files + dir.beneath);
             compare(Counted::DirectoryNames, u64::from(self.dirs.is_indexed(no)), 1);
         }
         (wrong, next)
@@ -271,9 +273,9 @@ impl TenantState {
         self.remembered.len() as u64
     }
 
-    /// Whether the living content of this key rests there still.
+    /// Whether the content of this key rests there still, and stays.
     pub(crate) fn rests_at(&self, key: &FileKey, rest: Rest) -> bool {
-        self.get(key).is_some_and(|entry| !entry.status.is_over() && entry.rest == rest)
+        self.get(key).is_some_and(|entry| self.stays(entry) && entry.rest == rest)
     }
 
     /// Whether the entry waits where it should.
@@ -289,6 +291,7 @@ impl TenantState {
                     || self.ready.has(volume, order, at)
             }
             Waits::Leased(deadline) => self.leased.contains(&(deadline, at)),
+            // Kept for a while, or among those that wait to be reaped.
             Waits::Over | Waits::Nowhere => true,
         }
     }
@@ -297,7 +300,15 @@ impl TenantState {
 impl Audit {
     fn tell(&mut self, entry: &Entry, saved_bytes: u64, dirs: &Dirs, more: bool) {
         self.sums.tell(entry, saved_bytes, more);
-        tell(&mut self.directories, dirs, entry.directory, Tally::one(entry.size), more);
+        if entry.counts() {
+            tell(&mut self.directories, dirs, entry.directory, Tally::one(entry.size), more);
+            return;
+        }
+        let aside = self.aside.entry(entry.directory).or_default();
+        *aside = if more { *aside + 1 } else { *aside - 1 };
+        if *aside == 0 {
+            self.aside.remove(&entry.directory); // the number may be given to another directory
+        }
     }
 }
 

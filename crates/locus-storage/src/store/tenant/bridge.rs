@@ -1,6 +1,6 @@
 //! Going on behind records that are lost.
 
-use locus_core::{FileKey, FileStatus, Lsn, Owner, StoreTime, Timestamp};
+use locus_core::{Area, FileKey, FileStatus, Lsn, Owner, StoreTime, Timestamp};
 
 use super::{Change, Delivery, Ended, Entry, TenantState};
 
@@ -28,6 +28,12 @@ impl TenantState {
                 if entry.status == FileStatus::Processing {
                     entry.status = FileStatus::Pending;
                 }
+            }),
+            Change::DeadLettered { key, .. } => self.bridge_all(lsn, [key], |entry| {
+                entry.status = FileStatus::PermanentlyFailed;
+            }),
+            Change::Requeued { key, .. } => self.bridge_all(lsn, [key], |entry| {
+                (entry.status, entry.area) = (FileStatus::DeadLettered, Area::DeadLetters);
             }),
             Change::Accepted(_)
             | Change::Deleted { .. }

@@ -1,4 +1,6 @@
-use locus_core::{Owner, Timestamp, VolumeId};
+use std::time::Duration;
+
+use locus_core::{Checksum, Owner, Timestamp, VolumeId};
 
 use super::*;
 
@@ -124,4 +126,56 @@ fn a_name_that_was_used_again_is_neither_forgotten_by_an_older_record_nor_by_the
     world.apply(5, &Change::Reaped { keys: vec![key(1)] }).unwrap();
     let known = Remembered { key: key(2), remember: Remember::Day, gone_at: None, last: Lsn(3) };
     assert_eq!(world.state.remembered(7), Some(&known));
+}
+
+#[test]
+fn an_entry_says_when_it_is_due_or_since_when_it_is_what_it_is() {
+    let mut world = World::new();
+    let moment = |world: &World| world.state.get(&key(1)).unwrap().moment.as_micros();
+    let failed = |available_at: Option<u64>| Change::Failed {
+        key: key(1),
+        error: String::new(),
+        available_at: available_at.map(StoreTime::from_micros),
+    };
+    let reset = Change::Reset { key: key(1) };
+    let given_up = Change::TimedOut { keys: vec![], given_up: vec![key(1)] };
+    let steps = [
+        (accepted(1, None), 0),
+        (leased(1), 0),
+        (failed(Some(500)), 500),
+        (leased(1), 0),
+        (failed(None), 14),
+        (reset, 0),
+        (leased(1), 0),
+        (given_up, 17),
+        (Change::Completed { keys: vec![key(1)] }, 18),
+        (Change::Deleted { key: key(1) }, 0),
+    ];
+    for (lsn, (change, expected)) in (10..).zip(steps) {
+        world.apply(lsn, &change).unwrap();
+        assert_eq!(moment(&world), expected, "{change:?}");
+    }
+}
+
+#[test]
+fn what_ages_and_does_not_say_since_when_ages_from_the_opening_on() {
+    let mut world = World::new();
+    world.state.keep_completed(Duration::from_micros(10));
+    for number in 1..=3 {
+        world.apply(number.into(), &accepted(number, None)).unwrap();
+        world.apply(10 + u64::from(number), &leased(number)).unwrap();
+    }
+    world.apply(20, &Change::Completed { keys: vec![key(1), key(2)] }).unwrap();
+    let mut again = World::new();
+    again.state = TenantState::new(TenantId::parse("acme").unwrap(), false);
+    again.state.keep_completed(Duration::from_micros(10));
+    for entry in world.state.entries() {
+        let moment = if entry.key == key(1) { StoreTime::ZERO } else { entry.moment };
+        again.state.restore(&LogicalDir::root(), Entry { moment, ..entry.clone() });
+    }
+    again.state.begin_live(&again.places, StoreTime::from_micros(25));
+    let since = |number| again.state.get(&key(number)).unwrap().moment.as_micros();
+    assert_eq!((since(1), since(2), since(3)), (25, 20, 0));
+    assert_eq!(again.state.let_go(StoreTime::from_micros(34), 9), 1);
+    assert_eq!(again.state.let_go(StoreTime::from_micros(35), 9), 1);
 }

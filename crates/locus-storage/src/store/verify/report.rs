@@ -161,6 +161,10 @@ pub enum Counted {
     IdempotencyKeys,
     /// Files that wait to be reaped.
     ToReap,
+    /// Dead letters of a tenant,
+    DeadLettered,
+    /// and their bytes.
+    DeadLetterBytes,
 }
 
 /// Something that is not as it should be.
