@@ -5,6 +5,7 @@ mod backup;
 mod bench;
 mod clock;
 mod damage;
+mod dead_letters;
 mod drain;
 mod faults;
 mod hung;
