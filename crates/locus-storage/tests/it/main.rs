@@ -22,6 +22,7 @@ mod scenarios;
 mod scheduler;
 mod standings;
 mod timeouts;
+mod upkeep;
 mod uploads;
 mod verify;
 mod volumes;
