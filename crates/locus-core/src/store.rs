@@ -639,6 +639,14 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// [`Error::FileNotFound`], [`Error::AlreadyProcessing`].
     async fn delete(&self, tenant: &TenantId, key: &FileKey, force: bool) -> Result<()>;
 
+    /// Deletes a dead letter, and nothing that is none (any more).
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::WrongStatus`] in every other state.
+    async fn purge(&self, _tenant: &TenantId, key: &FileKey) -> Result<()> {
+        Err(Error::FileNotFound { key: *key })
+    }
+
     /// The record of a file; `None` for an unknown key and for another tenant's.
     async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>>;
 

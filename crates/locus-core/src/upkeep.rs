@@ -207,7 +207,7 @@ pub trait Upkeep: Debug + Send + Sync {
     /// claim is not one on it. What the store says.
     ///
     /// # Cancel safety
-    /// After a dropped future it is a file or an orphan.
+    /// After a dropped future it is a file or an orphan; the claim of one that was never polled is dropped.
     async fn adopt(&self, claim: Claim, _orphan: Orphan) -> Result<bool> {
         claim.release();
         Ok(false)

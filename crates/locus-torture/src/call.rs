@@ -14,6 +14,7 @@ use crate::{
     copy, limits,
     limits::{Bounded, Most, Refusal, upload_directory},
     model::{File, MAX_DELIVERIES, Model, State, Touched},
+    upkeep,
     uploads::Upload,
     violation::{Kind, Violation, ensure},
     volumes,
@@ -22,8 +23,10 @@ use crate::{
 
 /// How many tenants without files there are.
 pub const GUESTS: usize = 3;
-/// How many logical directories there are.
+/// How many logical directories there are, beside the root,
 pub const DIRECTORIES: u64 = 3;
+/// in which files lie that were adopted.
+pub const ROOT: u64 = DIRECTORIES;
 
 /// A call, with all it needs.
 #[derive(Clone)]
@@ -70,6 +73,18 @@ pub enum Call {
     },
     Reset {
         key: FileKey,
+    },
+    DeadLetter {
+        key: FileKey,
+    },
+    Requeue {
+        key: FileKey,
+    },
+    /// A blob that nobody wrote, of this content, becomes a file.
+    Adopt {
+        tenant: usize,
+        key: FileKey,
+        content: Vec<u8>,
     },
     Limit {
         of: Bounded,
@@ -167,7 +182,11 @@ impl Call {
     pub fn runs_alone(&self) -> bool {
         matches!(
             self,
-            Self::LeaseAny { .. } | Self::Expire { .. } | Self::Drain { .. } | Self::Remount { .. }
+            Self::LeaseAny { .. }
+                | Self::Expire { .. }
+                | Self::Drain { .. }
+                | Self::Remount { .. }
+                | Self::Requeue { .. }
         )
     }
 
@@ -183,6 +202,8 @@ impl Call {
             | Self::Renew { key }
             | Self::Delete { key }
             | Self::Reset { key }
+            | Self::DeadLetter { key }
+            | Self::Requeue { key }
             | Self::Stale { key }
             | Self::Read { key }
             | Self::Materialize { key } => vec![*key],
@@ -280,6 +301,17 @@ impl Call {
             Self::Renew { .. } => scheduler.renew(&leases[0]).await.map(Answer::Renewed),
             Self::Delete { key } => pool.delete_with(context, &key, true).await.map(done),
             Self::Reset { key } => scheduler.reset(context, &key).await.map(done),
+            Self::DeadLetter { key } => {
+                pool.dead_letter(context.id(), &key).await.map(|moved| Answer::Count(usize::from(moved)))
+            }
+            Self::Requeue { key } => {
+                let requeued = upkeep::requeue(engine, context, &key).await;
+                refused(requeued.map(|requeued| Answer::Count(usize::from(requeued))))
+            }
+            Self::Adopt { tenant, key, content } => {
+                let adopted = upkeep::adopt(engine, &tenants[tenant], key, content).await;
+                refused(adopted.map(|adopted| Answer::Count(usize::from(adopted))))
+            }
             Self::Limit { of, most } => store.set_limit(of.scope(engine), Most::limit(most)).await.map(done),
             Self::Drain { volume } => volumes::drain(engine, volume).await.map(done),
             Self::StopDraining { volume } => pool.stop_draining(&volumes::id(volume)).await.map(done),
@@ -458,6 +490,34 @@ impl Call {
                 touched.durable = durable;
                 model.file_mut(key).reset();
             }
+            (Self::DeadLetter { key }, Answer::Count(moved)) => {
+                touched.durable = durable && moved > 0;
+                if moved > 0 {
+                    model.set_aside(key);
+                }
+            }
+            (Self::Requeue { key }, Answer::Count(requeued)) => {
+                touched.durable = durable && requeued > 0;
+                if requeued > 0 {
+                    model.file_mut(key).reset();
+                    limits::check_let_in(model.facts.files[key].tenant, &[shape(key, model)], model)?;
+                }
+            }
+            (Self::Requeue { key }, Answer::Full(why)) => {
+                limits::check_refused(model.facts.files[key].tenant, &[shape(key, model)], &why, model)?;
+            }
+            (Self::Adopt { tenant, key, content }, Answer::Count(adopted)) => {
+                touched.durable = durable && adopted > 0;
+                if adopted > 0 {
+                    let new = [(content.clone(), ROOT)];
+                    written(*tenant, &new, None, &[*key], model)?;
+                    touched.keys = vec![*key];
+                    limits::check_let_in(*tenant, &lengths(&new), model)?;
+                }
+            }
+            (Self::Adopt { tenant, content, .. }, Answer::Full(why)) => {
+                limits::check_refused(*tenant, &[(content.len(), ROOT)], &why, model)?;
+            }
             (Self::Limit { of, most }, Answer::Done) => {
                 touched.durable = durable;
                 touched.limit = Some(*of);
@@ -538,7 +598,16 @@ pub(crate) fn guest(number: usize) -> TenantId {
 
 /// The name of a logical directory: the second one lies beneath the first.
 pub(crate) fn directory_name(number: u64) -> String {
-    if number == 1 { "dir-0/deep".to_owned() } else { format!("dir-{number}") }
+    match number {
+        1 => "dir-0/deep".to_owned(),
+        ROOT => "/".to_owned(),
+        number => format!("dir-{number}"),
+    }
+}
+
+/// Length and directory of a file.
+fn shape(key: &FileKey, model: &Model) -> (usize, u64) {
+    (model.contents[key].len(), model.directories[key])
 }
 
 fn over(keys: &[FileKey], model: &mut Model) {
@@ -618,6 +687,11 @@ impl fmt::Debug for Call {
             Self::Renew { key } => write!(f, "renew {key}"),
             Self::Delete { key } => write!(f, "delete {key}"),
             Self::Reset { key } => write!(f, "reset {key}"),
+            Self::DeadLetter { key } => write!(f, "dead-letter {key}"),
+            Self::Requeue { key } => write!(f, "requeue {key}"),
+            Self::Adopt { tenant, key, content } => {
+                write!(f, "adopt {key}, {} bytes, for {tenant}", content.len())
+            }
             Self::Limit { of, most } => write!(f, "limit {of:?} to {most:?}"),
             Self::Drain { volume } => write!(f, "drain {volume}"),
             Self::StopDraining { volume } => write!(f, "stop draining {volume}"),

@@ -19,6 +19,7 @@ mod recovered;
 pub mod report;
 mod rest;
 pub mod story;
+mod upkeep;
 pub mod uploads;
 mod violation;
 mod volumes;

@@ -27,6 +27,9 @@ use crate::{
 /// A year, in microseconds.
 const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000;
 
+/// How long completed files are kept, in some worlds: shorter than any lease, so that none runs out when that is waited for.
+const RETENTION: Duration = Duration::from_secs(20);
+
 /// What is in the middle of being synced when a life is aimed at its end: most of what can be lost is lost there.
 const AIMS: &[&str] =
     &[DATA, JOURNAL, "/srv/data/journal/checkpoint", "/srv/data/tenants", "/srv", "/vol-0", "/vol-0-b", "/"];
@@ -58,6 +61,12 @@ pub fn world_of(seed: u64) -> World {
     }
     world.volumes = 2 + usize::from(dice.below(2) == 0);
     world.mirrored = (dice.below(4) == 0).then(|| 1 + usize::from(dice.below(2) == 0));
+    if dice.below(2) == 0 {
+        world.options.retry_policy.max_retries = 1; // files are given up sooner
+    }
+    if dice.below(3) == 0 {
+        world.options.completed_retention = RETENTION;
+    }
     world
 }
 
@@ -166,7 +175,9 @@ impl Run {
             return Ok(true);
         }
         model.under_way = calls.clone();
-        model.moved |= calls.iter().any(|call| matches!(call, Call::Drain { .. }));
+        let moves =
+            |call: &Call| matches!(call, Call::Drain { .. } | Call::DeadLetter { .. } | Call::Requeue { .. });
+        model.moved |= calls.iter().any(moves);
         drop(world.take_drawn());
         let now = world.now();
         let alone = calls.len() == 1 && !world.background;
@@ -354,7 +365,8 @@ impl Run {
         });
         for (key, file) in &model.facts.files {
             match file.state {
-                State::Over => {}
+                // A dead letter is what it is, whatever it came from.
+                State::Over | State::Dead => {}
                 // Under the same token the lease of an outsider goes on, if it is known.
                 State::Processing { .. } if unsure.contains(key) || !model.leases.contains_key(key) => {
                     deleted.push((*key, file.tenant));

@@ -4,7 +4,7 @@ use locus_core::{FileKey, Limit, LogicalDir, MetadataStore, QuotaUnit, Scope};
 
 use crate::{
     call::{DIRECTORIES, directory_name},
-    model::{File, Model},
+    model::{File, Model, State},
     violation::{Kind, Violation, ensure},
     world::{Engine, World},
 };
@@ -111,7 +111,7 @@ impl Bounded {
     }
 
     fn live(self, model: &Model) -> Tally {
-        self.tally(model, File::lives)
+        self.tally(model, File::counts)
     }
 
     fn tally(self, model: &Model, counts: impl Fn(&File) -> bool) -> Tally {
@@ -201,7 +201,7 @@ pub(crate) fn check_refused(
     let fits = |(bounded, most): (&Bounded, &Most)| {
         let mut more = Tally::default();
         new.iter().filter(|(_, dir)| bounded.place.holds(*dir)).for_each(|(len, _)| more.add(*len));
-        let (live, known) = (bounded.live(model), bounded.tally(model, |_| true));
+        let (live, known) = (bounded.live(model), bounded.tally(model, |file| file.state != State::Dead));
         let (least, more) = (live.of(why.unit), more.of(why.unit));
         bounded.tenant == tenant
             && bounded.place.is_called(why.directory.as_ref())

@@ -37,6 +37,8 @@ pub enum State {
     },
     /// It failed for the last time.
     GivenUp,
+    /// It is a dead letter.
+    Dead,
     /// Completed or deleted; whether the record is still there does not matter.
     Over,
 }
@@ -72,6 +74,12 @@ impl File {
     #[must_use]
     pub fn lives(&self) -> bool {
         self.state != State::Over
+    }
+
+    /// Whether it counts against quotas.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.lives() && self.state != State::Dead
     }
 
     /// Whether somebody has it.
@@ -198,10 +206,10 @@ impl Model {
         self.facts.files.iter().filter(|(_, file)| file.lives())
     }
 
-    /// How many files of a tenant live.
+    /// How many files of a tenant count.
     #[must_use]
     pub fn count(&self, tenant: usize) -> u64 {
-        self.live().filter(|(_, file)| file.tenant == tenant).count() as u64
+        self.live().filter(|(_, file)| file.tenant == tenant && file.counts()).count() as u64
     }
 
     /// How many uploads of a tenant are under way.
@@ -270,6 +278,15 @@ impl Model {
         if self.suspect_out == Some(*key) {
             self.suspect_out = None;
         }
+    }
+
+    /// It leaves the queue: the last lease is worth nothing any more, also when it comes back.
+    pub fn set_aside(&mut self, key: &FileKey) {
+        if let Some(lease) = self.leases.remove(key) {
+            self.overtaken.insert(*key, lease);
+        }
+        let file = self.file_mut(key);
+        (file.state, file.token) = (State::Dead, None);
     }
 
     /// A lease ended in failure; says whether the file will be tried again.

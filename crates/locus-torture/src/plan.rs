@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use locus_core::{FileKey, Owner, TenantStatus, UploadId};
+use locus_core::{Clock, FileKey, Owner, TenantStatus, UploadId};
 
 use crate::{
     call::{Call, DIRECTORIES, GUESTS},
     limits,
-    model::{File, Model},
+    model::{File, Model, State},
     uploads::Upload,
     world::World,
 };
@@ -78,10 +78,24 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let tenant = world.index(world.tenants);
     let ttl = Duration::from_secs(30 + world.below(60));
     let is_leased = |file: &File| file.is_leased() && file.lives();
-    let waits = |file: &File| file.lives() && !file.is_leased();
+    let waits = |file: &File| file.counts() && !file.is_leased();
     let upkeep =
         |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
-    match world.below(113) {
+    match world.below(121) {
+        113..116 => {
+            pick(world, model, taken, |file| file.state == State::GivenUp).map(|key| Call::DeadLetter { key })
+        }
+        116..118 => {
+            pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Requeue { key })
+        }
+        118 => pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Delete { key }),
+        119..121 => {
+            if model.live().count() >= LIVE_MAX || !taken.tenants.insert(tenant) {
+                return None;
+            }
+            let key = FileKey::generate(world.clock.wall(), &world.noise(10).try_into().unwrap_or_default());
+            Some(Call::Adopt { tenant, key, content: content(world) })
+        }
         112 => volume(world, model, taken),
         100..112 => upload(world, model, taken, tenant),
         0..30 => {
@@ -121,8 +135,7 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
         50..52 => {
             let now = world.now();
             let ready = |file: &File| {
-                file.interrupted < 2
-                    && matches!(file.state, crate::model::State::Pending { due } if due <= now)
+                file.interrupted < 2 && matches!(file.state, State::Pending { due } if due <= now)
             };
             pick(world, model, taken, ready).map(|key| Call::LeaseKey { key, ttl })
         }

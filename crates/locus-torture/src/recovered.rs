@@ -11,7 +11,7 @@ use locus_core::{FileKey, FileStatus, Owner, TenantManager, TenantStatus};
 use locus_fs::Disk;
 
 use crate::{
-    call::{Call, GUESTS, guest},
+    call::{Call, GUESTS, ROOT, guest},
     limits::{Bounded, Place, upload_directory},
     model::{Facts, File, MAX_DELIVERIES, Model, State},
     uploads,
@@ -66,6 +66,7 @@ fn looks_like(file: Option<&File>, seen: Option<&Seen>) -> bool {
                 State::Pending { .. } => FileStatus::Pending,
                 State::Processing { .. } => FileStatus::Processing,
                 State::GivenUp => FileStatus::PermanentlyFailed,
+                State::Dead => FileStatus::DeadLettered,
                 State::Over => return status.is_over(),
             };
             *status == expected && *retries == file.retries && *attempts == file.attempts
@@ -396,6 +397,7 @@ fn as_seen(before: &File, seen: Option<&Seen>) -> File {
             State::Processing { deadline: Duration::ZERO, owner: Owner::Outside, ttl: Duration::ZERO }
         }
         FileStatus::PermanentlyFailed => State::GivenUp,
+        FileStatus::DeadLettered => State::Dead,
         _ => State::Over,
     };
     // Nobody was told the token of a lease whose call did not return.
@@ -415,7 +417,16 @@ fn adopt(
         world.take_drawn().into_iter().filter(|key| !model.contents.contains_key(key)).collect();
     let at = engine.clone();
     let finishing = uploads::finishing(model, under_way);
-    let drawn: Vec<_> = drawn.into_iter().chain(finishing.iter().map(|(key, ..)| *key)).collect();
+    let adopting = under_way.iter().filter_map(|call| match call {
+        Call::Adopt { tenant, key, content } => Some((*key, *tenant, ROOT, content.clone())),
+        _ => None,
+    });
+    let uploads = finishing.into_iter().map(|(key, tenant, content)| {
+        let directory = upload_directory(&content);
+        (key, tenant, directory, content)
+    });
+    let known_keys: Vec<_> = uploads.chain(adopting).collect();
+    let drawn: Vec<_> = drawn.into_iter().chain(known_keys.iter().map(|(key, ..)| *key)).collect();
     let found = world.run(engine, async move {
         let mut found = Vec::new();
         for key in drawn {
@@ -451,7 +462,7 @@ fn adopt(
             format!("{adopted} files of a batch of {} were accepted", files.len())
         })?;
     }
-    for (key, tenant, content) in finishing {
+    for (key, tenant, directory, content) in known_keys {
         let is_it = |(of, owner, known): &(FileKey, usize, bytes::Bytes)| {
             *of == key && *owner == tenant && *known == content
         };
@@ -459,7 +470,7 @@ fn adopt(
         found.remove(place);
         let order = model.next_order();
         facts.files.insert(key, File::new(tenant, order));
-        model.directories.insert(key, upload_directory(&content));
+        model.directories.insert(key, directory);
         model.contents.insert(key, content);
     }
     ensure(found.is_empty(), Kind::Resurrected, || {

@@ -18,6 +18,7 @@ use crate::{
     background::Background,
     builder::Builder,
     cleanup::StorageCleanup,
+    dead_letters::DeadLetters,
     inspect::{Inspection, inspect},
     mounts::MountNote,
     purge::Removing,
@@ -114,6 +115,14 @@ impl Locus {
     #[must_use]
     pub fn quotas(&self) -> Quotas {
         Quotas::new(Arc::clone(&self.tools().gate), Arc::clone(&self.tools().store))
+    }
+
+    /// Shows, requeues and purges files that failed for good.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        let Tools { gate, store, .. } = self.tools();
+        let upkeep = self.shared.opened.engine.clone();
+        DeadLetters::new(Arc::clone(gate), Arc::clone(store), upkeep, self.pool().clone())
     }
 
     /// Runs sweeps on demand.

@@ -45,6 +45,7 @@ mod background;
 mod builder;
 mod care;
 mod cleanup;
+mod dead_letters;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -67,6 +68,7 @@ pub use builder::Builder;
 pub use bytes::Bytes;
 pub use care::Salvaged;
 pub use cleanup::StorageCleanup;
+pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetters, RequeueReport};
 pub use handle::Locus;
 pub use inspect::{InspectedVolume, Inspection};
 pub use locus_cleanup::{

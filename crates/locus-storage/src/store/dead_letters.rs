@@ -7,8 +7,10 @@ use locus_core::{Area, Error, FileKey, FileStatus, Move, Moving, Result, TenantI
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{Entry, Rest},
+    event::{Change, keys_bound},
     tenant::TenantState,
 };
+use crate::journal::Use;
 
 impl EmbeddedStore {
     pub(super) fn begin_dead_lettering(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
@@ -45,6 +47,19 @@ impl EmbeddedStore {
         };
         let key = *key;
         Ok(Some(Moving::new(record, move || end(cell, key)).into_area(Area::Live)))
+    }
+
+    pub(super) async fn purge_dead_letter(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
+        let cell = self.cell(tenant).ok_or(Error::FileNotFound { key: *key })?;
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
+        let lsn = {
+            let mut state = cell.state.lock();
+            self.entry_in(&state, key, FileStatus::DeadLettered)?;
+            let change = Change::Deleted { key: *key };
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await
     }
 
     /// The file, when callers see it and it is in this state.

@@ -183,6 +183,10 @@ impl MetadataStore for EmbeddedStore {
         self.delete_file(tenant, key, force).await
     }
 
+    async fn purge(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
+        self.purge_dead_letter(tenant, key).await
+    }
+
     async fn get(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<FileRecord>> {
         let Some(cell) = self.cell(tenant) else { return Ok(None) };
         let state = cell.state.lock();

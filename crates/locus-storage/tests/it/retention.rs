@@ -185,6 +185,27 @@ fn b74_deleting_a_file_that_is_kept_ends_its_time() {
     let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
     bench.run(async move { pool.delete(&acme, &key).await }).unwrap();
     assert_eq!((reap(&mut bench), bench.blobs()), (1, vec![]));
+    // Nobody remembers it when its time would have been over.
+    bench.world.advance(RETENTION);
+    assert_eq!(reap(&mut bench), 0);
+    assert!(bench.verify(VerifyLevel::Contents).findings.is_empty());
+}
+
+#[test]
+fn b74_settled_waits_for_what_is_due_and_held() {
+    let mut records = Records::new(752, keeping());
+    records.completed();
+    let hold = records.store.hold_contents();
+    records.world.advance(RETENTION);
+    let store = records.store.clone();
+    let mut settled = Box::pin(store.settled());
+    for _ in 0..8 {
+        assert!(poll_once(settled.as_mut()).is_pending());
+        while records.store.commit_step() | records.store.keep_step() {}
+    }
+    drop(hold);
+    assert_eq!(records.reap(), 1);
+    records.call(|_| settled).unwrap();
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! Files that failed for good and left the queue: looked at, brought back, purged.
+
+mod filter;
+mod report;
+
+use std::{sync::Arc, time::Duration};
+
+use locus_core::{
+    Error, FileKey, FileLocation, FilePage, FileStatus, MetadataStore, Result, TenantAccess, TenantContext,
+    TenantId, TenantManager, Upkeep,
+};
+use locus_storage::StoragePool;
+use tracing::warn;
+
+pub use self::{
+    filter::DeadLetterFilter,
+    report::{DeadLetterPage, RequeueReport},
+};
+use crate::gate::Gate;
+
+/// Most records that are looked at in one go.
+const PAGE_FILES: usize = 256;
+
+/// Shows, requeues and purges dead letters. Made by [`Locus::dead_letters`](crate::Locus::dead_letters).
+///
+/// A dead letter counts against no quota and is never leased. It is [read](StoragePool::read) by its key like any file.
+///
+/// ```
+/// # use locus::prelude::*;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let temp = tempfile::tempdir()?;
+/// # let locus = Locus::builder().data_dir(temp.path()).add_tenant("acme").build().await?;
+/// # let acme = locus.tenants().get("acme").await?;
+/// let broken = DeadLetterFilter::new().directory("/letters")?.error_contains("time-out");
+/// println!("{} would come back", locus.dead_letters().count(&acme, &broken).await?);
+/// let report = locus.dead_letters().requeue_all(&acme, &broken).await?;
+/// assert_eq!((report.requeued, report.failed), (0, 0));
+/// # locus.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    gate: Arc<Gate>,
+    store: Arc<dyn MetadataStore>,
+    upkeep: Arc<dyn Upkeep>,
+    pool: StoragePool,
+}
+
+impl DeadLetters {
+    pub(crate) const fn new(
+        gate: Arc<Gate>,
+        store: Arc<dyn MetadataStore>,
+        upkeep: Arc<dyn Upkeep>,
+        pool: StoragePool,
+    ) -> Self {
+        Self { gate, store, upkeep, pool }
+    }
+
+    /// The tenants that have dead letters.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.upkeep.tenants_with(FileStatus::DeadLettered)
+    }
+
+    /// A tenant's dead letters: a page of at most `max`, from where the page before said to go on, or from the begin. A page
+    /// may be empty and not the last.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    pub async fn list(
+        &self,
+        tenant: &TenantContext,
+        from: Option<u64>,
+        max: usize,
+    ) -> Result<DeadLetterPage> {
+        self.allow(tenant)?;
+        let page = self.page(tenant, Duration::ZERO, from, max);
+        let mut letters = Vec::with_capacity(page.files.len());
+        for record in page.files {
+            letters.extend(self.info(tenant, &record.info.key).await?);
+        }
+        Ok(DeadLetterPage { letters, next: page.next })
+    }
+
+    /// What is known about a dead letter and where it rests; `None` for an unknown key, and for a file that is none.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn info(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileLocation>> {
+        let location = self.pool.location(tenant, key).await?;
+        Ok(location.filter(|location| location.info.status == FileStatus::DeadLettered))
+    }
+
+    /// How many dead letters of a tenant a filter lets through: what [`requeue_all`](Self::requeue_all) would begin with.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn count(&self, tenant: &TenantContext, filter: &DeadLetterFilter) -> Result<u64> {
+        self.allow(tenant)?;
+        let (mut count, mut from) = (0, None);
+        loop {
+            let page = self.page(tenant, Duration::ZERO, from, PAGE_FILES);
+            count += page.files.iter().filter(|record| filter.lets_through(record)).count() as u64;
+            from = page.next;
+            if from.is_none() {
+                return Ok(count);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Brings one back into the queue: pending, with fresh counts, at its place in the accept order, and counted again.
+    ///
+    /// # Errors
+    /// As [`StoragePool::requeue`]: it is then the dead letter that it was.
+    ///
+    /// # Cancel safety
+    /// As [`StoragePool::requeue`].
+    pub async fn requeue(&self, tenant: &TenantContext, key: &FileKey) -> Result<()> {
+        self.pool.requeue(tenant, key).await
+    }
+
+    /// Brings back all that a filter lets through, one after the other. One that cannot be, because a quota is full or its
+    /// volume is not there, is counted and passed by.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled. [`Error::Poisoned`],
+    /// [`Error::ShuttingDown`]: what came back is back.
+    ///
+    /// # Cancel safety
+    /// What came back is back, the rest are dead letters.
+    pub async fn requeue_all(
+        &self,
+        tenant: &TenantContext,
+        filter: &DeadLetterFilter,
+    ) -> Result<RequeueReport> {
+        self.allow(tenant)?;
+        let (mut report, mut from) = (RequeueReport::default(), None);
+        loop {
+            let page = self.page(tenant, Duration::ZERO, from, PAGE_FILES);
+            for record in page.files.iter().filter(|record| filter.lets_through(record)) {
+                match self.pool.requeue(tenant, &record.info.key).await {
+                    Ok(()) => report.requeued += 1,
+                    // Somebody was faster.
+                    Err(Error::FileNotFound { .. } | Error::WrongStatus { .. }) => {}
+                    Err(
+                        last @ (Error::Poisoned { .. }
+                        | Error::ShuttingDown
+                        | Error::TenantDisabled { .. }
+                        | Error::TenantNotFound { .. }),
+                    ) => return Err(last),
+                    Err(error) => report.pass_by(error),
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if let Some(error) = &report.first_failure {
+            let error = error as &dyn std::error::Error;
+            warn!(tenant = %tenant.id(), failed = report.failed, error, "dead letters not requeued");
+        }
+        Ok(report)
+    }
+
+    /// Deletes one for good. Its bytes are removed in the background.
+    ///
+    /// # Errors
+    /// [`Error::FileNotFound`]; [`Error::WrongStatus`] when it is no dead letter; as [`list`](Self::list).
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is purged or untouched.
+    pub async fn purge(&self, tenant: &TenantContext, key: &FileKey) -> Result<()> {
+        self.allow(tenant)?;
+        self.store.purge(tenant.id(), key).await
+    }
+
+    /// Deletes those for good that have been dead letters for so long, in store time, and says how many.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list); what the store says. What was purged is.
+    ///
+    /// # Cancel safety
+    /// What was purged is, the rest are dead letters.
+    pub async fn purge_older(&self, tenant: &TenantContext, older_than: Duration) -> Result<u64> {
+        self.allow(tenant)?;
+        let (mut purged, mut from) = (0, None);
+        loop {
+            let page = self.page(tenant, older_than, from, PAGE_FILES);
+            for record in &page.files {
+                match self.store.purge(tenant.id(), &record.info.key).await {
+                    Ok(()) => purged += 1,
+                    Err(Error::FileNotFound { .. } | Error::WrongStatus { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(purged);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn page(&self, tenant: &TenantContext, older_than: Duration, from: Option<u64>, max: usize) -> FilePage {
+        self.upkeep.page(tenant.id(), FileStatus::DeadLettered, older_than, from, max)
+    }
+
+    fn allow(&self, tenant: &TenantContext) -> Result<()> {
+        self.gate.admit(tenant, TenantAccess::Read).map(drop)
+    }
+}
