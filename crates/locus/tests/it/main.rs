@@ -15,4 +15,5 @@ mod stop;
 mod support;
 mod tenants;
 mod volumes;
+mod watchers;
 mod workers;
