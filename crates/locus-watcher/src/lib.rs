@@ -27,6 +27,7 @@ pub mod fuzzing;
 
 mod after;
 mod config;
+mod copy;
 mod folder;
 mod ledger;
 mod manager;

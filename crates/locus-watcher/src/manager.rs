@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::FileWatcherConfig,
+    copy,
     folder::{Folder, name_bytes},
     ledger::{self, Ledger},
     overlap,
@@ -141,6 +142,15 @@ impl FileWatchers {
         let known = Mutex::new(Known { watchers, said, is_started: false });
         let changing = Arc::default();
         Ok(Self { inner: Arc::new(Inner { dir, disk, clock, intake, durable, described, known, changing }) })
+    }
+
+    /// Copies what watchers keep in `from`, which may be absent, durably into `to`, where nothing of it is: also while
+    /// they run. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; some may be there then.
+    pub fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+        copy::copy(disk, from, to)
     }
 
     /// Starts all that are enabled. Needs a tokio runtime.

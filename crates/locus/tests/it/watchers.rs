@@ -112,6 +112,33 @@ async fn b87_watchers_stop_first_and_take_nothing_afterwards() {
     assert!(temp.path().join("inbox/late").exists());
 }
 
+#[tokio::test]
+async fn a_backup_has_what_was_said_of_watchers_and_what_they_remember() {
+    let temp = tempfile::tempdir().unwrap();
+    let locus = builder(temp.path()).build().await.unwrap();
+    locus.watchers().register(inbox(temp.path()).after_import(AfterImport::Keep)).await.unwrap();
+    put(&temp.path().join("inbox/kept"), "x");
+    scan(&locus).await;
+    locus.backup(temp.path().join("backup")).await.unwrap();
+    locus.shutdown().await.unwrap();
+
+    let restored = Locus::builder()
+        .data_dir(temp.path().join("backup"))
+        .add_volume(LocalVolume::new("vol-001", temp.path().join("backup/volumes/vol-001")));
+    let locus = restored.build().await.unwrap();
+    assert_eq!(scan(&locus).await.skipped.get(&SkipReason::Imported), Some(&1));
+    fs::remove_file(temp.path().join("inbox/kept")).unwrap();
+    locus.shutdown().await.unwrap();
+    let locus = Locus::builder().data_dir(temp.path().join("backup"));
+    let volume = LocalVolume::new("vol-001", temp.path().join("backup/volumes/vol-001"));
+    let locus = locus.add_volume(volume).build().await.unwrap();
+    scan(&locus).await; // the ledger came along, so that what is gone is forgotten
+    assert_eq!(drained(&locus).await.len(), 1);
+    locus.cleanup().settled().await.unwrap();
+    assert_eq!(locus.statistics().idempotency_keys, 0);
+    locus.shutdown().await.unwrap();
+}
+
 /// The power goes at points all over the life of a store while the folder stays.
 #[rstest]
 #[case::durable(Durability::Durable)]
