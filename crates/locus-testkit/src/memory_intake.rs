@@ -21,6 +21,7 @@ pub struct Arrival {
 }
 
 type Refusal = Box<dyn FnMut(&Incoming) -> Option<Error> + Send>;
+type Happening = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct State {
@@ -30,6 +31,7 @@ struct State {
     arrived: Vec<Arrival>,
     refusal: Option<Refusal>,
     sync_fails: bool,
+    at_sync: Option<Happening>,
     stalled: Option<String>,
     own: Vec<PathBuf>,
     written: u64,
@@ -89,6 +91,11 @@ impl MemoryIntake {
     /// Refuses nothing any more.
     pub fn refuse_nothing(&self) {
         self.state.lock().refusal = None;
+    }
+
+    /// Lets this happen at the next [`sync`](Intake::sync).
+    pub fn at_sync(&self, happens: impl FnOnce() + Send + 'static) {
+        self.state.lock().at_sync = Some(Box::new(happens));
     }
 
     /// A source of this name is neither taken in nor refused, until another name is said.
@@ -167,6 +174,10 @@ impl Intake for MemoryIntake {
     }
 
     async fn sync(&self) -> Result<()> {
+        let happens = self.state.lock().at_sync.take();
+        if let Some(happens) = happens {
+            happens();
+        }
         if self.state.lock().sync_fails { Err(Error::ShuttingDown) } else { Ok(()) }
     }
 

@@ -83,7 +83,7 @@ mod tests {
     async fn intake(dir: &std::path::Path, durability: Durability) -> (Locus, Arc<dyn Intake>) {
         let builder = Locus::builder().data_dir(dir.join("data")).durability(durability);
         let builder = builder.add_volume(LocalVolume::new("vol-1", dir.join("vol-1")));
-        let locus = builder.add_tenant("acme").add_tenant("globex").build().await.unwrap();
+        let locus = builder.add_tenant("acme").add_tenant("globex").build().await.expect("a good builder");
         let tools = &locus.opened().tools;
         let (pool, gate, store) = (tools.pool.clone(), Arc::clone(&tools.gate), Arc::clone(&tools.store));
         let intake = PoolIntake { pool, gate, store, durability, places: vec![dir.join("data")] };

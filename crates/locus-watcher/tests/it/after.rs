@@ -76,3 +76,24 @@ async fn b84_what_has_the_name_of_an_imported_source_by_now_is_not_removed() {
     let contents: Vec<_> = world.intake.arrived().into_iter().map(|arrival| arrival.bytes).collect();
     assert_eq!(contents, [b"imported".to_vec(), b"another one".to_vec()]);
 }
+
+#[tokio::test]
+async fn b84_a_source_that_is_replaced_between_its_import_and_its_removal_is_not_removed() {
+    for after in [AfterImport::Delete, AfterImport::Move("done".into())] {
+        let world = World::new();
+        let path = world.drop_file("a", "imported");
+        let after = match after {
+            AfterImport::Move(to) => AfterImport::Move(world.path(to.to_str().unwrap())),
+            other => other,
+        };
+        let replaced = path.clone();
+        world.intake.at_sync(move || put(&replaced, "another one"));
+        let watchers = world.run(world.eager().after_import(after).enabled(false)).await;
+        watchers.enable(&crate::world::id()).await.unwrap();
+        scan(&watchers).await;
+        scan(&watchers).await;
+        let contents: Vec<_> = world.intake.arrived().into_iter().map(|arrival| arrival.bytes).collect();
+        assert_eq!(contents, [b"imported".to_vec(), b"another one".to_vec()]);
+        assert!(world.files("inbox").is_empty());
+    }
+}
