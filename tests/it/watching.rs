@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locus::Durability;
+use locus::{AfterImport, Durability, FileWatcherConfig, Locus};
 use locus_testkit::SeededEntropy;
 use locus_tests::{Form, Plan, content};
 
@@ -162,4 +162,48 @@ fn b83_killed_again_and_again_each_source_is_imported_once() {
 #[expect(clippy::disallowed_methods, reason = "the rate is of this machine")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// CPU time of this process so far.
+fn busy() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10) // a hundred ticks a second, wherever Linux runs
+}
+
+/// What "seen 5" asks for. For a release build: `cargo test --release -p locus-tests --test it idle -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute, and says little without optimisation"]
+async fn idle_watchers_and_tenants_cost_next_to_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut builder = Locus::builder().data_dir(temp.path().join("data")).durability(Durability::Buffered);
+    for number in 0..20 {
+        let folder = temp.path().join(format!("in-{number}"));
+        fs::create_dir(&folder).unwrap();
+        for name in 0..100 {
+            File::create(folder.join(name.to_string())).unwrap().write_all(b"quiet").unwrap();
+        }
+        let watcher = FileWatcherConfig::new(folder).tenant("tenant-0").after_import(AfterImport::Keep);
+        builder = builder.add_file_watcher(watcher);
+    }
+    for number in 0..10_000 {
+        builder = builder.add_tenant(format!("tenant-{number}"));
+    }
+    let locus = builder.build().await.unwrap();
+    let imported = || locus.watchers().list().iter().map(|watcher| watcher.total.imported).sum::<u64>();
+    for _ in 0..3_000 {
+        if imported() == 2_000 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(imported(), 2_000);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, over) = (busy(), Duration::from_secs(number("LOCUS_IDLE_SECONDS", 60)));
+    tokio::time::sleep(over).await;
+    let share = (busy() - before).as_secs_f64() / over.as_secs_f64() * 100.0;
+    println!("10,000 tenants, 20 watchers of 100 files each: {share:.3} % of one core over {over:?}");
+    assert!(share < 0.2, "{share:.3} %");
+    locus.shutdown().await.unwrap();
 }

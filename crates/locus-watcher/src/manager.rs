@@ -22,7 +22,7 @@ use crate::{
     record::{self, Said},
     report::{Explanation, ScanReport},
     rules::Rules,
-    scan::{Memory, Scanner, bounds, directory_of, on_disk, within},
+    scan::{Memory, OwnPlaces, Scanner, bounds, directory_of, on_disk, within},
     task::{Running, Status},
     walk::{Found, Walk},
 };
@@ -546,7 +546,8 @@ impl Inner {
         let (described, asked, path) = (config.clone(), Arc::clone(&rules), within.to_owned());
         let looked = on_disk(move || {
             let root = Arc::new(Folder::open(&described.path)?);
-            let walk = Walk::begin(root, bounds(&described, &asked, &own), intake)?;
+            let bounds = bounds(&described, &asked, &own, &mut OwnPlaces::default());
+            let walk = Walk::begin(root, bounds, intake)?;
             Ok::<_, io::Error>(walk.follow(&path))
         });
         let found: Found = match looked.await {
@@ -622,7 +623,7 @@ fn read_all(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<WatcherId, Said>> {
         other => other.map_err(Error::io("list", dir))?,
     };
     // What a killed process had just replaced is made durable before it is believed.
-    sync_dir(disk, dir, Site::TenantsFound).map_err(Error::io("sync", dir))?;
+    sync_dir(disk, dir, Site::ReplacedName).map_err(Error::io("sync", dir))?;
     let mut all = BTreeMap::new();
     for entry in entries {
         let path = dir.join(entry.map_err(Error::io("list", dir))?.name);

@@ -5,6 +5,7 @@
 //! finds a source that the store knows, and does what is left to do.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -53,6 +54,7 @@ pub(crate) struct Scanner {
     told: Told,
     /// The folder that was looked into last: another one may have come to its place.
     pub(crate) place: Option<(u64, u64)>,
+    own: OwnPlaces,
     /// Of the tenants for which folders were made.
     tenants_version: Option<u64>,
     pub(crate) read_at: Duration,
@@ -109,8 +111,8 @@ impl Scanner {
     ) -> Self {
         let (config, rules) = (Arc::new(config), Arc::new(rules));
         let (told, read_at) = (Told::new(rules.id.clone()), clock.monotonic());
-        let (place, tenants_version) = (None, None);
-        Self { config, rules, intake, clock, ledger, memory, told, place, tenants_version, read_at }
+        let (place, own, tenants_version) = (None, OwnPlaces::default(), None);
+        Self { config, rules, intake, clock, ledger, memory, told, place, own, tenants_version, read_at }
     }
 
     /// Looks through the folder once.
@@ -151,7 +153,8 @@ impl Scanner {
     /// Opens the folder anew each time: another one may have come to its place.
     async fn begin(&mut self) -> Result<(Arc<Folder>, Walk)> {
         let (config, rules) = (Arc::clone(&self.config), Arc::clone(&self.rules));
-        let (intake, seen) = (Arc::clone(&self.intake), self.place);
+        let (intake, seen, mut places) =
+            (Arc::clone(&self.intake), self.place, std::mem::take(&mut self.own));
         let opened = on_disk(move || {
             let root = Arc::new(Folder::open(&config.path)?);
             let place = root.stat()?.place();
@@ -160,11 +163,12 @@ impl Scanner {
                 true => Ok(()),
                 false => overlap::check_own(&rules.id, &config, &own),
             };
-            let bounds = bounds(&config, &rules, &own);
-            Ok((place, checked, Arc::clone(&root), Walk::begin(root, bounds, intake)?))
+            let bounds = bounds(&config, &rules, &own, &mut places);
+            Ok((place, checked, places, Arc::clone(&root), Walk::begin(root, bounds, intake)?))
         });
-        let (place, checked, root, walk) =
+        let (place, checked, places, root, walk) =
             opened.await.map_err(|source: std::io::Error| self.unavailable(source))?;
+        self.own = places;
         checked?;
         if self.place != Some(place) {
             self.tenants_version = None; // its folders are to be made in this one
@@ -447,18 +451,30 @@ pub(crate) fn directory_of(config: &FileWatcherConfig, found: &Found) -> Option<
     LogicalDir::parse(&found.beneath_anchor().to_string_lossy()).ok()
 }
 
+/// The places of the store that were found: a volume that hangs by now is not asked where it lies.
+pub(crate) type OwnPlaces = HashMap<PathBuf, (u64, u64)>;
+
 /// What is not looked into.
-pub(crate) fn bounds(config: &FileWatcherConfig, rules: &Arc<Rules>, own: &[PathBuf]) -> Bounds {
-    let target = match &config.after_import {
-        AfterImport::Move(target) => Some(target),
-        _ => None,
-    };
-    let place = |path: &PathBuf| Folder::open(path).and_then(|folder| folder.stat()).map(|stat| stat.place());
-    Bounds {
-        rules: Arc::clone(rules),
-        subdirectories: config.subdirectories,
-        own: own.iter().chain(target).filter_map(|path| place(path).ok()).collect(),
+pub(crate) fn bounds(
+    config: &FileWatcherConfig,
+    rules: &Arc<Rules>,
+    own: &[PathBuf],
+    known: &mut OwnPlaces,
+) -> Bounds {
+    let place = |path: &PathBuf| Some(Folder::open(path).ok()?.stat().ok()?.place());
+    known.retain(|path, _| own.contains(path));
+    for path in own {
+        if !known.contains_key(path)
+            && let Some(found) = place(path)
+        {
+            known.insert(path.clone(), found);
+        }
     }
+    let mut own: Vec<_> = known.values().copied().collect();
+    if let AfterImport::Move(target) = &config.after_import {
+        own.extend(place(target)); // it may be made, or made anew, at any time
+    }
+    Bounds { rules: Arc::clone(rules), subdirectories: config.subdirectories, own }
 }
 
 /// The content of a source, which ends in an error as soon as the source is not what was found any more.

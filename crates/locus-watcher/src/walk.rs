@@ -263,3 +263,31 @@ pub(crate) fn unseen(error: &io::Error) -> SkipReason {
         _ => SkipReason::Unreadable,
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use locus_testkit::MemoryIntake;
+
+    use super::*;
+    use crate::config::FileWatcherConfig;
+
+    #[test]
+    fn b85_a_step_holds_no_more_than_it_was_asked_for_however_many_files_a_folder_has() {
+        let temp = tempfile::tempdir().unwrap();
+        for number in 0..3_000 {
+            std::fs::File::create(temp.path().join(number.to_string())).unwrap().set_len(1).unwrap();
+        }
+        let rules = Arc::new(FileWatcherConfig::new(temp.path()).tenant("acme").rules().unwrap());
+        let bounds = Bounds { rules, subdirectories: true, own: Vec::new() };
+        let root = Arc::new(Folder::open(temp.path()).unwrap());
+        let mut walk = Walk::begin(root, bounds, MemoryIntake::new(&["acme"])).unwrap();
+        let (mut met, mut is_done) = (std::collections::BTreeSet::new(), false);
+        while !is_done {
+            let step = walk.step(100).unwrap();
+            assert!(step.found.len() + step.held.len() <= 100 && walk.levels.len() <= 1);
+            met.extend(step.found.into_iter().map(|found| found.path));
+            is_done = step.is_done;
+        }
+        assert_eq!(met.len(), 3_000);
+    }
+}
