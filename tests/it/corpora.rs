@@ -8,11 +8,12 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 14] = [
+const DOORS: [(&str, Door); 16] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
     ("identity", locus_storage::fuzzing::identity),
+    ("ledger", locus_watcher::fuzzing::ledger),
     ("marker", locus_fs::fuzzing::marker),
     ("mirror_notes", locus_fs::fuzzing::notes),
     ("mirror_seal", locus_fs::fuzzing::seal),
@@ -23,6 +24,7 @@ const DOORS: [(&str, Door); 14] = [
     ("segment_header", locus_storage::fuzzing::segment_header),
     ("settings", locus::fuzzing::settings),
     ("tenant", locus_tenant::fuzzing::tenant),
+    ("watcher", locus_watcher::fuzzing::watcher),
 ];
 
 #[test]

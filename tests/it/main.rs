@@ -12,3 +12,4 @@ mod old_data;
 mod pressure;
 mod support;
 mod volume_stories;
+mod watching;

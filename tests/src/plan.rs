@@ -39,6 +39,8 @@ pub enum Form {
         /// Length of the whole.
         bytes: u64,
     },
+    /// Watches [`Plan::roots`] and works off what comes from them, for ever. Each delivery is a line in `delivered`.
+    Watch,
 }
 
 /// A store, and what is done with it.
@@ -104,6 +106,12 @@ impl Plan {
     #[must_use]
     pub fn volumes(&self) -> [PathBuf; 2] {
         [0, 1].map(|at| self.dir.join(format!("vol-{at}")))
+    }
+
+    /// Three folders that are watched: of one tenant, of several, and of one whose sources are moved to `moved`.
+    #[must_use]
+    pub fn roots(&self) -> [PathBuf; 3] {
+        [0, 1, 2].map(|at| self.dir.join(format!("in-{at}")))
     }
 
     /// Whose write number `n` is.

@@ -6,6 +6,7 @@ mod short;
 mod store;
 mod stream;
 mod upload;
+mod watch;
 
 use locus_tests::{Form, Note, Plan};
 
@@ -16,6 +17,7 @@ fn main() {
         Form::Short => short::run(&plan),
         Form::Upload { bytes, piece, begun } => upload::run(&plan, bytes, piece, begun),
         Form::Stream { bytes } => stream::run(&plan, bytes),
+        Form::Watch => watch::run(&plan),
     }
     Note::Over.tell();
 }

@@ -92,10 +92,13 @@ pub struct Content {
 
 enum Source {
     Bytes(Bytes),
-    File { file: File, start: Option<u64> },
+    File { file: File, start: Option<u64>, check: Option<Check> },
     Reader(Plain),
     Seekable { reader: Pin<Box<dyn ReadSeek>>, start: Option<u64> },
 }
+
+/// Says whether a file is still what it was.
+type Check = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 
 /// A reader that cannot go back, but for what was read ahead of it.
 struct Plain {
@@ -153,6 +156,12 @@ impl Content {
         Self { source: Source::Seekable { reader: Box::pin(reader), start: None } }
     }
 
+    /// Content from a file that must not change while it is read: `check` is asked after each piece, the last one too,
+    /// and what it refuses is no content. It may block.
+    pub fn checked(file: File, check: impl FnMut(&File) -> io::Result<()> + Send + 'static) -> Self {
+        Self { source: Source::File { file, start: None, check: Some(Box::new(check)) } }
+    }
+
     /// The bytes, when they are in memory.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
@@ -168,7 +177,7 @@ impl Content {
     pub fn size_hint(&self) -> Option<u64> {
         match &self.source {
             Source::Bytes(bytes) => Some(bytes.len() as u64),
-            Source::File { file, start } => {
+            Source::File { file, start, .. } => {
                 let start = start.map_or_else(|| (&*file).stream_position().ok(), Some)?;
                 Some(file.metadata().ok()?.len().saturating_sub(start))
             }
@@ -188,7 +197,7 @@ impl Content {
     /// What the source says.
     pub async fn mark(&mut self) -> io::Result<()> {
         match &mut self.source {
-            Source::File { file, start } if start.is_none() => *start = Some(file.stream_position()?),
+            Source::File { file, start, .. } if start.is_none() => *start = Some(file.stream_position()?),
             Source::Seekable { reader, start } if start.is_none() => {
                 *start = Some(reader.stream_position().await?);
             }
@@ -205,7 +214,7 @@ impl Content {
     pub async fn rewind(&mut self) -> io::Result<bool> {
         match &mut self.source {
             Source::Bytes(_) => {}
-            Source::File { file, start } => {
+            Source::File { file, start, .. } => {
                 if let Some(start) = *start {
                     file.seek(SeekFrom::Start(start))?;
                 }
@@ -243,11 +252,10 @@ impl Content {
     /// # Errors
     /// What the source says.
     pub fn read_chunk_blocking(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
-        if let Source::File { file, .. } = &mut self.source {
-            let room = max.saturating_sub(chunk.len()) as u64;
-            file.by_ref().take(room).read_to_end(chunk)?;
-        }
-        Ok(())
+        let Source::File { file, check, .. } = &mut self.source else { return Ok(()) };
+        let room = max.saturating_sub(chunk.len()) as u64;
+        file.by_ref().take(room).read_to_end(chunk)?;
+        check.as_mut().map_or(Ok(()), |check| check(file))
     }
 
     /// The whole content in memory, from where it stands, when it ends within `max` bytes. `None` when it is longer: then
@@ -290,11 +298,14 @@ impl Content {
     /// # Errors
     /// What the source says.
     pub fn take_short_blocking(&mut self, max: usize) -> io::Result<Option<Bytes>> {
-        let Source::File { file, start } = &mut self.source else { return Ok(None) };
+        let Source::File { file, start, check } = &mut self.source else { return Ok(None) };
         let stood = file.stream_position()?;
         start.get_or_insert(stood);
         let mut head = Vec::new();
         file.by_ref().take((max as u64).saturating_add(1)).read_to_end(&mut head)?;
+        if let Some(check) = check {
+            check(file)?;
+        }
         if head.len() <= max {
             return Ok(Some(exact(head)));
         }
@@ -367,7 +378,7 @@ impl From<&str> for Content {
 
 impl From<File> for Content {
     fn from(file: File) -> Self {
-        Self { source: Source::File { file, start: None } }
+        Self { source: Source::File { file, start: None, check: None } }
     }
 }
 
@@ -397,6 +408,27 @@ mod tests {
         content.read_chunk(&mut chunk, 2).await.unwrap();
         assert_eq!(chunk, b"ab");
         assert!(!content.rewind().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_checked_file_is_no_content_once_its_check_refuses_also_after_the_last_piece() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"abcdef").unwrap();
+        file.rewind().unwrap();
+        let mut asked = 0;
+        let mut content = Content::checked(file, move |_| {
+            asked += 1;
+            if asked < 4 { Ok(()) } else { Err(io::Error::other("changed")) }
+        });
+        assert_eq!((content.size_hint(), content.is_blocking()), (Some(6), true));
+        assert_eq!(content.take_short(2).await.unwrap(), None);
+        let mut chunk = Vec::new();
+        content.read_chunk(&mut chunk, 4).await.unwrap();
+        content.read_chunk(&mut chunk, 6).await.unwrap();
+        assert_eq!(chunk, b"abcdef");
+        assert_eq!(content.read_chunk(&mut chunk, 7).await.unwrap_err().to_string(), "changed");
+        content.rewind().await.unwrap();
+        assert!(content.take_short(9).await.is_err());
     }
 
     async fn rest_of(content: &mut Content) -> Vec<u8> {

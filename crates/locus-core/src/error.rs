@@ -4,7 +4,7 @@ use std::{borrow::Cow, io, path::PathBuf};
 
 use crate::{
     Checksum, FileKey, FileStatus, IdWord, LogicalDir, QuotaUnit, TenantId, TenantStatus, Timestamp, Token,
-    UploadId, VolumeId,
+    UploadId, VolumeId, WatcherId,
 };
 
 /// An error of the caller's own, as a worker's handler returns it.
@@ -177,6 +177,34 @@ pub enum Error {
         volume: VolumeId,
         /// What is done to it, as a participle.
         doing: &'static str,
+    },
+    /// There is no watcher of this name.
+    #[error("there is no watcher {watcher}")]
+    WatcherNotFound {
+        /// The name that was asked for.
+        watcher: WatcherId,
+    },
+    /// There is a watcher of this name already.
+    #[error("watcher {watcher} exists already")]
+    WatcherExists {
+        /// The name.
+        watcher: WatcherId,
+    },
+    /// The watcher is switched off.
+    #[error("watcher {watcher} is disabled: enable it first")]
+    WatcherDisabled {
+        /// The watcher.
+        watcher: WatcherId,
+    },
+    /// The folder of a watcher cannot be looked into. It is looked for again by itself.
+    #[error("watcher {watcher} cannot look into {}", path.display())]
+    FolderUnavailable {
+        /// The watcher.
+        watcher: WatcherId,
+        /// Its folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// Files rest on the volume, so it cannot be removed.
     #[error("volume {volume} still holds {files} files: complete, delete or drain them first")]
@@ -356,6 +384,8 @@ impl Error {
             | E::UploadIncomplete { .. }
             | E::VolumeNotFound { .. }
             | E::VolumeExists { .. }
+            | E::WatcherNotFound { .. }
+            | E::WatcherExists { .. }
             | E::WrongStatus { .. }
             | E::LeaseLost { .. }
             | E::InvalidId { .. }
@@ -373,6 +403,8 @@ impl Error {
             | E::VolumeUnavailable { .. }
             | E::VolumeBusy { .. }
             | E::VolumeInUse { .. }
+            | E::WatcherDisabled { .. }
+            | E::FolderUnavailable { .. }
             | E::InsufficientStorage { .. }
             | E::NoFilesAvailable { .. }
             | E::AlreadyProcessing { .. }

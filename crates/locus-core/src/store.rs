@@ -722,6 +722,13 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// Tenants that have files or uploads under way, and the storage path that these lie under.
     fn tenants_with_files(&self) -> Vec<(TenantId, StoragePath)>;
 
+    /// The file that an idempotency key names, when one was accepted with it and the key is remembered. The answer is as
+    /// durable as the accept was promised to be.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn remembered(&self, tenant: &TenantId, idempotency: &str) -> Result<Option<FileKey>>;
+
     /// Forgets an idempotency key. `false` when it was not known.
     async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool>;
 

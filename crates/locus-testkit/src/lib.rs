@@ -5,7 +5,9 @@ pub mod disk_suite;
 mod entropy;
 mod faulty_volume;
 mod hostile_names;
+pub mod intake_suite;
 mod manual_clock;
+mod memory_intake;
 mod sim_disk;
 pub mod staging_suite;
 mod stepper;
@@ -15,6 +17,7 @@ pub use entropy::SeededEntropy;
 pub use faulty_volume::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 pub use hostile_names::HostileNames;
 pub use manual_clock::ManualClock;
+pub use memory_intake::{Arrival, MemoryIntake};
 pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
 

@@ -12,6 +12,7 @@ use locus_storage::{
     EmbeddedStore, FileScheduler, Placement, StoragePool, StoreConfig, VolumeRegistry, was_retired,
 };
 use locus_tenant::TenantDirectory;
+use locus_watcher::{FileWatcherConfig, FileWatchers, WatchersOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -20,8 +21,9 @@ use crate::{
     background::{Background, Parts},
     gate::Gate,
     handle::{Locus, Opened, Running},
+    intake::PoolIntake,
     mounts::MountNote,
-    settings::{RetrySettings, Settings, Spares, TenantSettings, invalid},
+    settings::{RetrySettings, Settings, Spares, TenantSettings, VolumeSettings, WatcherSettings, invalid},
     threads::{SharedLock, Threads},
     workers::{Stop, Tools},
 };
@@ -45,6 +47,7 @@ pub struct Builder {
     tenants: Vec<String>,
     volumes: Vec<Box<dyn VolumeSpec>>,
     provider: Option<Arc<dyn VolumeProvider>>,
+    watchers: Vec<FileWatcherConfig>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -67,6 +70,7 @@ impl Default for Builder {
             tenants: Vec::new(),
             volumes: Vec::new(),
             provider: None,
+            watchers: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             disk: Arc::new(OsDisk),
@@ -106,6 +110,13 @@ impl Builder {
     /// stays disabled until it is [created](crate::Tenants::create) by hand.
     pub fn add_tenant(mut self, id: impl Into<String>) -> Self {
         self.tenants.push(id.into());
+        self
+    }
+
+    /// Watches a folder and brings in what comes to lie there, from the end of [`build`](Self::build) on. What was changed
+    /// by [`Locus::watchers`] wins over this until it is reset.
+    pub fn add_file_watcher(mut self, watcher: FileWatcherConfig) -> Self {
+        self.watchers.push(watcher);
         self
     }
 
@@ -274,8 +285,11 @@ impl Builder {
         }
         settings.store.data_dir = std::path::absolute(&settings.store.data_dir)
             .map_err(Error::io("find the directory", &settings.store.data_dir))?;
+        let mut watchers = self.watchers;
+        watchers.extend(settings.watchers.iter().map(WatcherSettings::config));
+        unique_watchers(&watchers)?;
         let (clock, entropy, disk) = (self.clock, self.entropy, self.disk);
-        Ok(Plan { settings, volumes: named, provider: self.provider, clock, entropy, disk })
+        Ok(Plan { settings, volumes: named, provider: self.provider, watchers, clock, entropy, disk })
     }
 }
 
@@ -284,6 +298,7 @@ struct Plan {
     settings: Settings,
     volumes: Vec<(VolumeId, Box<dyn VolumeSpec>)>,
     provider: Option<Arc<dyn VolumeProvider>>,
+    watchers: Vec<FileWatcherConfig>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -386,6 +401,7 @@ impl Plan {
             visibility_timeout: self.settings.leases.visibility_timeout,
         };
 
+        let watchers = self.watchers(&tools).await?;
         let threads = engine
             .spawn_threads()
             .map_err(Error::io("start the threads of", &self.settings.store.data_dir))?;
@@ -399,8 +415,31 @@ impl Plan {
         });
         let running =
             Running { background, threads: Threads::new(threads, lock), note, runtime: Handle::current() };
+        watchers.start();
         info!(dir = %self.settings.store.data_dir.display(), "store opened");
-        Ok(Locus::new(Opened { tools, engine, sweeper, report, disk: self.disk, dir }, running))
+        Ok(Locus::new(Opened { tools, engine, sweeper, watchers, report, disk: self.disk, dir }, running))
+    }
+
+    /// Everything that watches folders, not yet at work.
+    async fn watchers(&mut self, tools: &Tools) -> Result<FileWatchers> {
+        let store = &self.settings.store;
+        let volumes = self.settings.volumes.iter().flat_map(VolumeSettings::parts);
+        let intake = PoolIntake {
+            pool: tools.pool.clone(),
+            gate: Arc::clone(&tools.gate),
+            store: Arc::clone(&tools.store),
+            durability: store.durability,
+            places: volumes.map(|volume| volume.path.clone()).chain([store.data_dir.clone()]).collect(),
+        };
+        FileWatchers::open(WatchersOptions {
+            dir: store.data_dir.join("watchers"),
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            intake: Arc::new(intake),
+            described: std::mem::take(&mut self.watchers),
+            durable: store.durability == Durability::Durable,
+        })
+        .await
     }
 
     /// Says where further volumes come from. A spare one that files came to rest on just before the end of the last process
@@ -477,6 +516,20 @@ async fn open_and_probe(spec: Box<dyn VolumeSpec>, context: VolumeContext) -> Re
     }
     let why = status.why.unwrap_or("is unhealthy".into());
     Err(Error::VolumeUnavailable { volume: Some(volume.id().clone()), why })
+}
+
+/// Refuses what contradicts itself, and a name that is there twice.
+fn unique_watchers(watchers: &[FileWatcherConfig]) -> Result<()> {
+    let mut ids = Vec::new();
+    for watcher in watchers {
+        watcher.check()?;
+        let id = watcher.watcher_id()?;
+        if ids.contains(&id) {
+            return invalid(format!("watchers[{id}]"), "is there twice");
+        }
+        ids.push(id);
+    }
+    Ok(())
 }
 
 /// Puts a quota in place of the one for the same pattern.

@@ -12,6 +12,7 @@ use locus_storage::{
     VerifyReport, salvage,
 };
 use locus_tenant::TenantDirectory;
+use locus_watcher::FileWatchers;
 use serde::Serialize;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 };
 
 const TENANTS: &str = "tenants";
+const WATCHERS: &str = "watchers";
 const VOLUMES: &str = "volumes";
 
 /// What [`Locus::salvage`] brought over, and what it could not.
@@ -66,7 +68,7 @@ impl Locus {
     }
 
     /// Copies the store into `dir`, which must be absent or empty, beside running work: a checkpoint, the segments of the
-    /// journal that it needs, tenants, and every content on a volume, in a directory `volumes/<id>` for each. What it
+    /// journal that it needs, tenants, watchers, and every content on a volume, in a directory `volumes/<id>` for each. What it
     /// holds, and how it is restored, says `docs/operations.md`; in short: every file that was confirmed before and had
     /// not ended when this returns, and it is opened like any data directory, with `volumes/<id>` as its volumes.
     ///
@@ -110,6 +112,7 @@ impl Locus {
         let inner = Arc::clone(disk);
         off_thread(&**disk, move || {
             tenants.copy_to(&into.path().join(TENANTS))?;
+            FileWatchers::copy(&*inner, &data.join(WATCHERS), &into.path().join(WATCHERS))?;
             if copied {
                 mounts::write(&*inner, into.path(), &mounts)?;
             } else {
@@ -156,6 +159,7 @@ impl Locus {
         let inner = Arc::clone(&disk);
         let tenants_damaged = off_thread(&*disk, move || {
             let damaged = TenantDirectory::salvage(&*inner, &dir.join(TENANTS), &into.path().join(TENANTS))?;
+            FileWatchers::copy(&*inner, &dir.join(WATCHERS), &into.path().join(WATCHERS))?;
             mounts::copy(&*inner, &dir, into.path())?;
             into.finish()?;
             drop(lock);

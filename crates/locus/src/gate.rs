@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -28,12 +28,15 @@ pub(crate) struct Gate {
     tenants: TenantDirectory,
     store: Arc<dyn MetadataStore>,
     phase: AtomicU8,
+    /// Rises with each change of a tenant.
+    version: AtomicU64,
     changed: Notify,
 }
 
 impl Gate {
     pub(crate) fn new(tenants: TenantDirectory, store: Arc<dyn MetadataStore>) -> Self {
-        Self { tenants, store, phase: AtomicU8::new(Phase::Open as u8), changed: Notify::new() }
+        let phase = AtomicU8::new(Phase::Open as u8);
+        Self { tenants, store, phase, version: AtomicU64::new(0), changed: Notify::new() }
     }
 
     /// From now on no work is taken, and whoever waits for files is told so.
@@ -76,8 +79,26 @@ impl Gate {
         }
     }
 
+    /// Rises whenever a tenant was created, removed or switched.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Returns once the version is another than `seen`.
+    pub(crate) async fn until_changed(&self, seen: u64) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.version() != seen {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Who waits for this tenant's files, or for its leave, looks again.
     pub(crate) fn tell(&self, id: &TenantId) {
+        self.version.fetch_add(1, Ordering::AcqRel);
         self.store.tenant_changed(id);
         self.changed.notify_waiters();
     }

@@ -11,6 +11,7 @@ use locus_cleanup::Sweeper;
 use locus_core::{MetadataStore, Result, TenantContext};
 use locus_fs::{Disk, OsDisk, off_thread};
 use locus_storage::{EmbeddedStore, FileScheduler, OpenReport, StoragePool, StoreStatistics};
+use locus_watcher::FileWatchers;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
@@ -43,6 +44,7 @@ pub(crate) struct Opened {
     pub(crate) tools: Tools,
     pub(crate) engine: Arc<EmbeddedStore>,
     pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) watchers: FileWatchers,
     pub(crate) report: OpenReport,
     pub(crate) disk: Arc<dyn Disk>,
     /// The data directory.
@@ -130,6 +132,12 @@ impl Locus {
     pub fn cleanup(&self) -> StorageCleanup {
         let Opened { sweeper, .. } = &self.shared.opened;
         StorageCleanup::new(Arc::clone(sweeper))
+    }
+
+    /// Watches folders, and brings in what comes to lie there.
+    #[must_use]
+    pub fn watchers(&self) -> &FileWatchers {
+        &self.shared.opened.watchers
     }
 
     /// Workers for the files of one tenant.
@@ -228,6 +236,7 @@ impl Drop for Shared {
 struct Closing {
     tools: Tools,
     engine: Arc<EmbeddedStore>,
+    watchers: FileWatchers,
     disk: Arc<dyn Disk>,
 }
 
@@ -236,6 +245,7 @@ impl Closing {
         Self {
             tools: opened.tools.clone(),
             engine: Arc::clone(&opened.engine),
+            watchers: opened.watchers.clone(),
             disk: Arc::clone(&opened.disk),
         }
     }
@@ -243,6 +253,7 @@ impl Closing {
     /// Goes on to the end whatever fails on the way, and says what failed first.
     async fn close(self, running: Running, patience: Duration) -> Result<()> {
         let Tools { gate, stop, clock, pool, .. } = &self.tools;
+        self.watchers.stop().await;
         let woken = gate.close_to_work().await;
         stop.tasks.close();
         stop.drain_then_halt(&**clock, patience, stop.tasks.wait()).await;

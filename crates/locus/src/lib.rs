@@ -52,6 +52,7 @@ pub mod fuzzing;
 mod gate;
 mod handle;
 mod inspect;
+mod intake;
 mod mounts;
 pub mod prelude;
 mod purge;
@@ -82,7 +83,7 @@ pub use locus_core::{
     LeaseOptions, Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy,
     Scope, StorageVolume, StoreId, SweepFailure, SystemClock, SystemEntropy, Tenant, TenantContext,
     TenantCounts, TenantId, TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId,
-    VolumeStatus,
+    VolumeStatus, WatcherId,
 };
 pub use locus_fs::{
     Adopt, Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,
@@ -95,12 +96,15 @@ pub use locus_storage::{
     UnmovedFile, Upload, UploadOptions, VerifyLevel, VerifyProgress, VerifyReport, VolumeEvent, VolumeEvents,
     VolumeInfo, WriteOptions,
 };
+pub use locus_watcher::{
+    AfterImport, Explanation, FileWatcherConfig, FileWatchers, ScanReport, SkipReason, WatcherInfo,
+};
 pub use purge::PurgeProgress;
 pub use quotas::Quotas;
 pub use settings::{
-    BackgroundSettings, ExpansionSettings, JournalSettings, LeaseSettings, QuotaSettings, RetrySettings,
-    Settings, StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WorkerSettings, settings_markdown,
-    settings_toml,
+    AfterImportKind, BackgroundSettings, ExpansionSettings, JournalSettings, LeaseSettings, QuotaSettings,
+    RetrySettings, Settings, StoreSettings, TenantSettings, VolumeKind, VolumeSettings, WatcherSettings,
+    WorkerSettings, settings_markdown, settings_toml,
 };
 pub use tenants::Tenants;
 pub use workers::{WorkSummary, WorkerFile, WorkerHandle, Workers};

@@ -6,7 +6,10 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use locus::Durability;
 
-use crate::{fate, plan::DATA_DIR};
+use crate::{
+    fate,
+    plan::{DATA_DIR, WATCH_DATA_DIR},
+};
 
 /// Takes files in, processes them, and survives being killed.
 ///
@@ -25,8 +28,23 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Shows what a data directory holds, also while a run has it open.
     Status(StatusArgs),
+    /// Watches folders: drop files into them, and see them processed. Ends at Ctrl-C.
+    Watch(WatchArgs),
     /// A tour of what Locus does, item by item. Reads its choices from the keyboard or from a pipe.
     Menu,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Where Locus keeps everything.
+    #[arg(long, value_name = "DIR", default_value = WATCH_DATA_DIR)]
+    pub(crate) data: PathBuf,
+    /// A settings file with one [[watchers]] for each folder [default: the sample's own console.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ends after so many files were processed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) files: Option<u64>,
 }
 
 #[derive(Debug, Args)]

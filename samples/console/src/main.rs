@@ -15,6 +15,7 @@ mod status;
 mod stop;
 mod table;
 mod tally;
+mod watch;
 mod work;
 
 use std::process::ExitCode;
@@ -51,6 +52,10 @@ async fn execute(command: Option<Command>) -> Result<ExitCode, BoxError> {
         Some(Command::Run(args)) => run(Plan::of(args)?).await,
         Some(Command::Status(args)) => {
             status::show(&args.data, args.json).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Watch(args)) => {
+            watch::watch(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Menu) => {

@@ -13,6 +13,9 @@ use crate::args::RunArgs;
 /// Where files are kept unless `--data` or a settings file says otherwise.
 pub(crate) const DATA_DIR: &str = "./locus-console-data";
 
+/// Where files that were dropped are kept unless `--data` says otherwise.
+pub(crate) const WATCH_DATA_DIR: &str = "./locus-console-watch";
+
 /// The settings of this sample, in the repository.
 const CONSOLE_TOML: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/console.toml");
 
@@ -76,6 +79,7 @@ impl Plan {
             Some(file) => Settings::load(file)?,
             None => sample_settings()?,
         };
+        settings.watchers.clear(); // a run takes its folder in by itself
         if let Some(durability) = args.durability {
             settings.store.durability = durability.into();
         }
@@ -154,6 +158,14 @@ fn sample_settings() -> Result<Settings, BoxError> {
     Ok(built_in_settings())
 }
 
+/// The settings of this sample with the folders that they watch.
+pub(crate) fn settings_with_watchers() -> Result<Settings, BoxError> {
+    if !Path::new(CONSOLE_TOML).is_file() {
+        return Err("the sample's own settings are not at hand: name a file with --config".into());
+    }
+    Ok(Settings::load(CONSOLE_TOML)?)
+}
+
 fn built_in_settings() -> Settings {
     let mut settings = Settings::default();
     settings.retry.initial_delay = std::time::Duration::from_millis(100);
@@ -192,6 +204,8 @@ mod tests {
     fn the_built_in_settings_are_those_of_the_file() {
         let mut of_file = Settings::load_with(Path::new(CONSOLE_TOML), []).unwrap();
         of_file.store.data_dir = Settings::default().store.data_dir; // relative to the file
+        assert_eq!(of_file.watchers.len(), 2, "one of each mode");
+        of_file.watchers.clear();
         assert_eq!(of_file, built_in_settings());
     }
 }

@@ -30,6 +30,6 @@ mod shutdown;
 mod strace;
 mod streams;
 mod uploads;
-mod victim;
+pub(crate) mod victim;
 
 pub(crate) use need::{Need, can};

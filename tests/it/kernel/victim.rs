@@ -112,6 +112,10 @@ impl Running {
         panic!("waited in vain for the end of a program, {} of its group", self.0.id());
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn is_over(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }

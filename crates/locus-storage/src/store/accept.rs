@@ -284,6 +284,14 @@ impl EmbeddedStore {
     }
 
     /// Forgets a write, so that its name can be used again.
+    pub(super) async fn find_remembered(&self, tenant: &TenantId, value: &str) -> Result<Option<FileKey>> {
+        let Some(cell) = self.cell(tenant) else { return Ok(None) };
+        let known = cell.state.lock().remembered(self.idempotency_hash(tenant, value)).cloned();
+        let Some(known) = known else { return Ok(None) };
+        self.confirm(known.last, self.config.options.durability).await?;
+        Ok(Some(known.key))
+    }
+
     pub(super) async fn forget_key(&self, tenant: &TenantId, value: &str) -> Result<bool> {
         let Some(cell) = self.cell(tenant) else { return Ok(false) };
         let hash = self.idempotency_hash(tenant, value);

@@ -257,6 +257,10 @@ impl MetadataStore for EmbeddedStore {
         self.owners()
     }
 
+    async fn remembered(&self, tenant: &TenantId, idempotency: &str) -> Result<Option<FileKey>> {
+        self.find_remembered(tenant, idempotency).await
+    }
+
     async fn forget(&self, tenant: &TenantId, idempotency: &str) -> Result<bool> {
         self.forget_key(tenant, idempotency).await
     }

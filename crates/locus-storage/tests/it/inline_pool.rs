@@ -351,6 +351,10 @@ impl MetadataStore for Shelf {
         unreachable!()
     }
 
+    async fn remembered(&self, _: &TenantId, _: &str) -> Result<Option<FileKey>> {
+        unreachable!()
+    }
+
     async fn forget(&self, _: &TenantId, _: &str) -> Result<bool> {
         unreachable!()
     }

@@ -94,6 +94,9 @@ fn variety(records: &mut Records) -> Variety {
     }
     assert_eq!(records.reap(), 3);
     assert!(records.call(|s| async move { s.forget(&tenant(0), "forgotten").await }).unwrap());
+    let mut known =
+        |name| records.call(move |s| async move { s.remembered(&tenant(0), name).await }).unwrap();
+    assert_eq!((known("kept"), known("forgotten")), (Some(all[0].1), None));
     all.push((0, records.put(named("day", Remember::Day))));
 
     let mut keys = Vec::new();

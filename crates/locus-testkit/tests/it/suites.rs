@@ -8,7 +8,10 @@ use std::{
 
 use locus_core::{Entropy, StorageVolume, StoreId, SystemEntropy};
 use locus_fs::{Disk, LocalVolume, OsDisk, VolumeContext, VolumeSpec};
-use locus_testkit::{Failing, FaultyVolume, SimDisk, VolumeFaults, VolumeOp, disk_suite, volume_suite};
+use locus_testkit::{
+    Failing, FaultyVolume, MemoryIntake, SimDisk, VolumeFaults, VolumeOp, disk_suite, intake_suite,
+    volume_suite,
+};
 
 #[test]
 fn the_simulated_disk_keeps_the_contract_of_a_disk() {
@@ -58,4 +61,12 @@ async fn a_call_that_hangs_never_returns() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(hung.as_mut().poll(&mut context).is_pending());
     assert_eq!(faults.failed(), 0);
+}
+
+#[tokio::test]
+async fn the_intake_in_memory_keeps_the_contract_of_intakes() {
+    let fresh = || MemoryIntake::new(&["acme", "globex"]);
+    intake_suite::a_source_is_taken_in_once(fresh()).await.unwrap();
+    intake_suite::content_that_fails_is_not_taken_in(fresh()).await.unwrap();
+    intake_suite::only_tenants_take_files(fresh()).await.unwrap();
 }

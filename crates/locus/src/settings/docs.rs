@@ -15,7 +15,7 @@ struct Row {
     meaning: &'static str,
 }
 
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("store", "Where the store lies and what it promises."),
     ("journal", "How the journal is kept."),
     ("retry", "When failed files come back."),
@@ -27,6 +27,10 @@ const SECTIONS: [(&str, &str); 11] = [
     ("expansion", "When the pool grows by itself, and by which volumes. Without spare volumes it does not."),
     ("volumes", "The volumes to mount at start: one [[volumes]] for each."),
     ("tenants", "The tenants to create when absent: one [[tenants]] for each."),
+    (
+        "watchers",
+        "The folders to watch: one [[watchers]] for each. What was changed at run time wins over these.",
+    ),
 ];
 
 const COUNT: &str = "number";
@@ -176,6 +180,8 @@ const ROWS: &[Row] = &[
         meaning: "`id` is its name; `path` its directory, created when absent; `kind` is local (default; `reads_max`, default 64, and `writes_max`, default 32, calls at the same time), network (a mounted share; `operation_timeout`, default 30s, and `stuck_max`, default 32 calls) or mirrored (no path; `members` as [[volumes.members]], and `quorum`, how many must have a content, default all; `new_disk = true` in a member lets an empty disk take its place, until it is filled). A relative path is relative to this file." },
     Row { name: "tenants", unit: "list", default: |_| None, example: "id = \"acme\"\nproperties = { city = \"Graz\" }",
         meaning: "`id` is its name; `properties` are given to it when it is created." },
+    Row { name: "watchers", unit: "list", default: |_| None, example: "path = \"./inbox\"\nmulti_tenant = true\nauto_create_tenant_directories = true",
+        meaning: "`path` is the folder, relative to this file; all in it is of `tenant`, or with `multi_tenant = true` of the tenant that its first folder names (`auto_create_tenant_directories` makes one for every enabled tenant). `id` is its name (default: derived from mode and path). `include` and `exclude` are lists of globs, over names or, with a `/`, over paths; `subdirectories` (default true), `age_min` (5s), `stability_delay` (2s), `size_max` (no limit) say what is ready; `polling_interval` (30s) and `concurrent_imports` (4) how it is looked for. `after_import` is delete (default), move (to `move_to`) or keep; `directory_from_folder = true` makes the folders of a source its logical directory; `enabled` (default true) whether it runs." },
 ];
 
 /// Whether `name` is a setting, with dots between its parts.

@@ -6,6 +6,7 @@ mod load;
 mod model;
 mod unit;
 mod volume;
+mod watcher;
 
 pub use docs::{settings_markdown, settings_toml};
 pub use expansion::ExpansionSettings;
@@ -16,3 +17,4 @@ pub use model::{
     StoreSettings, TenantSettings, WorkerSettings,
 };
 pub use volume::{VolumeKind, VolumeSettings};
+pub use watcher::{AfterImportKind, WatcherSettings};

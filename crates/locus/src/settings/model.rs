@@ -15,6 +15,7 @@ use crate::settings::{
     expansion::ExpansionSettings,
     unit,
     volume::{VolumeKind, VolumeSettings},
+    watcher::WatcherSettings,
 };
 
 /// How many times the longest content of the journal a segment must hold.
@@ -59,6 +60,8 @@ pub struct Settings {
     pub volumes: Vec<VolumeSettings>,
     /// The tenants to create when absent.
     pub tenants: Vec<TenantSettings>,
+    /// The folders to watch.
+    pub watchers: Vec<WatcherSettings>,
 }
 
 /// Where the store lies and what it promises.
@@ -289,6 +292,7 @@ impl Settings {
         unique("volumes", parts().chain(mirrors).map(|volume| &volume.id))?;
         self.expansion.check()?;
         self.volumes.iter().try_for_each(VolumeSettings::check_alone)?;
+        self.watchers.iter().try_for_each(WatcherSettings::check)?;
         unique("volumes", parts().map(|volume| volume.path.display().to_string()))
     }
 
@@ -387,6 +391,7 @@ impl Settings {
         for volume in self.volumes.iter_mut().chain(&mut self.expansion.volumes) {
             volume.resolve(base);
         }
+        self.watchers.iter_mut().for_each(|watcher| watcher.resolve(base));
     }
 }
 

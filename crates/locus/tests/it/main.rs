@@ -16,4 +16,5 @@ mod support;
 mod sweeps;
 mod tenants;
 mod volumes;
+mod watchers;
 mod workers;

@@ -350,3 +350,24 @@ async fn a_content_that_is_not_what_its_source_was_is_counted_and_ends_the_run_b
     }
     assert_eq!((number(&report, "files_now"), number(&report, "completed_now")), (5, 5));
 }
+
+#[test]
+fn files_dropped_into_watched_folders_are_processed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (config, data) = (temp.path().join("watch.toml"), temp.path().join("data"));
+    let watchers = "[[watchers]]\npath = \"in/everyone\"\nmulti_tenant = true\nauto_create_tenant_directories = true\n\
+        directory_from_folder = true\nage_min = \"0s\"\nstability_delay = \"10ms\"\n\
+        [[watchers]]\npath = \"in/letters\"\ntenant = \"acme\"\nafter_import = \"keep\"\nage_min = \"0s\"\n\
+        stability_delay = \"10ms\"\n";
+    put(&config, watchers.as_bytes());
+    let mut running = Program::watch(&config, &data).args(["--files", "2"]).spawn();
+    running.until(|| temp.path().join("in/everyone/globex").is_dir());
+    put(&temp.path().join("in/everyone/globex/2026/hello.txt"), b"hello");
+    put(&temp.path().join("in/letters/dear.txt"), b"dear you");
+    let ended = running.wait();
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    for line in ["globex /2026 hello.txt: 5 B", "acme dear.txt: 8 B"] {
+        assert!(ended.stdout.contains(line), "{}", ended.stdout);
+    }
+    assert!(temp.path().join("in/letters/dear.txt").exists());
+}

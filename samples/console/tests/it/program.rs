@@ -46,6 +46,12 @@ impl Program {
         program
     }
 
+    pub(crate) fn watch(config: &Path, data: &Path) -> Self {
+        let mut program = Self::new("watch");
+        program.command.arg("--config").arg(config).arg("--data").arg(data);
+        program
+    }
+
     pub(crate) fn menu() -> Self {
         Self::new("menu")
     }

@@ -1,0 +1,98 @@
+//! A ledger on the disk: a head, then entries one after the other.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 7 | `LLEDGER` |
+//! | 1 | format, 1 |
+//!
+//! and for each entry
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 2 | length of the body, little-endian |
+//! | 8 | the first 8 bytes of BLAKE3 over the body |
+//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, path, size, time in seconds and nanoseconds, inode |
+//!
+//! The first entry that is none ends the ledger.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use locus_core::Checksum;
+
+use crate::source::Noted;
+
+/// How a ledger begins.
+pub(crate) const HEAD: &[u8; 8] = b"LLEDGER\x01";
+/// No entry is longer, in bytes.
+pub(crate) const ENTRY_BYTES_MAX: usize = 10 + 4_096;
+
+/// Appends an entry to `bytes`. Says whether it could be written: a path of more than 4 KiB is never met.
+pub(crate) fn encode(noted: &Noted, bytes: &mut Vec<u8>) -> bool {
+    let body = postcard::to_stdvec(noted).expect("because every field can be written to memory");
+    let Ok(length) = u16::try_from(body.len()) else { return false };
+    if body.len() > ENTRY_BYTES_MAX.saturating_sub(10) {
+        return false;
+    }
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&sum(&body));
+    bytes.extend_from_slice(&body);
+    true
+}
+
+/// The first entry of `bytes` and what follows it; `None` when there is none that is whole.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Noted, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let (expected, rest) = rest.split_first_chunk::<8>()?;
+    let (body, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+    if *expected != sum(body) {
+        return None;
+    }
+    let (noted, left) = postcard::take_from_bytes(body).ok()?;
+    left.is_empty().then_some((noted, rest))
+}
+
+fn sum(body: &[u8]) -> [u8; 8] {
+    *Checksum::of(body).as_bytes().first_chunk().expect("because a checksum has 32 bytes")
+}
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests damage what they wrote")]
+mod tests {
+    use locus_core::TenantId;
+
+    use super::*;
+
+    fn noted(path: &[u8]) -> Noted {
+        let tenant = TenantId::parse("acme").unwrap();
+        Noted { tenant, anchor: 1, path: path.to_vec(), size: 2, modified: (-3, 4), inode: 5 }
+    }
+
+    #[test]
+    fn entries_are_read_as_they_were_written_and_a_torn_one_ends_the_ledger() {
+        let mut bytes = Vec::new();
+        let all = [noted(b"a"), noted(b"\xff/b"), noted(b"c")];
+        assert!(all.iter().all(|noted| encode(noted, &mut bytes)));
+        let mut rest = bytes.as_slice();
+        for noted in &all {
+            let (read, after) = decode(rest).unwrap();
+            assert_eq!(read, *noted);
+            rest = after;
+        }
+        assert!(decode(rest).is_none());
+        for cut in 0..bytes.len() / 3 {
+            assert!(decode(&bytes[..cut]).is_none(), "cut at {cut}");
+            let mut bad = bytes.clone();
+            bad[cut] ^= 1;
+            assert!(decode(&bad).is_none(), "byte {cut}");
+        }
+    }
+
+    #[test]
+    fn the_longest_path_fits_and_a_longer_one_is_refused() {
+        let mut bytes = Vec::new();
+        assert!(encode(&noted(&vec![b'x'; 3_072]), &mut bytes));
+        assert!(bytes.len() <= ENTRY_BYTES_MAX);
+        assert!(!encode(&noted(&vec![b'x'; 5_000]), &mut bytes));
+        assert!(decode(&bytes).unwrap().1.is_empty());
+    }
+}

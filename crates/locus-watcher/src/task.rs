@@ -1,0 +1,245 @@
+//! The task of one watcher: looks when it is time, when something happened, and when somebody asks.
+
+use std::{sync::Arc, time::Duration};
+
+use locus_core::{Error, Result, Timestamp};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    native::Native,
+    report::ScanReport,
+    scan::{Memory, Scanned, Scanner, on_disk},
+};
+
+/// Scans that may be asked for and not be begun.
+const ASKED_MAX: usize = 64;
+/// Shortest time between two scans that nobody asked for.
+const GAP_MIN: Duration = Duration::from_millis(500);
+/// One that found nothing to do is followed by so many times its own length of rest, at least.
+const GAP_SHARE: u32 = 9;
+
+type Answer = oneshot::Sender<Result<ScanReport>>;
+
+/// What is known about a watcher that runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Status {
+    pub(crate) last_scan: Option<Timestamp>,
+    pub(crate) last: Option<ScanReport>,
+    pub(crate) total: ScanReport,
+    /// On the monotonic clock.
+    pub(crate) next_look: Option<Duration>,
+    /// Why the last scan failed.
+    pub(crate) trouble: Option<String>,
+}
+
+/// A watcher that runs. Dropping it stops it at its next `.await`.
+#[derive(Debug)]
+pub(crate) struct Running {
+    asked: mpsc::Sender<Answer>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) memory: Arc<Mutex<Memory>>,
+}
+
+impl Running {
+    pub(crate) fn start(scanner: Scanner) -> Self {
+        let (asked, requests) = mpsc::channel(ASKED_MAX);
+        let stop = CancellationToken::new();
+        let status = Arc::new(Mutex::new(Status::default()));
+        let memory = Arc::clone(&scanner.memory);
+        let task = Task {
+            scanner,
+            requests,
+            status: Arc::clone(&status),
+            hint: Arc::default(),
+            native: None,
+            is_away: false,
+        };
+        let task = tokio::spawn(task.run(stop.clone()));
+        Self { asked, stop, task, status, memory }
+    }
+
+    /// Asks for a scan that begins from now on.
+    ///
+    /// # Errors
+    /// As the scan; [`Error::ShuttingDown`] when it is stopped meanwhile.
+    pub(crate) fn ask(&self) -> impl Future<Output = Result<ScanReport>> + use<> {
+        let (answer, told) = oneshot::channel();
+        let asked = self.asked.clone();
+        async move {
+            asked.send(answer).await.map_err(|_| Error::ShuttingDown)?;
+            drop(asked);
+            told.await.unwrap_or(Err(Error::ShuttingDown))
+        }
+    }
+
+    /// Stops it and waits. What it imports at the moment is dropped: it is in the store wholly or not at all.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.task).await
+            && error.is_panic()
+        {
+            warn!(%error, "a watcher ended in a panic");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Task {
+    scanner: Scanner,
+    requests: mpsc::Receiver<Answer>,
+    status: Arc<Mutex<Status>>,
+    hint: Arc<Notify>,
+    native: Option<Native>,
+    /// The folder could not be looked into, and that was told.
+    is_away: bool,
+}
+
+impl Task {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut next = self.scanner.clock.monotonic();
+        let mut earliest = next;
+        loop {
+            self.status.lock().next_look = Some(next);
+            let woken = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                woken = self.wait(next) => woken,
+            };
+            let mut answers = match woken {
+                Woken::Asked(answer) => vec![answer],
+                Woken::Due => Vec::new(),
+                Woken::Hinted => {
+                    next = next.min(earliest.max(self.scanner.clock.monotonic()));
+                    continue;
+                }
+                Woken::Abandoned => break,
+            };
+            while let Ok(answer) = self.requests.try_recv() {
+                answers.push(answer);
+            }
+            let begun = self.scanner.clock.monotonic();
+            let scanned = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                scanned = self.scanner.scan() => scanned,
+            };
+            let now = self.scanner.clock.monotonic();
+            let productive = scanned.as_ref().is_ok_and(|scanned| scanned.report.imported > 0);
+            let rest = if productive { 1 } else { GAP_SHARE };
+            earliest = now.saturating_add(GAP_MIN.max(now.saturating_sub(begun).saturating_mul(rest)));
+            next = self.after(&scanned, now, earliest);
+            if matches!(scanned, Err(Error::ShuttingDown)) {
+                answers.into_iter().for_each(|answer| drop(answer.send(Err(Error::ShuttingDown))));
+                break;
+            }
+            self.tell(scanned, next, answers);
+            self.listen(&stop).await;
+        }
+        // What is written of the ledger is written before anybody else may have its directory.
+        self.scanner.ledger.rest().await;
+    }
+
+    async fn wait(&mut self, next: Duration) -> Woken {
+        let tenants = self.scanner.intake.tenants_version();
+        let follows_tenants = self.scanner.config.multi_tenant;
+        let (intake, clock) = (Arc::clone(&self.scanner.intake), Arc::clone(&self.scanner.clock));
+        tokio::select! {
+            biased;
+            asked = self.requests.recv() => asked.map_or(Woken::Abandoned, Woken::Asked),
+            () = clock.sleep_until(next) => Woken::Due,
+            () = self.hint.notified() => Woken::Hinted,
+            () = intake.tenants_changed(tenants), if follows_tenants => Woken::Hinted,
+        }
+    }
+
+    fn after(&self, scanned: &Result<Scanned>, now: Duration, earliest: Duration) -> Duration {
+        let poll = now.saturating_add(self.scanner.config.polling_interval);
+        let due = scanned.as_ref().ok().and_then(|scanned| scanned.due);
+        due.map_or(poll, |due| due.max(earliest).min(poll.max(earliest)))
+    }
+
+    fn tell(&mut self, scanned: Result<Scanned>, next: Duration, answers: Vec<Answer>) {
+        let watcher = &self.scanner.rules.id;
+        let mut status = self.status.lock();
+        status.next_look = Some(next);
+        status.last_scan = Some(self.scanner.clock.wall());
+        match scanned {
+            Ok(scanned) => {
+                if std::mem::take(&mut self.is_away) {
+                    info!(%watcher, "watched folder can be looked into again");
+                }
+                status.trouble = None;
+                status.total.add(&scanned.report);
+                debug!(%watcher, imported = scanned.report.imported, discovered = scanned.report.discovered, "folder scanned");
+                for answer in answers {
+                    let _ = answer.send(Ok(scanned.report.clone())); // who asked may be gone
+                }
+                status.last = Some(scanned.report);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_away, true) {
+                    warn!(%watcher, error = &error as &dyn std::error::Error, "folder could not be scanned, tried again at each interval");
+                }
+                status.trouble = Some(error.to_string());
+                drop(status);
+                let mut again = Some(error);
+                for answer in answers {
+                    // An error cannot be shared; the others look at the same folder.
+                    let error = again.take().unwrap_or_else(|| self.not_scanned());
+                    let _ = answer.send(Err(error));
+                }
+            }
+        }
+    }
+
+    fn not_scanned(&self) -> Error {
+        let (watcher, path) = (self.scanner.rules.id.clone(), self.scanner.config.path.clone());
+        Error::FolderUnavailable { watcher, path, source: std::io::Error::other("the scan failed") }
+    }
+
+    /// Listens for events once the folder is there. One that vanished is listened to anew when it is back.
+    async fn listen(&mut self, stop: &CancellationToken) {
+        if self.is_away {
+            self.native = None;
+        } else if self.native.is_none() {
+            let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
+            let deep = config.subdirectories || config.multi_tenant;
+            let listening = on_disk(move || Native::listen(&config.path, deep, hint));
+            let heard = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                heard = listening => heard,
+            };
+            match heard {
+                Ok(native) => {
+                    self.native = Some(native);
+                    self.hint.notify_one(); // what came in between
+                }
+                Err(error) => {
+                    debug!(watcher = %self.scanner.rules.id, %error, "no events from the watched folder, it is polled");
+                }
+            }
+        }
+    }
+}
+
+enum Woken {
+    Asked(Answer),
+    Due,
+    Hinted,
+    /// Nobody can ask any more.
+    Abandoned,
+}

@@ -1,0 +1,150 @@
+//! Watched folders: tenants' folders, folders that vanish, slow ones, and how changes in them are noticed.
+
+use std::{fs, time::Duration};
+
+use locus_core::{Error, TenantStatus, WatcherId};
+use locus_watcher::SkipReason;
+
+use crate::world::{RESTED, S, World, id, in_time, scan, until};
+
+#[tokio::test]
+async fn the_first_folder_names_the_tenant() {
+    let world = World::new();
+    world.drop_file("acme/2026/a", "x");
+    world.drop_file("globex/b", "x");
+    world.drop_file("stray", "x");
+    let watchers = world.run(world.multi().directory_from_folder(true)).await;
+    let report = scan(&watchers).await;
+    assert_eq!(report.skipped[&SkipReason::NoTenant], 1);
+    let mut arrived: Vec<_> =
+        world.intake.arrived().into_iter().map(|a| (a.tenant.to_string(), a.directory, a.name)).collect();
+    arrived.sort();
+    let expected = [("acme", "/2026", "a"), ("globex", "/", "b")];
+    assert_eq!(arrived, expected.map(|(t, d, n)| (t.to_owned(), d.to_owned(), n.to_owned())));
+}
+
+#[tokio::test]
+async fn b85_a_folder_of_no_enabled_tenant_is_passed_over_until_it_is_one() {
+    let world = World::new();
+    world.drop_file("nobody/a", "x");
+    world.drop_file("No Tenant/a", "x");
+    world.drop_file("acme/a", "x");
+    world.intake.set_tenant("acme", Some(TenantStatus::Suspended));
+    let watchers = world.run(world.multi()).await;
+    let report = scan(&watchers).await;
+    assert_eq!(
+        (report.skipped[&SkipReason::UnknownTenant], report.skipped[&SkipReason::TenantDisabled]),
+        (2, 1)
+    );
+    assert!(world.arrived().is_empty());
+    world.intake.set_tenant("acme", Some(TenantStatus::Enabled));
+    world.intake.set_tenant("nobody", Some(TenantStatus::Enabled));
+    let report = scan(&watchers).await;
+    assert_eq!((report.imported, report.skipped[&SkipReason::UnknownTenant]), (2, 1));
+}
+
+#[tokio::test]
+async fn a_folder_is_made_for_every_enabled_tenant_also_for_later_ones() {
+    let world = World::new();
+    world.intake.set_tenant("globex", Some(TenantStatus::Disabled));
+    let watchers = world.run(world.multi().auto_create_tenant_directories(true)).await;
+    scan(&watchers).await;
+    assert!(world.path("inbox/acme").is_dir() && !world.path("inbox/globex").exists());
+    world.intake.set_tenant("globex", Some(TenantStatus::Enabled));
+    world.intake.set_tenant("later", Some(TenantStatus::Enabled));
+    // By itself, as soon as the watcher may look again.
+    until("folders of later tenants", || {
+        world.clock.advance(Duration::from_millis(10));
+        world.path("inbox/globex").is_dir() && world.path("inbox/later").is_dir()
+    })
+    .await;
+    drop(watchers);
+}
+
+#[tokio::test]
+async fn a_folder_that_vanishes_is_told_and_comes_back_by_itself() {
+    let world = World::new();
+    let watchers = world.run(world.eager().polling_interval(30 * S)).await;
+    scan(&watchers).await;
+    fs::remove_dir(world.path("inbox")).unwrap();
+    let gone = watchers.scan_now(&id()).await.unwrap_err();
+    assert!(matches!(gone, Error::FolderUnavailable { .. }), "{gone}");
+    assert!(watchers.get(&id()).unwrap().trouble.unwrap().contains("inbox"));
+    fs::create_dir(world.path("inbox")).unwrap();
+    world.drop_file("a", "x");
+    until("the import", || {
+        world.clock.advance(S);
+        world.arrived() == ["a"]
+    })
+    .await;
+    until("the trouble to be over", || watchers.get(&id()).unwrap().trouble.is_none()).await;
+}
+
+#[tokio::test]
+async fn b85_polling_finds_what_no_event_told() {
+    let world = World::new();
+    fs::create_dir(world.path("inbox/deep")).unwrap();
+    let watchers = world.run(world.watcher().polling_interval(30 * S)).await;
+    scan(&watchers).await;
+    world.drop_file("deep/a", "x");
+    let mut waited = Duration::ZERO;
+    until("the import", || {
+        world.clock.advance(S);
+        waited += S;
+        world.arrived() == ["a"]
+    })
+    .await;
+    assert!(waited >= RESTED - S, "it was young");
+}
+
+#[cfg(all(target_os = "linux", feature = "notify"))]
+#[tokio::test]
+async fn an_event_brings_a_scan_forward() {
+    let world = World::new();
+    // The clock never comes to the next poll.
+    let watchers = world.run(world.eager().polling_interval(Duration::MAX)).await;
+    scan(&watchers).await;
+    let arrives = async |name: &str| {
+        world.drop_file(name, "x");
+        until("events, and what they tell", || {
+            world.clock.advance(S);
+            world.arrived().contains(&name.to_owned())
+        })
+        .await;
+    };
+    arrives("first").await; // what came before it listened is found, too
+    for _ in 0..100 {
+        world.clock.advance(S);
+        tokio::task::yield_now().await;
+    }
+    arrives("second").await;
+    drop(watchers);
+}
+
+#[tokio::test]
+async fn b85_a_slow_folder_delays_no_other_and_not_the_end() {
+    let world = World::new();
+    world.drop_file("stuck", "x");
+    fs::create_dir(world.path("other")).unwrap();
+    crate::world::put(&world.path("other/quick"), "x");
+    world.intake.stall(Some("stuck"));
+    let quick = world.eager_in("other").id("quick");
+    let watchers = world.open(vec![world.eager(), quick]).await.unwrap();
+    let (stuck, other) = (watchers.clone(), WatcherId::parse("quick").unwrap());
+    let stuck = tokio::spawn(async move { stuck.scan_now(&id()).await });
+    in_time("the other", watchers.scan_now(&other)).await.unwrap();
+    assert_eq!(world.arrived(), ["quick"]);
+    in_time("the end", watchers.stop()).await;
+    assert!(matches!(stuck.await.unwrap(), Err(Error::ShuttingDown)));
+    assert_eq!(world.files("inbox"), ["stuck"]);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_no_scan_that_was_asked_for() {
+    let world = World::new();
+    let watchers = world.run(world.eager()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+    assert!(matches!(watchers.scan_now(&id()).await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.enable(&id()).await, Err(Error::ShuttingDown)));
+}

@@ -1,0 +1,179 @@
+//! Each source is imported once.
+
+use locus_core::Error;
+use locus_watcher::{AfterImport, SkipReason};
+
+use crate::world::{S, World, id, in_time, put, scan, until};
+
+#[tokio::test]
+async fn b83_scans_at_the_same_time_import_a_source_once() {
+    let world = World::new();
+    for number in 0..50 {
+        world.drop_file(&format!("{number}"), "x");
+    }
+    let watchers = world.run(world.eager()).await;
+    let asking = (0..8).map(|_| {
+        let watchers = watchers.clone();
+        tokio::spawn(async move { watchers.scan_now(&id()).await.unwrap() })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        in_time("a scan", asked).await.unwrap();
+    }
+    assert_eq!(world.arrived().len(), 50);
+    assert_eq!(watchers.get(&id()).unwrap().total.imported, 50);
+}
+
+#[tokio::test]
+async fn b83_what_was_imported_and_not_removed_is_removed_alone() {
+    let world = World::new();
+    world.drop_file("a", "x");
+    world.intake.let_sync_fail(true); // as if the process ended here
+    let watchers = world.run(world.eager()).await;
+    watchers.scan_now(&id()).await.unwrap_err();
+    assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, 1));
+    watchers.stop().await;
+
+    world.intake.let_sync_fail(false);
+    let watchers = world.run(world.eager()).await;
+    let report = scan(&watchers).await;
+    // The scan at the start may have come first.
+    assert_eq!(report.imported, 0);
+    assert_eq!(watchers.get(&id()).unwrap().total.finished, 1);
+    assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, 0));
+    assert_eq!(world.intake.remembered(), 0);
+}
+
+#[tokio::test]
+async fn b83_a_move_that_fails_is_tried_again_alone_and_told_by_reason() {
+    let world = World::new();
+    world.drop_file("a", "x");
+    put(&world.path("done"), "a file where the directory should be");
+    let watchers = world.run(world.eager().after_import(AfterImport::Move(world.path("done")))).await;
+    let report = scan(&watchers).await;
+    let total = watchers.get(&id()).unwrap().total;
+    assert_eq!((total.imported, total.failed, report.skipped[&SkipReason::AfterImport]), (1, 1, 1));
+    let explained = watchers.explain(world.path("inbox/a")).await.unwrap();
+    assert_eq!(explained.held_by, Some(SkipReason::AfterImport));
+
+    std::fs::remove_file(world.path("done")).unwrap();
+    world.clock.advance(5 * S);
+    let report = scan(&watchers).await;
+    assert_eq!((report.imported, report.skipped.len()), (0, 0));
+    assert_eq!((world.files("done"), world.arrived().len()), (vec!["a".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn b84_a_kept_source_is_imported_once_per_content_over_restarts() {
+    let world = World::new();
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    let path = world.drop_file("a", "first");
+    world.drop_file("b", "other");
+    for _ in 0..3 {
+        let watchers = world.run(keep()).await;
+        let report = scan(&watchers).await;
+        assert_eq!(
+            report.skipped.get(&SkipReason::Imported).copied().unwrap_or(2 - report.imported),
+            2 - report.imported
+        );
+        assert_eq!(world.arrived().len(), 2);
+        watchers.stop().await;
+    }
+    put(&path, "second");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!(world.arrived(), ["a", "a", "b"]);
+    assert_eq!(world.intake.arrived()[2].bytes, b"second");
+}
+
+#[tokio::test]
+async fn a_kept_source_is_forgotten_when_it_is_gone() {
+    let world = World::new();
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    for number in 0..700 {
+        world.drop_file(&format!("{number}"), "x");
+    }
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 700);
+    for number in 0..699 {
+        std::fs::remove_file(world.path(&format!("inbox/{number}"))).unwrap();
+    }
+    put(&world.path("inbox/699"), "changed");
+    world.clock.advance(3600 * S); // the ledger is read every hour
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (1, 701));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_another_one_for_a_while_makes_nothing_forgotten() {
+    let world = World::new();
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    world.drop_file("a", "x");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+
+    // As an empty mount point does.
+    std::fs::File::open(world.path("inbox")).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the folder is not the store's")]
+    let rename = |from: &str, to: &str| std::fs::rename(world.path(from), world.path(to)).unwrap();
+    rename("inbox", "unmounted");
+    std::fs::create_dir(world.path("inbox")).unwrap();
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+    assert_eq!(world.intake.remembered(), 1);
+
+    std::fs::remove_dir(world.path("inbox")).unwrap();
+    rename("unmounted", "inbox");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!(world.arrived(), ["a"]);
+}
+
+#[tokio::test]
+async fn the_same_file_dropped_again_is_imported_again() {
+    let world = World::new();
+    let watchers = world.run(world.eager()).await;
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    for round in 1..=3 {
+        // Name, size and time alike, and often enough the inode.
+        let path = world.drop_file("a", "x");
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        scan(&watchers).await;
+        assert_eq!((world.arrived().len(), world.files("inbox").len()), (round, 0));
+        assert_eq!(world.intake.remembered(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_removed_leaves_nothing_remembered() {
+    let world = World::new();
+    world.drop_file("a", "x");
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    let watchers = world.run(world.eager().id("other").enabled(false)).await;
+    watchers.remove(&locus_core::WatcherId::parse("other").unwrap()).await.unwrap();
+    watchers.register(keep()).await.unwrap();
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 1);
+    watchers.remove(&id()).await.unwrap();
+    assert_eq!(world.intake.remembered(), 0);
+    assert!(matches!(watchers.scan_now(&id()).await, Err(Error::WatcherNotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_quiet_folder_writes_nothing() {
+    let world = World::new();
+    let watchers = world.run(world.eager().after_import(AfterImport::Keep)).await;
+    for number in 0..100 {
+        world.drop_file(&format!("{number}"), "x");
+    }
+    scan(&watchers).await;
+    until("the scan at the start", || world.arrived().len() == 100).await;
+    let before = (world.disk.ops(), world.intake.written());
+    for _ in 0..10 {
+        world.clock.advance(30 * S);
+        scan(&watchers).await;
+    }
+    assert_eq!((world.disk.ops(), world.intake.written()), before);
+}

@@ -1,0 +1,192 @@
+//! Watched folders, over the facade.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use locus::{Disk, prelude::*};
+use locus_testkit::{ManualClock, SimDisk};
+use rstest::rstest;
+
+use crate::support::{builder, in_time, setting_of};
+
+/// What takes everything in the inbox for acme at once.
+fn inbox(dir: &Path) -> FileWatcherConfig {
+    fs::create_dir_all(dir.join("inbox")).expect("a place for files");
+    let watcher = FileWatcherConfig::new(dir.join("inbox")).id("in").tenant("acme");
+    watcher
+        .age_min(Duration::ZERO)
+        .stability_delay(Duration::ZERO)
+        .polling_interval(Duration::from_secs(3600))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the folder is not the store's")]
+fn put(path: &Path, content: &str) {
+    fs::write(path, content).expect("room");
+}
+
+async fn scan(locus: &Locus) -> ScanReport {
+    let id = WatcherId::parse("in").expect("an id");
+    in_time("a scan", locus.watchers().scan_now(&id)).await.expect("a good folder")
+}
+
+async fn drained(locus: &Locus) -> Vec<(String, Bytes)> {
+    let mut files = Vec::new();
+    while let Some(file) = locus.scheduler().next_any().await.expect("an open store") {
+        let content = locus.pool().read(&file.tenant, &file.key).await.expect("a leased file");
+        files.push((
+            file.original_name.clone().unwrap_or_default(),
+            content.bytes().await.expect("its content"),
+        ));
+        locus.scheduler().complete(&file.lease).await.expect("its lease");
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn what_comes_to_lie_in_a_watched_folder_is_queued_and_worked_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let watcher = inbox(temp.path()).directory_from_folder(true);
+    put(&temp.path().join("inbox/small.txt"), "small");
+    put(&temp.path().join("inbox/large.txt"), &"x".repeat(3 << 20));
+    let locus = builder(temp.path()).add_file_watcher(watcher).build().await.unwrap();
+    scan(&locus).await;
+    assert_eq!(locus.watchers().list()[0].total.imported, 2);
+    let files = drained(&locus).await;
+    assert_eq!((files[0].0.as_str(), files[0].1.len()), ("large.txt", 3 << 20));
+    assert_eq!((files[1].0.as_str(), &files[1].1[..]), ("small.txt", &b"small"[..]));
+    assert_eq!(fs::read_dir(temp.path().join("inbox")).unwrap().count(), 0);
+    // Nothing is remembered of what is gone.
+    locus.cleanup().settled().await.unwrap();
+    assert_eq!(locus.statistics().idempotency_keys, 0);
+    locus.shutdown().await.unwrap();
+}
+
+#[rstest]
+#[case::in_the_data_directory("path", |dir: &Path| FileWatcherConfig::new(dir.join("data/inbox")).id("in").tenant("acme"))]
+#[case::in_a_volume("path", |dir: &Path| FileWatcherConfig::new(dir.join("vol-001/acme")).id("in").tenant("acme"))]
+#[case::around_a_volume("path", |dir: &Path| FileWatcherConfig::new(dir).id("in").tenant("acme"))]
+#[case::no_tenant("tenant", |dir: &Path| FileWatcherConfig::new(dir.join("inbox")).id("in"))]
+#[case::pattern("include", |dir: &Path| inbox(dir).include("{"))]
+#[tokio::test]
+async fn b86_a_watcher_that_cannot_be_stops_the_start_by_its_name(
+    #[case] field: &str,
+    #[case] bad: fn(&Path) -> FileWatcherConfig,
+) {
+    let temp = tempfile::tempdir().unwrap();
+    let error = builder(temp.path()).add_file_watcher(bad(temp.path())).build().await.unwrap_err();
+    assert_eq!(setting_of(&error), format!("watchers[in].{field}"));
+    let locus = builder(temp.path()).build().await.unwrap(); // and left nothing behind that is in the way
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b84_a_source_that_a_quota_refuses_waits_in_its_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new();
+    let builder = builder(temp.path()).clock(clock.clone()).tenant_quota(1);
+    let locus = builder.add_file_watcher(inbox(temp.path())).build().await.unwrap();
+    put(&temp.path().join("inbox/a"), "a");
+    put(&temp.path().join("inbox/b"), "b");
+    let report = scan(&locus).await;
+    assert_eq!(report.skipped.get(&SkipReason::Waiting), Some(&1), "{report:?}");
+    assert_eq!(drained(&locus).await.len(), 1);
+    locus.cleanup().settled().await.unwrap();
+    clock.advance(Duration::from_secs(5));
+    scan(&locus).await;
+    assert_eq!(drained(&locus).await.len(), 1);
+    assert_eq!(locus.watchers().list()[0].total.imported, 2);
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b87_watchers_stop_first_and_take_nothing_afterwards() {
+    let temp = tempfile::tempdir().unwrap();
+    let locus = builder(temp.path()).add_file_watcher(inbox(temp.path())).build().await.unwrap();
+    scan(&locus).await;
+    let watchers = locus.watchers().clone();
+    locus.shutdown().await.unwrap();
+    put(&temp.path().join("inbox/late"), "x");
+    let id = WatcherId::parse("in").unwrap();
+    assert!(matches!(watchers.scan_now(&id).await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.remove(&id).await, Err(Error::ShuttingDown)));
+    assert!(temp.path().join("inbox/late").exists());
+}
+
+#[tokio::test]
+async fn a_backup_has_what_was_said_of_watchers_and_what_they_remember() {
+    let temp = tempfile::tempdir().unwrap();
+    let locus = builder(temp.path()).build().await.unwrap();
+    locus.watchers().register(inbox(temp.path()).after_import(AfterImport::Keep)).await.unwrap();
+    put(&temp.path().join("inbox/kept"), "x");
+    scan(&locus).await;
+    locus.backup(temp.path().join("backup")).await.unwrap();
+    locus.shutdown().await.unwrap();
+
+    let restored = Locus::builder()
+        .data_dir(temp.path().join("backup"))
+        .add_volume(LocalVolume::new("vol-001", temp.path().join("backup/volumes/vol-001")));
+    let locus = restored.build().await.unwrap();
+    assert_eq!(scan(&locus).await.skipped.get(&SkipReason::Imported), Some(&1));
+    fs::remove_file(temp.path().join("inbox/kept")).unwrap();
+    locus.shutdown().await.unwrap();
+    let locus = Locus::builder().data_dir(temp.path().join("backup"));
+    let volume = LocalVolume::new("vol-001", temp.path().join("backup/volumes/vol-001"));
+    let locus = locus.add_volume(volume).build().await.unwrap();
+    scan(&locus).await; // the ledger came along, so that what is gone is forgotten
+    assert_eq!(drained(&locus).await.len(), 1);
+    locus.cleanup().settled().await.unwrap();
+    assert_eq!(locus.statistics().idempotency_keys, 0);
+    locus.shutdown().await.unwrap();
+}
+
+/// The power goes at points all over the life of a store while the folder stays.
+#[rstest]
+#[case::durable(Durability::Durable)]
+#[case::buffered(Durability::Buffered)]
+#[tokio::test]
+async fn b83_wherever_the_power_goes_every_source_is_in_the_store_or_in_its_folder_and_none_twice(
+    #[case] durability: Durability,
+) {
+    const SOURCES: usize = 6;
+    let mut crashes = 0;
+    for at in (0..).step_by(3) {
+        let temp = tempfile::tempdir().unwrap();
+        let (disk, clock) = (SimDisk::new(at), ManualClock::new());
+        let open = async || {
+            let builder = Locus::builder().data_dir("/data").add_volume(LocalVolume::new("vol-1", "/vol-1"));
+            let builder = builder.disk(disk.clone() as Arc<dyn Disk>).clock(clock.clone()).add_tenant("acme");
+            builder
+                .durability(durability)
+                .inline_content_max(16)
+                .segment_size(1 << 20)
+                .landing_zone_max(4 << 20)
+                .add_file_watcher(inbox(temp.path()))
+                .build()
+                .await
+        };
+        open().await.unwrap().shutdown().await.unwrap();
+        for number in 0..SOURCES {
+            let content = format!("{number}").repeat(if number % 2 == 0 { 3 } else { 300 });
+            put(&temp.path().join(format!("inbox/{number}")), &content);
+        }
+        disk.crash_at(disk.ops() + at);
+        if let Ok(locus) = open().await {
+            let _ = locus.watchers().scan_now(&WatcherId::parse("in").unwrap()).await;
+            let _ = locus.shutdown().await;
+        }
+        let crashed = disk.is_down();
+        disk.crash();
+        let locus = open().await.unwrap();
+        scan(&locus).await;
+        let files = drained(&locus).await;
+        let names: Vec<_> = files.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, (0..SOURCES).map(|n| n.to_string()).collect::<Vec<_>>(), "crash at {at}");
+        assert_eq!(fs::read_dir(temp.path().join("inbox")).unwrap().count(), 0, "crash at {at}");
+        locus.shutdown().await.unwrap();
+        if !crashed {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes > 5, "only {crashes} crashes");
+}
