@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Watches folders: drop files into them, and see them processed. Ends at Ctrl-C.
     Watch(WatchArgs),
+    /// Tidies a data directory, all of it or one job.
+    Sweep(SweepArgs),
+    /// Lists files that failed for good, brings them back, or removes them.
+    DeadLetters(DeadLetterArgs),
     /// A tour of what Locus does, item by item. Reads its choices from the keyboard or from a pipe.
     Menu,
 }
@@ -98,6 +102,61 @@ pub(crate) struct StatusArgs {
     /// One JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// The job: completed, timed-out, leftovers, permanently-failed, dead-letters, orphans, missing, junk, empty-directories or store
+    /// [default: all that the settings enable]
+    pub(crate) job: Option<String>,
+    /// The data directory to tidy, which no other process may have open.
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub(crate) data: PathBuf,
+    /// Only what is this tenant's.
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Counts what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A settings file; its section [cleanup] says what is tidied [default: the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLetterArgs {
+    /// What to do with them.
+    #[arg(value_enum, default_value_t = DeadLetterAction::List)]
+    pub(crate) action: DeadLetterAction,
+    /// The data directory that they are in, which no other process may have open.
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub(crate) data: PathBuf,
+    /// Only this tenant's.
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// To be requeued: those whose last error contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) error: Option<String>,
+    /// To be requeued: those whose original name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// Counts what would be requeued.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeadLetterAction {
+    /// Shows them.
+    List,
+    /// Brings them back into the queue.
+    Requeue,
+    /// Removes them, record and bytes.
+    Purge,
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

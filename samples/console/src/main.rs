@@ -2,6 +2,8 @@
 //! survives being killed at any moment. Without arguments it does so with the files of its own repository.
 
 mod args;
+mod dead_letters;
+mod existing;
 mod fate;
 mod fault;
 mod intake;
@@ -13,6 +15,7 @@ mod run;
 mod source;
 mod status;
 mod stop;
+mod sweep;
 mod table;
 mod tally;
 mod watch;
@@ -56,6 +59,14 @@ async fn execute(command: Option<Command>) -> Result<ExitCode, BoxError> {
         }
         Some(Command::Watch(args)) => {
             watch::watch(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Sweep(args)) => {
+            sweep::sweep(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::DeadLetters(args)) => {
+            dead_letters::dead_letters(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Menu) => {

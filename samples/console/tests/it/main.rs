@@ -371,3 +371,56 @@ fn files_dropped_into_watched_folders_are_processed() {
     }
     assert!(temp.path().join("in/letters/dear.txt").exists());
 }
+
+/// A file fails for good, is counted, moved to the dead letters, listed, requeued and listed no more.
+#[test]
+fn what_failed_for_good_is_swept_listed_and_brought_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let key = fail_for_good(&data);
+    let settings = temp.path().join("sweep.toml");
+    put(&settings, b"[cleanup]\npermanently_failed.retention = \"0s\"\n");
+    let config = settings.to_str().unwrap();
+    let sweep = |more: &[&str]| {
+        let mut program =
+            Program::tend("sweep", &data).args(["permanently-failed", "--json", "--config", config]);
+        for argument in more {
+            program = program.args([*argument]);
+        }
+        let ended = program.wait();
+        assert!(ended.status.success(), "{}", ended.stderr);
+        number(&serde_json::from_str(&ended.stdout).unwrap(), "dead_lettered")
+    };
+    assert_eq!((sweep(&["--dry-run"]), sweep(&[]), sweep(&[])), (1, 1, 0));
+    let list = || Program::tend("dead-letters", &data).wait().stdout;
+    assert!(list().contains(&key) && list().contains("no good") && list().contains(".deadletter"));
+
+    let requeue = |args: [&str; 3]| Program::tend("dead-letters", &data).args(args).wait().stdout;
+    assert!(requeue(["requeue", "--error", "elsewhere"]).contains("acme: 0 requeued"));
+    assert!(requeue(["requeue", "--error", "no good"]).contains("acme: 1 requeued"));
+    assert!(!list().contains(&key));
+
+    let refused = Program::tend("sweep", &data).args(["everything"]).wait();
+    assert!(!refused.status.success() && refused.stderr.contains("permanently-failed"), "{}", refused.stderr);
+}
+
+/// A data directory with one file that failed for the last time; says its key.
+fn fail_for_good(data: &Path) -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let locus = Locus::builder()
+            .data_dir(data)
+            .add_volume(LocalVolume::new("vol-001", data.join("vol-001")))
+            .add_tenant("acme")
+            .retry_policy(RetryPolicy { max_retries: 1, ..RetryPolicy::default() })
+            .build()
+            .await
+            .unwrap();
+        let acme = locus.tenants().get("acme").await.unwrap();
+        let key = locus.pool().write(&acme, "content", WriteOptions::new()).await.unwrap();
+        let file = locus.scheduler().next(&acme).await.unwrap().unwrap();
+        locus.scheduler().fail(&file.lease, "no good").await.unwrap();
+        locus.shutdown().await.unwrap();
+        key.to_string()
+    })
+}

@@ -52,6 +52,13 @@ impl Program {
         program
     }
 
+    /// `sweep` or `dead-letters`.
+    pub(crate) fn tend(command: &str, data: &Path) -> Self {
+        let mut program = Self::new(command);
+        program.command.arg("--data").arg(data);
+        program
+    }
+
     pub(crate) fn menu() -> Self {
         Self::new("menu")
     }
