@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use locus::{
-    Builder, Durability, Error, LocalVolume, Locus, OsDisk, Result, RetryPolicy, Settings, UploadId,
+    Builder, Durability, Error, LocalVolume, Locus, OrphanPolicy, OsDisk, Result, RetryPolicy, Settings,
+    UploadId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,8 @@ impl Plan {
         let mut settings = Settings::default();
         settings.background.probe_interval = Duration::from_millis(200);
         settings.journal.checkpoint_size = 256 << 10;
+        let orphans = &mut settings.cleanup.orphans;
+        (orphans.age, orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
         let retry = RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() };
         let builder = Locus::builder()
             .settings(settings)

@@ -3,7 +3,7 @@
 
 use locus_core::{CleanupStatistics, Result};
 
-use crate::{Sweeper, backoff::Backoff};
+use crate::{Sweeper, backoff::Backoff, sweep::Run};
 
 /// Most leases that one step writes back.
 pub const EXPIRE_LEASES_MAX: usize = 256;
@@ -20,7 +20,21 @@ impl Sweeper {
         let began = self.clock.monotonic();
         let mut step = CleanupStatistics::default();
         step.timed_out_reset = self.upkeep.expire(EXPIRE_LEASES_MAX).await? as u64;
-        Ok(self.count(step, began))
+        Ok(self.count(step, began, false))
+    }
+
+    /// All that ran out. Nothing here is a tenant's alone.
+    pub(crate) async fn run_timed_out(&self, run: &mut Run<'_>) -> Result<()> {
+        if run.options.tenant.is_some() || run.options.dry_run {
+            return Ok(());
+        }
+        loop {
+            let step = self.expire_step().await?;
+            run.add(&step);
+            if step.timed_out_reset == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes leases back as they run out, for ever. Returns when the store is closed or poisoned.

@@ -1,84 +1,16 @@
-//! What killed writes left on volumes: staging, pieces of uploads that ended, and blobs that no record names.
-//!
-//! A write takes its key first, then writes its blob, then its record; keys are never used again. So a blob is listed
-//! first and its key asked for afterwards: whoever is unknown then was given up, and nothing will ever name it.
+//! What killed and failed writes left in staging, and uploads that were given up.
 
-use std::collections::VecDeque;
+use locus_core::{BlobPage, CleanupStatistics, Error, Result, StoragePath, StorageVolume, Tidy, VolumeId};
 
-use locus_core::{
-    Area, BlobPage, CleanupStatistics, Cursor, Error, Outcome, Result, StoragePath, StorageVolume, Tidy,
-    TidyReport, VolumeId,
+use crate::{
+    Sweeper,
+    sweep::{Run, Sweep, SweepOptions},
 };
-use tracing::info;
-
-use crate::Sweeper;
-
-/// Most blobs that one step looks at.
-pub const LIST_BLOBS_MAX: usize = 256;
 
 /// Most idle uploads that one step ends.
 pub const EXPIRE_UPLOADS_MAX: usize = 256;
 
-/// Where a scan stands. Small whatever the volumes hold.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    volumes: VecDeque<VolumeId>,
-    /// Where in the first of them; `None` before its beginning.
-    at: Option<At>,
-}
-
-/// Where in a volume a page begins.
-#[derive(Debug)]
-enum At {
-    Staged(Cursor),
-    Blobs(Option<Cursor>),
-}
-
 impl Sweeper {
-    /// Looks through all mounted, healthy volumes, and removes staging of writes that no longer run and blobs that
-    /// neither a record nor a write in flight names. Goes on where a dropped or failed call left off. Calls run one
-    /// after the other.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] once the store does not trust its records any more: nothing is removed then. Failures of
-    /// single blobs or volumes are counted and passed by.
-    ///
-    /// # Cancel safety
-    /// What was removed is; the next call goes on at the page it was at.
-    pub async fn leftovers(&self) -> Result<CleanupStatistics> {
-        let mut done = CleanupStatistics::default();
-        loop {
-            let expired = self.expire_uploads_step().await?;
-            done.add(&expired);
-            if expired.uploads_expired == 0 {
-                break;
-            }
-        }
-        let mut scan = self.scan.lock().await;
-        while self.step(&mut scan, &mut done).await? {}
-        if done.orphans_removed + done.staging_removed > 0 {
-            info!(
-                blobs = done.orphans_removed,
-                staging = done.staging_removed,
-                "leftovers of writes removed"
-            );
-        }
-        Ok(done)
-    }
-
-    /// One page of [`leftovers`](Self::leftovers), at most 256 blobs. Says what it did, and whether the scan goes on.
-    ///
-    /// # Errors
-    /// As [`leftovers`](Self::leftovers).
-    ///
-    /// # Cancel safety
-    /// As [`leftovers`](Self::leftovers).
-    pub async fn leftovers_step(&self) -> Result<(CleanupStatistics, bool)> {
-        let mut done = CleanupStatistics::default();
-        let more = self.step(&mut *self.scan.lock().await, &mut done).await?;
-        Ok((done, more))
-    }
-
     /// Ends up to 256 uploads to which nothing came for too long. What is staged for them is removed as any leftover is.
     ///
     /// # Errors
@@ -90,58 +22,94 @@ impl Sweeper {
         let began = self.clock.monotonic();
         let mut step = CleanupStatistics::default();
         step.uploads_expired = self.upkeep.expire_uploads(EXPIRE_UPLOADS_MAX).await? as u64;
-        Ok(self.count(step, began))
+        Ok(self.count(step, began, false))
     }
 
-    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes, durably. Says what
-    /// it did.
+    /// Everything that killed and failed writes left: staging, uploads that were given up, and, all of them whatever the budget of a
+    /// run is, blobs that no record names, as the settings of [`Sweep::Orphans`] say.
     ///
     /// # Errors
-    /// As [`leftovers`](Self::leftovers); and [`Error::VolumeUnavailable`] names the first volume on which something could not
-    /// be looked at or removed, when all have been gone through.
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn leftovers(&self, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
+        let mut done = self.run(Sweep::Leftovers, options).await?;
+        loop {
+            done.add(&self.run(Sweep::Orphans, options).await?);
+            if self.scan.lock().await.is_none() {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Uploads end first: what was staged for them goes along. Nothing here is a tenant's alone, and a dry run counts nothing:
+    /// whether a place is in use is known only by removing what lies there.
+    pub(crate) async fn run_leftovers(&self, run: &mut Run<'_>) -> Result<()> {
+        if run.options.tenant.is_some() || run.options.dry_run {
+            return Ok(());
+        }
+        if let Some(disposal) = &self.disposal {
+            disposal.tidy_residue(&*self.upkeep).await;
+        }
+        loop {
+            let expired = self.expire_uploads_step().await?;
+            run.add(&expired);
+            if expired.uploads_expired == 0 {
+                break;
+            }
+        }
+        for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
+            self.check_trust()?;
+            let began = self.clock.monotonic();
+            let mut step = CleanupStatistics::default();
+            match volume.tidy(Tidy::StaleStaging).await {
+                Ok(tidied) => {
+                    step.staging_removed += tidied.removed;
+                    step.space_freed += tidied.bytes;
+                    step.errors += tidied.failed;
+                }
+                Err(error) => self.volume_failed(volume.id(), &error, &mut step),
+            }
+            if let Err(error) = self.discard_all(&*volume, None, &mut step).await {
+                self.volume_failed(volume.id(), &error, &mut step);
+            }
+            run.add(&self.count(step, began, false));
+        }
+        Ok(())
+    }
+
+    /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes, in all areas, durably.
+    /// Says what it did.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] once the store does not trust its records any more: nothing is removed then.
+    /// [`Error::VolumeUnavailable`] names the first volume on which something could not be looked at or removed, when all have
+    /// been gone through.
     ///
     /// # Cancel safety
     /// What was removed is; the rest is found again.
     pub async fn leftovers_of(&self, owner: &StoragePath) -> Result<CleanupStatistics> {
-        if !self.upkeep.is_trustworthy() {
-            return Err(Error::Poisoned { outcome: Outcome::NotDone });
-        }
+        self.check_trust()?;
         let began = self.clock.monotonic();
         let mut done = CleanupStatistics::default();
         let mut failed = None;
         for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
             let errors = done.errors;
-            if let Err(error) = self.discard_of(&*volume, owner, &mut done).await {
-                self.tell(volume.id(), "look for leftovers", &error);
-                done.errors += 1;
-            }
-            let mut from = None;
-            loop {
-                match volume.list(Some(owner), from.as_ref(), LIST_BLOBS_MAX).await {
-                    Ok(page) => {
-                        self.remove_unknown(&*volume, &page, &mut done).await;
-                        from = page.next;
-                    }
-                    Err(error) => {
-                        self.tell(volume.id(), "look for leftovers", &error);
-                        done.errors += 1;
-                        from = None;
-                    }
+            for removed in [
+                self.discard_all(&*volume, Some(owner), &mut done).await,
+                self.remove_all_of(&*volume, owner, &mut done).await,
+                volume.sync_names().await, // also for what others removed just now
+            ] {
+                if let Err(error) = removed {
+                    self.volume_failed(volume.id(), &error, &mut done);
                 }
-                if from.is_none() {
-                    break;
-                }
-            }
-            // Also for what others removed just now.
-            if let Err(error) = volume.sync_names().await {
-                self.tell(volume.id(), "sync names", &error);
-                done.errors += 1;
             }
             if done.errors > errors {
                 failed.get_or_insert_with(|| volume.id().clone());
             }
         }
-        let done = self.count(done, began);
+        let done = self.count(done, began, false);
         match failed {
             None => Ok(done),
             Some(id) => {
@@ -151,91 +119,23 @@ impl Sweeper {
         }
     }
 
-    async fn step(&self, scan: &mut Option<Scan>, done: &mut CleanupStatistics) -> Result<bool> {
-        if !self.upkeep.is_trustworthy() {
-            return Err(Error::Poisoned { outcome: Outcome::NotDone });
-        }
-        let began = self.clock.monotonic();
-        let mut step = CleanupStatistics::default();
-        let going = scan.get_or_insert_with(|| Scan {
-            volumes: self.volumes.all().iter().map(|volume| volume.id().clone()).collect(),
-            at: None,
-        });
-        let more = self.step_volume(going, &mut step).await;
-        if !more {
-            *scan = None;
-        }
-        done.add(&self.count(step, began));
-        Ok(more)
-    }
-
-    async fn step_volume(&self, scan: &mut Scan, step: &mut CleanupStatistics) -> bool {
-        let Some(id) = scan.volumes.front() else { return false };
-        let volume = self.volumes.volume(id).filter(|volume| volume.status().is_healthy);
-        let next = match volume {
-            Some(volume) => self.page(&*volume, scan.at.as_ref(), step).await.unwrap_or_else(|error| {
-                self.tell(id, "look for leftovers", &error);
-                step.errors += 1;
-                None
-            }),
-            None => None,
-        };
-        scan.at = next;
-        if scan.at.is_none() {
-            scan.volumes.pop_front();
-        }
-        !scan.volumes.is_empty()
-    }
-
-    /// One page of one volume; says where it goes on.
-    async fn page(
+    /// What is staged, of this owner or all, that no upload names.
+    async fn discard_all(
         &self,
         volume: &dyn StorageVolume,
-        from: Option<&At>,
-        step: &mut CleanupStatistics,
-    ) -> Result<Option<At>> {
-        let from = match from {
-            None => {
-                note(volume.tidy(Tidy::StaleStaging).await?, step);
-                return self.staged_page(volume, None, step).await.map(Some);
-            }
-            Some(At::Staged(from)) => return self.staged_page(volume, Some(from), step).await.map(Some),
-            Some(At::Blobs(from)) => from.as_ref(),
-        };
-        let mut page = volume.list(None, from, LIST_BLOBS_MAX).await?;
-        page.blobs.retain(|found| found.path.area != Area::Quarantine);
-        self.remove_unknown(volume, &page, step).await;
-        Ok(page.next.map(|next| At::Blobs(Some(next))))
-    }
-
-    /// What is staged for this owner, page by page.
-    async fn discard_of(
-        &self,
-        volume: &dyn StorageVolume,
-        owner: &StoragePath,
+        owner: Option<&StoragePath>,
         step: &mut CleanupStatistics,
     ) -> Result<()> {
         let mut from = None;
         loop {
-            let mut page = volume.staged(from.as_ref(), LIST_BLOBS_MAX).await?;
-            page.blobs.retain(|found| found.path.owner == *owner);
+            let mut page = volume.staged(from.as_ref(), self.settings.leftovers.batch).await?;
+            page.blobs.retain(|found| owner.is_none_or(|owner| found.path.owner == *owner));
             self.discard_unknown(volume, &page, step).await;
             match page.next {
                 Some(next) => from = Some(next),
                 None => return Ok(()),
             }
         }
-    }
-
-    async fn staged_page(
-        &self,
-        volume: &dyn StorageVolume,
-        from: Option<&Cursor>,
-        step: &mut CleanupStatistics,
-    ) -> Result<At> {
-        let page = volume.staged(from, LIST_BLOBS_MAX).await?;
-        self.discard_unknown(volume, &page, step).await;
-        Ok(page.next.map_or(At::Blobs(None), At::Staged))
     }
 
     /// A place is noted before anything is staged there, and never used again: what no upload names is given up.
@@ -254,43 +154,36 @@ impl Sweeper {
                     step.staging_removed += u64::from(removed);
                     step.space_freed += if removed { found.length } else { 0 };
                 }
-                Err(error) => {
-                    self.tell(volume.id(), "remove a leftover", &error);
-                    step.errors += 1;
-                }
+                Err(error) => self.volume_failed(volume.id(), &error, step),
             }
         }
     }
 
-    async fn remove_unknown(
+    /// Blobs of this owner that no record names.
+    async fn remove_all_of(
         &self,
         volume: &dyn StorageVolume,
-        page: &BlobPage,
+        owner: &StoragePath,
         step: &mut CleanupStatistics,
-    ) {
-        for found in &page.blobs {
-            // Asked in this order: what is said of a key counts only if it was said by a store that knows all.
-            let claim = self.upkeep.claim(volume.id(), &found.path);
-            let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { continue };
-            let deleted = volume.delete(&found.path).await;
-            claim.release();
-            match deleted {
-                Ok(true) => {
+    ) -> Result<()> {
+        let mut from = None;
+        loop {
+            let page = volume.list(Some(owner), from.as_ref(), self.settings.orphans.batch).await?;
+            for found in &page.blobs {
+                if self.remove_claimed(volume, found, step).await {
                     step.orphans_removed += 1;
-                    step.space_freed += found.length;
                 }
-                Ok(false) => {}
-                Err(error) => {
-                    self.tell(volume.id(), "remove a leftover", &error);
-                    step.errors += 1;
-                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
             }
         }
     }
-}
 
-fn note(tidied: TidyReport, step: &mut CleanupStatistics) {
-    step.staging_removed += tidied.removed;
-    step.space_freed += tidied.bytes;
-    step.errors += tidied.failed;
+    /// A volume failed at something: told, counted and passed by.
+    pub(crate) fn volume_failed(&self, volume: &VolumeId, error: &Error, step: &mut CleanupStatistics) {
+        self.tell(volume, "tidy", error);
+        self.failed(step, volume.to_string(), error);
+    }
 }

@@ -1,19 +1,38 @@
-//! Tidying up: the bytes of files that are over, leases that ran out, what killed writes left.
+//! Tidying up: files that are over, leases that ran out, files that failed for good, what killed writes left, records without
+//! bytes and bytes without records, directories that hold nothing.
 //!
 //! A [`Sweeper`] stands on three seams: [`Upkeep`](locus_core::Upkeep) knows the records,
-//! [`VolumeSet`](locus_core::VolumeSet) the volumes, [`Clock`](locus_core::Clock) the time. Each job is a step that does
-//! a bounded piece of work and can be dropped anywhere; [`Sweeper::run_reaper`] and [`Sweeper::run_expirer`] drive the
-//! steps as events come in, and [`Sweeper::run_all`] does everything there is to do once.
+//! [`VolumeSet`](locus_core::VolumeSet) the volumes, [`Clock`](locus_core::Clock) the time; a [`Disposal`](locus_core::Disposal) that
+//! moves files to the dead letters and a [`TenantManager`](locus_core::TenantManager) are given to it when there are any. Each
+//! [`Sweep`] works in bounded steps and can be dropped anywhere. [`Sweeper::run_reaper`] and [`Sweeper::run_expirer`] drive theirs
+//! as events come in, [`Sweeper::run_schedule`] the others at the intervals that [`SweepSettings`] say, and [`Sweeper::run`] runs
+//! one on demand, for all tenants or one, or counts only what it would do.
 //!
 //! No promise about files rests on the sweeper: it only frees room.
 
 mod backoff;
+mod directories;
 mod expire;
+mod given_up;
 mod leftovers;
+mod missing;
+mod orphans;
 mod reap;
+mod schedule;
+mod settings;
+mod store;
+mod sweep;
 mod sweeper;
+mod window;
 
 pub use expire::EXPIRE_LEASES_MAX;
-pub use leftovers::{EXPIRE_UPLOADS_MAX, LIST_BLOBS_MAX};
+pub use leftovers::EXPIRE_UPLOADS_MAX;
 pub use reap::REAP_FILES_MAX;
+pub use settings::{
+    CompletedSettings, DeadLetterSettings, EmptyDirectorySettings, GivenUpPolicy, JunkSettings,
+    LeftoverSettings, MissingPolicy, MissingSettings, OrphanPolicy, OrphanSettings,
+    PermanentlyFailedSettings, StoreSweepSettings, SweepSettings,
+};
+pub use sweep::{OnProgress, Sweep, SweepOptions, SweepRun};
 pub use sweeper::Sweeper;
+pub use window::{NotAWindow, Window};

@@ -8,7 +8,7 @@ use std::{
 use locus_core::{CleanupStatistics, Reapable, Result, Upkeep, VolumeId, join_bounded};
 use tracing::debug;
 
-use crate::{Sweeper, backoff::Backoff};
+use crate::{Sweeper, backoff::Backoff, sweep::Run};
 
 /// Most files that one step reaps.
 pub const REAP_FILES_MAX: usize = 256;
@@ -40,7 +40,7 @@ impl Sweeper {
         let mut step = CleanupStatistics::default();
         (step.space_freed, step.errors) = (space_freed, left.len() as u64);
         // Counted before the records go: bytes that are freed twice over were freed once.
-        let mut step = self.count(step, began);
+        let mut step = self.count(step, began, false);
         let began = self.clock.monotonic();
         if !left.is_empty() {
             self.left_behind(&left);
@@ -53,10 +53,24 @@ impl Sweeper {
             let gone = mem::take(&mut out.files);
             recorded.copies_removed = gone.iter().filter(|file| file.is_copy).count() as u64;
             recorded.completed_removed = gone.len() as u64 - recorded.copies_removed;
-            step.add(&self.count(recorded, began));
+            step.add(&self.count(recorded, began, false));
         }
         debug!(removed = step.completed_removed, failed = step.errors, "files reaped");
         Ok(step)
+    }
+
+    /// All that waits. Nothing here is a tenant's alone.
+    pub(crate) async fn run_completed(&self, run: &mut Run<'_>) -> Result<()> {
+        if run.options.tenant.is_some() || run.options.dry_run {
+            return Ok(());
+        }
+        loop {
+            let step = self.reap_step().await?;
+            run.add(&step);
+            if step.completed_removed + step.copies_removed == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Reaps as files end, for ever. Returns when the store is closed or poisoned.

@@ -1,15 +1,29 @@
 //! The sweeper: what its jobs share, and all of them at once.
 
-use std::{collections::BTreeSet, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use locus_core::{
-    CleanupStatistics, Clock, Error, Leaving, Reapable, Result, StorageVolume, Upkeep, VolumeId, VolumeSet,
+    CleanupStatistics, Clock, Disposal, Error, Leaving, Reapable, Result, StorageVolume, TenantManager,
+    Upkeep, VolumeId, VolumeSet,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
-use crate::{backoff::Backoff, leftovers::Scan};
+use crate::{
+    SweepSettings,
+    backoff::Backoff,
+    missing::Search,
+    orphans::Scan,
+    sweep::{Sweep, SweepOptions, SweepRun},
+};
 
 /// Runs the sweep jobs over a store and its volumes.
 ///
@@ -19,7 +33,7 @@ use crate::{backoff::Backoff, leftovers::Scan};
 /// # async fn tidy(upkeep: Arc<dyn Upkeep>, volumes: Arc<dyn VolumeSet>, clock: Arc<dyn Clock>)
 /// #     -> locus_core::Result<()> {
 /// let sweeper = locus_cleanup::Sweeper::new(upkeep, volumes, clock);
-/// let done = sweeper.run_all().await?;
+/// let done = sweeper.run_all(Default::default()).await?;
 /// println!("{} files removed, {} bytes freed", done.completed_removed, done.space_freed);
 /// # Ok(())
 /// # }
@@ -31,7 +45,14 @@ pub struct Sweeper {
     pub(crate) clock: Arc<dyn Clock>,
     /// A scan of the volumes under way, of which there is one at most.
     pub(crate) scan: tokio::sync::Mutex<Option<Scan>>,
+    /// A look for missing bytes under way, of which there is one at most.
+    pub(crate) search: tokio::sync::Mutex<Option<Search>>,
+    pub(crate) settings: SweepSettings,
+    pub(crate) disposal: Option<Arc<dyn Disposal>>,
+    pub(crate) tenants: Option<Arc<dyn TenantManager>>,
     totals: Mutex<CleanupStatistics>,
+    /// The last run of each job.
+    runs: Mutex<BTreeMap<Sweep, SweepRun>>,
     /// Volumes whose present failure was told.
     told: Mutex<BTreeSet<VolumeId>>,
     /// A step left files behind on a volume that lets nothing be removed.
@@ -42,8 +63,42 @@ impl Sweeper {
     /// A sweeper that has done nothing yet. It starts nothing by itself.
     #[must_use]
     pub fn new(upkeep: Arc<dyn Upkeep>, volumes: Arc<dyn VolumeSet>, clock: Arc<dyn Clock>) -> Self {
-        let (scan, totals, told) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self { upkeep, volumes, clock, scan, totals, told, held: Notify::new() }
+        Self {
+            upkeep,
+            volumes,
+            clock,
+            scan: tokio::sync::Mutex::default(),
+            search: tokio::sync::Mutex::default(),
+            settings: SweepSettings::default(),
+            disposal: None,
+            tenants: None,
+            totals: Mutex::default(),
+            runs: Mutex::default(),
+            told: Mutex::default(),
+            held: Notify::new(),
+        }
+    }
+
+    /// What the jobs do, and how much at a time. Default [`SweepSettings::default`].
+    #[must_use]
+    pub fn with_settings(mut self, settings: SweepSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Who moves files to the dead letters. Without anybody none is moved.
+    #[must_use]
+    pub fn with_disposal(mut self, disposal: Arc<dyn Disposal>) -> Self {
+        self.disposal = Some(disposal);
+        self
+    }
+
+    /// Who knows the tenants: blobs without a record are left alone unless their tenant is enabled. Without anybody every
+    /// tenant is.
+    #[must_use]
+    pub fn with_tenants(mut self, tenants: Arc<dyn TenantManager>) -> Self {
+        self.tenants = Some(tenants);
+        self
     }
 
     /// What all sweeps did so far.
@@ -52,31 +107,44 @@ impl Sweeper {
         self.totals.lock().clone()
     }
 
-    /// Reaps and expires all there is, then looks for leftovers once, and says what that did.
+    /// The last run of each job that ran.
+    #[must_use]
+    pub fn runs(&self) -> Vec<SweepRun> {
+        self.runs.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn note(&self, run: SweepRun) {
+        self.runs.lock().insert(run.sweep, run);
+    }
+
+    /// Runs every job that is enabled once, and the reaper and the expirer, and says what that did.
     ///
     /// # Errors
     /// What the store says. Failures of single files or volumes are counted and passed by.
     ///
     /// # Cancel safety
     /// What was done is done and counted; the rest is found again.
-    pub async fn run_all(&self) -> Result<CleanupStatistics> {
+    pub async fn run_all(&self, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
         let mut done = CleanupStatistics::default();
-        loop {
-            let step = self.reap_step().await?;
-            done.add(&step);
-            if step.completed_removed == 0 {
-                break;
-            }
+        for sweep in Sweep::ALL.into_iter().filter(|sweep| self.is_enabled(*sweep)) {
+            done.add(&self.run(sweep, options).await?);
         }
-        loop {
-            let step = self.expire_step().await?;
-            done.add(&step);
-            if step.timed_out_reset == 0 {
-                break;
-            }
-        }
-        done.add(&self.leftovers().await?);
         Ok(done)
+    }
+
+    const fn is_enabled(&self, sweep: Sweep) -> bool {
+        let settings = &self.settings;
+        match sweep {
+            Sweep::Completed | Sweep::TimedOut => true,
+            Sweep::Leftovers => settings.leftovers.enabled,
+            Sweep::PermanentlyFailed => settings.permanently_failed.enabled,
+            Sweep::DeadLetters => settings.dead_letters.enabled,
+            Sweep::Orphans => settings.orphans.enabled,
+            Sweep::Missing => settings.missing.enabled,
+            Sweep::Junk => settings.junk.enabled,
+            Sweep::EmptyDirectories => settings.empty_directories.enabled,
+            Sweep::Store => settings.store.enabled,
+        }
     }
 
     /// Returns when nothing waits to be reaped on an available volume, and what was reaped is recorded durably; completed files
@@ -153,11 +221,24 @@ impl Sweeper {
         }
     }
 
-    /// Adds a step to the totals, with the time it took.
-    pub(crate) fn count(&self, mut step: CleanupStatistics, began: Duration) -> CleanupStatistics {
+    /// Adds a step to the totals, with the time it took; a step of a dry run only gets the time.
+    pub(crate) fn count(
+        &self,
+        mut step: CleanupStatistics,
+        began: Duration,
+        dry_run: bool,
+    ) -> CleanupStatistics {
         step.duration = self.clock.monotonic().saturating_sub(began);
-        self.totals.lock().add(&step);
+        if !dry_run {
+            self.totals.lock().add(&step);
+        }
         step
+    }
+
+    /// Counts a failure that was passed by.
+    pub(crate) fn failed(&self, step: &mut CleanupStatistics, place: String, error: &Error) {
+        debug!(place, error = error as &dyn std::error::Error, "sweep passed by a failure");
+        step.failed(place, error);
     }
 
     /// Tells a failure of a volume, the first of several in a row at `warn`.

@@ -191,6 +191,15 @@ impl FileKey {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid())
     }
 
+    /// When it was drawn, to the millisecond, by the wall clock of then; `None` of what
+    /// [`generate`](Self::generate) did not make.
+    #[must_use]
+    pub fn drawn_at(&self) -> Option<Timestamp> {
+        let bytes = self.as_bytes();
+        let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
+        (self.0.get_version_num() == 7).then(|| Timestamp::from_micros(millis.saturating_mul(1_000)))
+    }
+
     /// The 16 bytes of the key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

@@ -9,6 +9,7 @@ mod blob;
 mod clock;
 mod content;
 mod directory;
+mod disposal;
 mod entropy;
 mod error;
 mod file;
@@ -20,9 +21,11 @@ mod properties;
 mod quota;
 mod retry;
 mod site;
+mod statistics;
 mod status;
 mod store;
 mod tenant;
+mod tidy;
 mod time;
 mod upkeep;
 mod upload;
@@ -33,6 +36,7 @@ pub use blob::{BlobPath, Extension, StoragePath};
 pub use clock::{Clock, SystemClock, in_time};
 pub use content::{Checksum, Content, Hasher};
 pub use directory::LogicalDir;
+pub use disposal::Disposal;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{BoxError, Error, ErrorKind, Outcome, Result};
 pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
@@ -44,16 +48,18 @@ pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_
 pub use quota::{DirectoryQuota, Limit, QuotaUnit, Scope, Usage, UsagePage};
 pub use retry::RetryPolicy;
 pub use site::{SITES_CAN_BREAK, Site};
+pub use statistics::{CleanupStatistics, FAILURES_MAX, SweepFailure};
 pub use status::{FileStatus, Move};
 pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,
     Moving, NewContent, NewFile, Remember, Reservation, Reserved, RestingPage, StoreCounts, TenantCounts,
 };
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
+pub use tidy::{DirSweep, JunkSweep, Names, Tidy, TidyReport};
 pub use time::{StoreTime, Timestamp};
-pub use upkeep::{Claim, CleanupStatistics, FilePage, Knowledge, Orphan, Reapable, Upkeep};
+pub use upkeep::{Claim, Compacted, FilePage, Knowledge, Orphan, Reapable, Upkeep};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,
-    StorageVolume, StoredBlob, Tidy, TidyReport, VolumeSet, VolumeStanding, VolumeStatus,
+    StorageVolume, StoredBlob, VolumeSet, VolumeStanding, VolumeStatus,
 };

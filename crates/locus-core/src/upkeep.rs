@@ -2,12 +2,10 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-
 use crate::{
     BlobPath, Checksum, FileKey, FileRecord, FileStatus, Leaving, Result, StoragePath, TenantId, VolumeId,
 };
+use async_trait::async_trait;
 
 /// A file that is over, durably, and whose bytes may be removed; or the bytes that a file left when it was moved, once the
 /// move is durable.
@@ -92,6 +90,15 @@ pub struct Orphan {
     pub size: u64,
     /// BLAKE3 of it, as it was just read.
     pub checksum: Checksum,
+}
+
+/// What records take on disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compacted {
+    /// Before.
+    pub bytes_before: u64,
+    /// Afterwards. Segments that are free are kept, to be written again.
+    pub bytes_after: u64,
 }
 
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
@@ -206,46 +213,31 @@ pub trait Upkeep: Debug + Send + Sync {
         Ok(false)
     }
 
+    /// Deletes a file that is in this state, failed for the last time or dead-lettered: its bytes are removed as those of any
+    /// deleted file. `false`, and nothing changed, when it is in another one by now.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is deleted or not.
+    async fn dispose(&self, _tenant: &TenantId, _key: &FileKey, _status: FileStatus) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes a checkpoint and frees what it makes superfluous, beside everything else. Says what the records took before and
+    /// take now.
+    ///
+    /// # Errors
+    /// What the store says.
+    ///
+    /// # Cancel safety
+    /// It may be dropped anywhere.
+    async fn compact(&self) -> Result<Compacted> {
+        Ok(Compacted::default())
+    }
+
     /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed
     /// on the strength of a missing record.
     fn is_trustworthy(&self) -> bool;
-}
-
-/// What sweeps did.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct CleanupStatistics {
-    /// Completed and deleted files whose bytes were removed.
-    pub completed_removed: u64,
-    /// Copies that moves between volumes had left, and that were removed.
-    pub copies_removed: u64,
-    /// Leases that had run out and were written back.
-    pub timed_out_reset: u64,
-    /// Blobs without a record that were removed.
-    pub orphans_removed: u64,
-    /// Staging of killed writes and ended uploads that was removed.
-    pub staging_removed: u64,
-    /// Uploads that were ended because nothing came for too long.
-    pub uploads_expired: u64,
-    /// Bytes freed by all of these.
-    pub space_freed: u64,
-    /// Failures that were met and passed by; they are tried again. Counted, and each told in the log.
-    pub errors: u64,
-    /// Time spent.
-    pub duration: Duration,
-}
-
-impl CleanupStatistics {
-    /// Adds what another sweep did.
-    pub fn add(&mut self, other: &Self) {
-        self.completed_removed += other.completed_removed;
-        self.copies_removed += other.copies_removed;
-        self.timed_out_reset += other.timed_out_reset;
-        self.orphans_removed += other.orphans_removed;
-        self.staging_removed += other.staging_removed;
-        self.uploads_expired += other.uploads_expired;
-        self.space_freed += other.space_freed;
-        self.errors += other.errors;
-        self.duration += other.duration;
-    }
 }

@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Area, BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, VolumeId};
+use crate::{
+    Area, BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, Tidy, TidyReport, VolumeId,
+};
 
 /// What `Ok` promises of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -268,25 +270,6 @@ pub struct ListedBlob {
     pub path: BlobPath,
     /// Its length, in bytes.
     pub length: u64,
-}
-
-/// What [`StorageVolume::tidy`] removes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Tidy {
-    /// Staging of writes that no longer run.
-    StaleStaging,
-}
-
-/// What [`StorageVolume::tidy`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TidyReport {
-    /// Files removed.
-    pub removed: u64,
-    /// Their length together, in bytes.
-    pub bytes: u64,
-    /// Files that could not be removed; they are tried again next time.
-    pub failed: u64,
 }
 
 /// Who is told how far a scrub is.

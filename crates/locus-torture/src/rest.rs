@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
+use locus_cleanup::SweepOptions;
 use locus_core::{Error, FileKey, LogicalDir, MetadataStore, Scope, Upkeep, UploadId, VolumeSet};
 use locus_storage::VerifyLevel;
 
@@ -51,7 +52,7 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
             for volume in at.registry.all().iter().filter(|_| at.mirrored.is_some()) {
                 volume.probe().await?;
             }
-            let swept = at.sweeper.leftovers().await?;
+            let swept = at.sweeper.leftovers(SweepOptions::default()).await?;
             at.mirrored.is_some() && swept.orphans_removed > 0
         } {}
         while at.sweeper.reap_step().await?.completed_removed > 0 {}

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use locus_cleanup::Sweeper;
+use locus_cleanup::{OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{BlobPath, Clock, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet};
 use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
@@ -22,6 +22,13 @@ pub(crate) const JOURNAL: &str = "/srv/data/journal";
 /// Steps in a row that do nothing before everybody is taken to be stuck: a step that failed wakes those who wait for it,
 /// and says that it did nothing.
 const IDLE_STEPS_MAX: u32 = 4;
+
+/// Blobs that no record names are removed as soon as they are found.
+fn sweep_at_once() -> SweepSettings {
+    let mut settings = SweepSettings::default();
+    (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    settings
+}
 
 /// What outlives a crash: the disk, and the world's own clock and dice.
 #[derive(Debug)]
@@ -157,7 +164,8 @@ impl World {
             let pool =
                 StoragePool::new(store.clone(), registry.clone(), directory.clone(), context, durability);
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
-            let sweeper = Sweeper::new(store.clone(), registry.clone(), clock.clone());
+            let sweeper =
+                Sweeper::new(store.clone(), registry.clone(), clock.clone()).with_settings(sweep_at_once());
             let mut contexts = Vec::new();
             for n in 0..tenants {
                 let id = TenantId::parse(&format!("tenant-{n}"))?;

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use locus_cleanup::Sweeper;
-use locus_core::{Clock, Upkeep};
+use locus_core::Clock;
 use locus_storage::{EmbeddedStore, StoragePool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{cleanup::StorageCleanup, mounts::MountNote, settings::BackgroundSettings};
+use crate::{mounts::MountNote, settings::BackgroundSettings};
 
 /// What the background works on.
 pub(crate) struct Parts {
@@ -32,17 +32,15 @@ impl Background {
     pub(crate) fn start(parts: Parts) -> Self {
         let background = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let Parts { engine, pool, sweeper, clock, note, settings } = parts;
-        let upkeep: Arc<dyn Upkeep> = engine.clone();
-        let cleanup = StorageCleanup::new(Arc::clone(&sweeper), upkeep, pool.clone());
-        let reaper = Arc::clone(&sweeper);
+        let (reaper, expirer) = (Arc::clone(&sweeper), Arc::clone(&sweeper));
         let (checkpoints, forwarder, spiller) = (Arc::clone(&engine), Arc::clone(&engine), pool.clone());
         background.spawn(async move { engine.run_barriers().await });
         background.spawn(async move { checkpoints.run_checkpoints().await });
         background.spawn(async move { forwarder.run_forwarder().await });
         background.spawn(async move { spiller.run_spiller().await });
         background.spawn(async move { reaper.run_reaper().await });
-        background.spawn(async move { sweeper.run_expirer().await });
-        background.spawn(remove_leftovers(cleanup, Arc::clone(&clock), settings.residue_interval));
+        background.spawn(async move { expirer.run_expirer().await });
+        background.spawn(async move { sweeper.run_schedule().await });
         background.spawn(grow(pool.clone(), Arc::clone(&clock), settings.probe_interval));
         background.spawn(watch_volumes(pool, clock, note, settings.probe_interval));
         background.tasks.close();
@@ -71,19 +69,6 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-/// Once at the start, then at each interval.
-async fn remove_leftovers(cleanup: StorageCleanup, clock: Arc<dyn Clock>, interval: Duration) {
-    loop {
-        if let Err(error) = cleanup.leftovers().await {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "leftovers could not be looked for, tried again later"
-            );
-        }
-        clock.sleep_until(clock.monotonic().saturating_add(interval)).await;
     }
 }
 

@@ -370,7 +370,11 @@ impl Plan {
         self.grow(&pool, &engine).await?;
         note.refresh(&pool, None).await?;
         let volumes: Arc<dyn VolumeSet> = Arc::new(pool.clone());
-        let sweeper = Arc::new(Sweeper::new(upkeep, volumes, Arc::clone(&self.clock)));
+        let sweeper = Sweeper::new(upkeep, volumes, Arc::clone(&self.clock))
+            .with_settings(self.settings.cleanup.clone())
+            .with_disposal(Arc::new(pool.clone()))
+            .with_tenants(Arc::new(gate.directory().clone()));
+        let sweeper = Arc::new(sweeper);
         let tools = Tools {
             scheduler: FileScheduler::new(Arc::clone(&store), gate.clone(), pool.clone()),
             pool: pool.clone(),

@@ -128,8 +128,8 @@ impl Locus {
     /// Runs sweeps on demand.
     #[must_use]
     pub fn cleanup(&self) -> StorageCleanup {
-        let Opened { engine, sweeper, .. } = &self.shared.opened;
-        StorageCleanup::new(Arc::clone(sweeper), engine.clone(), self.pool().clone())
+        let Opened { sweeper, .. } = &self.shared.opened;
+        StorageCleanup::new(Arc::clone(sweeper))
     }
 
     /// Workers for the files of one tenant.

@@ -71,12 +71,18 @@ pub use cleanup::StorageCleanup;
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetters, RequeueReport};
 pub use handle::Locus;
 pub use inspect::{InspectedVolume, Inspection};
+pub use locus_cleanup::{
+    CompletedSettings, DeadLetterSettings, EmptyDirectorySettings, GivenUpPolicy, JunkSettings,
+    LeftoverSettings, MissingPolicy, MissingSettings, OrphanPolicy, OrphanSettings,
+    PermanentlyFailedSettings, StoreSweepSettings, Sweep, SweepRun, SweepSettings, Window,
+};
 pub use locus_core::{
     BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
     ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, Holdings, IdempotencyKey, Lease,
     LeaseOptions, Limit, LogicalDir, Outcome, Owner, Properties, QuotaUnit, Remember, Result, RetryPolicy,
-    Scope, StorageVolume, StoreId, SystemClock, SystemEntropy, Tenant, TenantContext, TenantCounts, TenantId,
-    TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId, VolumeStatus,
+    Scope, StorageVolume, StoreId, SweepFailure, SystemClock, SystemEntropy, Tenant, TenantContext,
+    TenantCounts, TenantId, TenantStatus, Timestamp, Token, UploadId, UploadInfo, Usage, UsagePage, VolumeId,
+    VolumeStatus,
 };
 pub use locus_fs::{
     Adopt, Disk, LocalVolume, Mirror, MirrorReport, MirroredVolume, NetworkVolume, OsDisk, ScrubProgress,

@@ -7,10 +7,11 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use locus_cleanup::Sweeper;
+use locus_cleanup::{OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
     Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
     Leaving, ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId,
@@ -76,13 +77,21 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct One(pub(crate) Arc<World>);
 
+/// Blobs that no record names are removed at once.
+pub(crate) fn sweep_at_once() -> SweepSettings {
+    let mut settings = SweepSettings::default();
+    (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    settings
+}
+
 pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
     let id = VolumeId::parse("vol").unwrap();
     let state = Mutex::new(State { page_max: usize::MAX, ..State::default() });
     let world = Arc::new(World { state, wake: Notify::new(), id });
     let clock = ManualClock::new();
     let volumes = Arc::new(One(Arc::clone(&world)));
-    let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _);
+    let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _)
+        .with_settings(sweep_at_once());
     (world, sweeper, clock)
 }
 
@@ -267,7 +276,7 @@ impl StorageVolume for World {
 
     async fn tidy(&self, _: Tidy) -> Result<TidyReport> {
         self.state.lock().events.push("tidy");
-        Ok(TidyReport { removed: 2, bytes: 7, failed: 0 })
+        Ok(TidyReport { removed: 2, bytes: 7, ..TidyReport::default() })
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,8 +1,14 @@
 //! What killed writes left.
 
-use locus_core::Error;
+use std::{sync::Arc, time::Duration};
 
-use crate::fakes::{State, blob, key, world};
+use locus_cleanup::{Sweep, SweepOptions};
+use locus_core::{BlobPath, CleanupStatistics, Clock, Error, FileKey};
+use parking_lot::Mutex;
+
+use crate::fakes::{State, blob, key, sweep_at_once, world};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn with_blobs(state: &mut State, numbers: impl IntoIterator<Item = u8>) {
     for number in numbers {
@@ -16,10 +22,10 @@ async fn b69_blobs_of_records_and_of_writes_in_flight_are_spared() {
     with_blobs(&mut world.state.lock(), 1..=4);
     world.state.lock().recorded.insert(key(1));
     world.state.lock().in_flight.insert(key(2));
-    let done = sweeper.leftovers().await.unwrap();
+    let done = sweeper.leftovers(SweepOptions::default()).await.unwrap();
     assert_eq!((done.orphans_removed, done.staging_removed, done.space_freed), (2, 2, 27));
     assert_eq!(world.state.lock().blobs.keys().copied().collect::<Vec<_>>(), [key(1), key(2)]);
-    let again = sweeper.leftovers().await.unwrap();
+    let again = sweeper.leftovers(SweepOptions::default()).await.unwrap();
     assert_eq!(again.orphans_removed, 0);
 }
 
@@ -28,31 +34,119 @@ async fn nothing_is_removed_once_records_cannot_be_trusted() {
     let (world, sweeper, _) = world();
     with_blobs(&mut world.state.lock(), [1]);
     world.state.lock().untrustworthy = true;
-    assert!(matches!(sweeper.leftovers().await, Err(Error::Poisoned { .. })));
+    assert!(matches!(sweeper.leftovers(SweepOptions::default()).await, Err(Error::Poisoned { .. })));
     assert_eq!(world.state.lock().blobs.len(), 1);
 }
 
 #[tokio::test]
-async fn b72_page_by_page_a_volume_is_covered_once() {
+async fn b72_ten_runs_with_a_budget_cover_ten_budgets_once() {
     let (world, sweeper, _) = world();
+    let mut settings = sweep_at_once();
+    (settings.orphans.batch, settings.orphans.budget) = (3, 10);
+    let sweeper = sweeper.with_settings(settings);
     with_blobs(&mut world.state.lock(), 1..=100);
-    world.state.lock().recorded.extend((1..=100).filter(|number| number % 3 == 0).map(key));
-    world.state.lock().page_max = 10;
-    let (mut steps, mut removed) = (0, 0);
-    loop {
-        let (step, more) = sweeper.leftovers_step().await.unwrap();
-        steps += 1;
-        removed += step.orphans_removed;
-        if !more {
-            break;
+    world.state.lock().recorded.extend((1..=100).filter(|number| number % 4 == 0).map(key));
+    let mut removed = 0;
+    for run in 1..=10 {
+        let done = sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap();
+        assert!((1..=10).contains(&done.orphans_removed), "run {run}: {done:?}");
+        removed += done.orphans_removed;
+    }
+    assert_eq!((removed, world.state.lock().blobs.len()), (75, 25));
+    // All were looked at; the next runs begin again, and find none.
+    for _ in 0..4 {
+        assert_eq!(sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap().orphans_removed, 0);
+    }
+}
+
+#[tokio::test]
+async fn b72_a_dry_run_counts_everything_whatever_the_budget_and_moves_no_cursor() {
+    let (world, sweeper, _) = world();
+    let mut settings = sweep_at_once();
+    (settings.orphans.batch, settings.orphans.budget) = (3, 10);
+    let sweeper = sweeper.with_settings(settings);
+    with_blobs(&mut world.state.lock(), 1..=40);
+    sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap();
+    let steps = Mutex::new(Vec::new());
+    let progress = |done: &CleanupStatistics| steps.lock().push(done.orphans_removed);
+    let dry = SweepOptions { dry_run: true, progress: Some(&progress), ..SweepOptions::default() };
+    assert_eq!(sweeper.run(Sweep::Orphans, dry).await.unwrap().orphans_removed, 30);
+    assert!(steps.lock().is_sorted() && steps.lock().len() == 10, "{steps:?}");
+    assert_eq!(world.state.lock().blobs.len(), 30);
+    assert_eq!(sweeper.statistics().orphans_removed, 10, "a dry run does not count");
+    assert_eq!(sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap().orphans_removed, 10);
+}
+
+#[tokio::test]
+async fn b70_young_blobs_are_left_alone_until_they_are_old_enough() {
+    let (world, sweeper, clock) = world();
+    let mut settings = sweep_at_once();
+    settings.orphans.age = HOUR;
+    let sweeper = sweeper.with_settings(settings);
+    let drawn = FileKey::generate(clock.wall(), &[1; 10]);
+    world.state.lock().blobs.insert(drawn, BlobPath { key: drawn, ..blob(1) });
+    clock.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(sweeper.leftovers(SweepOptions::default()).await.unwrap().orphans_removed, 0);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(sweeper.leftovers(SweepOptions::default()).await.unwrap().orphans_removed, 1);
+}
+
+#[tokio::test]
+async fn jobs_run_at_their_intervals_and_what_killed_writes_left_is_looked_for_at_once() {
+    let (world, sweeper, clock) = world();
+    let sweeper = Arc::new(sweeper);
+    let running = tokio::spawn({
+        let sweeper = Arc::clone(&sweeper);
+        async move { sweeper.run_schedule().await }
+    });
+    let ran = async |sweep: Sweep| {
+        while !sweeper.runs().iter().any(|run| run.sweep == sweep) {
+            tokio::task::yield_now().await;
+        }
+    };
+    ran(Sweep::Leftovers).await;
+    ran(Sweep::Orphans).await;
+    let tidied = || world.state.lock().events.iter().filter(|event| **event == "tidy").count();
+    assert_eq!((sweeper.runs().len(), tidied()), (2, 1));
+    clock.advance(HOUR);
+    ran(Sweep::Missing).await;
+    ran(Sweep::EmptyDirectories).await;
+    assert_eq!(tidied(), 3, "staging again, and directories");
+    assert!(sweeper.runs().iter().all(|run| run.error.is_none() && run.sweep != Sweep::Junk));
+    world.state.lock().untrustworthy = true;
+    clock.advance(HOUR);
+    running.await.unwrap();
+    let failed = sweeper.runs().into_iter().find(|run| run.error.is_some());
+    assert!(failed.is_some_and(|run| run.ended_at == clock.wall()));
+}
+
+#[tokio::test]
+async fn b80_the_store_is_optimised_in_its_window_alone() {
+    let (_, sweeper, clock) = world();
+    let mut settings = sweep_at_once();
+    // The window opens two hours after the interval is over.
+    let minute = clock.wall().as_micros().rem_euclid(86_400_000_000) / 60_000_000;
+    let at = |minute: i64| format!("{:02}:{:02}", minute.rem_euclid(1_440) / 60, minute.rem_euclid(60));
+    let window = format!("{}-{}", at(minute + 180), at(minute + 240));
+    (settings.store.interval, settings.store.window) = (HOUR, Some(window.parse().unwrap()));
+    let sweeper = Arc::new(sweeper.with_settings(settings));
+    let running = tokio::spawn({
+        let sweeper = Arc::clone(&sweeper);
+        async move { sweeper.run_schedule().await }
+    });
+    let optimised = || sweeper.runs().iter().any(|run| run.sweep == Sweep::Store);
+    for _ in 0..170 {
+        clock.advance(Duration::from_secs(60));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
         }
     }
-    assert_eq!(
-        (steps, removed, world.state.lock().blobs.len()),
-        (1 + 10, 67, 33),
-        "what is staged comes first"
-    );
-    assert_eq!(world.state.lock().events.iter().filter(|event| **event == "tidy").count(), 1);
+    assert!(!optimised());
+    clock.advance(Duration::from_secs(11 * 60));
+    while !optimised() {
+        tokio::task::yield_now().await;
+    }
+    running.abort();
 }
 
 #[tokio::test]
@@ -60,7 +154,7 @@ async fn a_blob_that_cannot_be_removed_is_counted_and_passed_by() {
     let (world, sweeper, _) = world();
     with_blobs(&mut world.state.lock(), [1, 2]);
     world.state.lock().undeletable.insert(key(1));
-    let done = sweeper.leftovers().await.unwrap();
+    let done = sweeper.leftovers(SweepOptions::default()).await.unwrap();
     assert_eq!((done.orphans_removed, done.errors), (1, 1));
 }
 
@@ -69,7 +163,7 @@ async fn b73_an_unhealthy_volume_is_left_alone() {
     let (world, sweeper, _) = world();
     with_blobs(&mut world.state.lock(), [1]);
     world.state.lock().unhealthy = true;
-    assert_eq!(sweeper.leftovers().await.unwrap().orphans_removed, 0);
+    assert_eq!(sweeper.leftovers(SweepOptions::default()).await.unwrap().orphans_removed, 0);
     assert!(world.state.lock().events.is_empty());
 }
 
@@ -85,7 +179,7 @@ async fn what_is_staged_goes_unless_an_upload_names_it() {
         state.undeletable.insert(key(7));
         state.page_max = 4;
     }
-    let done = sweeper.leftovers().await.unwrap();
+    let done = sweeper.leftovers(SweepOptions::default()).await.unwrap();
     assert_eq!((done.staging_removed, done.errors), (2 + 6, 1), "two of them by tidying");
     let left: Vec<_> = world.state.lock().staged.keys().copied().collect();
     assert_eq!(left, [key(2), key(5), key(7)]);
@@ -96,6 +190,6 @@ async fn idle_uploads_are_ended_before_what_they_staged_is_looked_for() {
     let (world, sweeper, _) = world();
     world.state.lock().idle_uploads = 600;
     assert_eq!(sweeper.expire_uploads_step().await.unwrap().uploads_expired, 256);
-    assert_eq!(sweeper.leftovers().await.unwrap().uploads_expired, 344);
+    assert_eq!(sweeper.leftovers(SweepOptions::default()).await.unwrap().uploads_expired, 344);
     assert_eq!(sweeper.statistics().uploads_expired, 600);
 }

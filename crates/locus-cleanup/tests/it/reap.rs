@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
+use locus_cleanup::SweepOptions;
 use locus_core::Error;
 
 use crate::fakes::{State, World, blob, key, reapable, world};
@@ -170,6 +171,6 @@ async fn run_all_reaps_and_expires_everything() {
     with_files(&mut world.state.lock(), 1..=200);
     with_files(&mut world.state.lock(), 1..=200);
     world.state.lock().overdue = 600;
-    let done = sweeper.run_all().await.unwrap();
+    let done = sweeper.run_all(SweepOptions::default()).await.unwrap();
     assert_eq!((done.completed_removed, done.timed_out_reset, done.space_freed), (400, 600, 2_007));
 }

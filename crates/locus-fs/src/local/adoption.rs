@@ -20,8 +20,8 @@ use crate::{
 pub enum Adopt {
     /// No content and no upload: with any the volume is refused, and the first one named.
     Empty,
-    /// Anything. What this store has no record of is *removed as a leftover*, and that is all of it, unless this store
-    /// comes of the records that the contents belong to.
+    /// Anything. What this store has no record of is an *orphan* from then on, put into quarantine or removed as its sweep is told
+    /// to, and that is all of it, unless this store comes of the records that the contents belong to.
     RemoveUnknown,
 }
 

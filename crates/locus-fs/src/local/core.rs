@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, BlobReader, Clock, Entropy, Error, Result, Site, StoreId, TidyReport, VolumeId, VolumeStatus,
+    BlobPath, BlobReader, Clock, Entropy, Error, Result, Site, StoreId, VolumeId, VolumeStatus,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -22,14 +22,14 @@ use tracing::{error, warn};
 
 use crate::{
     dir_lock::{self, DirLock},
-    disk::{Disk, DiskFile, DiskLock, EntryKind, Space},
+    disk::{Disk, DiskFile, DiskLock, Space},
     door::{may_block_here, off_thread},
     local::{
         blob::{self, OpenBlob},
         dirs::Dirs,
         gauge::{Gauge, Trouble},
         in_flight::{Claim, InFlight},
-        layout::{self, Layout},
+        layout::Layout,
         marker::{MARKER_BYTES, Marker},
         pieces::Pieces,
         unsynced::{Batch, Unsynced},
@@ -429,6 +429,9 @@ impl Core {
             }
             Err(error) => return Err(Error::io("delete", path)(error)),
         };
+        if was_there {
+            self.dirs.lost_one(dir.clone());
+        }
         // Also when it was absent: a run that was killed may have removed it and not have synced that.
         self.unsynced.removed(&path, dir);
         self.measure_when_old();
@@ -497,58 +500,6 @@ impl Core {
             }
             other => other.map_err(|error| self.dir_not_synced(dir, error)),
         }
-    }
-
-    pub(crate) fn remove_stale_staging(&self) -> Result<TidyReport> {
-        self.may_be_used()?;
-        self.check_identity()?;
-        let mut report = TidyReport::default();
-        self.remove_residue(&mut report);
-        let staging = self.layout.staging_dir();
-        let entries = match self.disk.read_dir(&staging) {
-            Err(error) if is_absent(&error) => return Ok(report),
-            other => other.map_err(Error::io("list", &staging))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(Error::io("list", &staging))?;
-            if layout::text(&entry.name).is_some_and(layout::is_upload) {
-                continue; // goes with its upload
-            }
-            // The name is ours while we remove it; a write that has it keeps its staging.
-            let claim = layout::text(&entry.name).map(|name| self.in_flight.claim(name));
-            if entry.kind == EntryKind::Dir || matches!(claim, Some(None)) {
-                continue;
-            }
-            self.remove_counted(&staging.join(&entry.name), &mut report);
-        }
-        Ok(report)
-    }
-
-    fn remove_residue(&self, report: &mut TidyReport) {
-        let known = self.residue.lock().clone();
-        for path in known {
-            if self.remove_counted(&path, report) {
-                self.unsynced.removed(&path, parent_of(&path).to_owned());
-                self.residue.lock().remove(&path);
-            }
-        }
-    }
-
-    fn remove_counted(&self, path: &Path, report: &mut TidyReport) -> bool {
-        let bytes = self.disk.metadata(path).map_or(0, |found| found.len);
-        match self.disk.remove_file(path) {
-            Ok(()) => {
-                report.removed += 1;
-                report.bytes = report.bytes.saturating_add(bytes);
-            }
-            Err(error) if is_absent(&error) => {}
-            Err(error) => {
-                self.left_behind(path, &error);
-                report.failed += 1;
-                return false;
-            }
-        }
-        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! The directories that are known to be there, so that a write need not look.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -13,8 +13,25 @@ const DIRS_MAX: usize = 65_536;
 /// Directories that exist.
 #[derive(Debug, Default)]
 pub(crate) struct Dirs {
-    known: Mutex<HashMap<PathBuf, Known>>,
+    known: Mutex<HashMap<PathBuf, Entry>>,
+    /// Those that lost a blob.
+    emptied: Mutex<Emptied>,
     used: RwLock<()>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    known: Known,
+    /// A write used it since [`Dirs::take_used`].
+    used: bool,
+}
+
+/// Directories that may have become empty.
+#[derive(Debug, Default)]
+pub(crate) struct Emptied {
+    pub(crate) dirs: BTreeSet<PathBuf>,
+    /// There are more than are remembered.
+    pub(crate) more: bool,
 }
 
 /// What is known of one, in this order.
@@ -48,7 +65,10 @@ impl Dirs {
     }
 
     fn has(&self, dir: &Path, least: Known) -> bool {
-        self.known.lock().get(dir).is_some_and(|known| *known >= least)
+        self.known.lock().get_mut(dir).is_some_and(|entry| {
+            entry.used = true;
+            entry.known >= least
+        })
     }
 
     pub(crate) fn learn(&self, dir: &Path, durable: bool) {
@@ -64,8 +84,28 @@ impl Dirs {
         if known.len() >= DIRS_MAX {
             known.clear();
         }
-        let known = known.entry(dir.to_owned()).or_insert(new);
-        *known = new.max(*known);
+        let entry = known.entry(dir.to_owned()).or_insert(Entry { known: new, used: true });
+        entry.known = new.max(entry.known);
+    }
+
+    /// Whether a write used it since this was asked last.
+    pub(crate) fn take_used(&self, dir: &Path) -> bool {
+        self.known.lock().get_mut(dir).is_some_and(|entry| std::mem::take(&mut entry.used))
+    }
+
+    /// A blob was removed from it.
+    pub(crate) fn lost_one(&self, dir: PathBuf) {
+        let mut emptied = self.emptied.lock();
+        if emptied.dirs.len() < DIRS_MAX {
+            emptied.dirs.insert(dir);
+        } else {
+            emptied.more = true;
+        }
+    }
+
+    /// Those that lost a blob since this was asked last.
+    pub(crate) fn take_emptied(&self) -> Emptied {
+        std::mem::take(&mut self.emptied.lock())
     }
 
     pub(crate) fn forget(&self, dirs: &[PathBuf]) {

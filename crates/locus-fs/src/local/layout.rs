@@ -61,6 +61,17 @@ impl Layout {
         dirs
     }
 
+    /// Whether a directory of blobs may go when it is empty: not the mount, and not an owner's own of the queue.
+    pub(crate) fn is_removable(&self, dir: &Path) -> bool {
+        let Ok(below) = dir.strip_prefix(&self.mount) else { return false };
+        let mut parts = below.iter().filter_map(text);
+        match parts.next() {
+            None => false,
+            Some(first) if Area::ALL.iter().any(|area| area.dir() == Some(first)) => true,
+            Some(first) => StoragePath::parse(first).is_ok() && parts.next().is_some(),
+        }
+    }
+
     /// The directory that holds a blob.
     pub(crate) fn dir(&self, at: &BlobPath) -> PathBuf {
         self.area(at.area).join(at.owner.as_str()).join(shards(&at.key, self.depth).collect::<PathBuf>())

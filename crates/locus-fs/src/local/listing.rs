@@ -200,7 +200,7 @@ fn is_owner(name: &str) -> bool {
 
 /// The first `max` names of a directory behind `start`, sorted. Looks at all of them and holds `max`. A directory that
 /// is gone has none.
-fn smallest(
+pub(crate) fn smallest(
     disk: &dyn Disk,
     dir: &std::path::Path,
     start: Bound<&String>,

@@ -18,6 +18,8 @@ mod mount;
 mod pieces;
 mod spec;
 mod staged;
+mod staging;
+mod tidy;
 mod unsynced;
 mod volume;
 

@@ -20,6 +20,7 @@ use crate::{
         draft::{self, Draft, Progress},
         listing,
         staged::{self, StagedBlob},
+        tidy,
         unsynced::{Batch, Unsynced},
     },
     lost::Lost,
@@ -189,10 +190,14 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
-        match what {
-            Tidy::StaleStaging => self.core.write_hop(|core| core.remove_stale_staging()).await,
-            _ => Ok(TidyReport::default()),
-        }
+        self.core
+            .write_hop(move |core| match &what {
+                Tidy::StaleStaging => core.remove_stale_staging(),
+                Tidy::EmptyDirectories(sweep) => tidy::empty_dirs(core, sweep),
+                Tidy::Junk(sweep) => tidy::junk(core, sweep),
+                _ => Ok(TidyReport::default()),
+            })
+            .await
     }
 
     async fn close(&self) -> Result<()> {

@@ -18,6 +18,7 @@ mod scrub;
 pub(crate) mod seal;
 mod spec;
 mod staged;
+mod tidy;
 mod volume;
 mod write;
 

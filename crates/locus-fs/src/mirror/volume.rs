@@ -32,14 +32,14 @@ impl OpenMirroredVolume {
 }
 
 /// The answers of members, sorted.
-struct Said<T> {
-    good: Vec<(usize, T)>,
-    bad: Vec<(usize, Error)>,
+pub(crate) struct Said<T> {
+    pub(crate) good: Vec<(usize, T)>,
+    pub(crate) bad: Vec<(usize, Error)>,
 }
 
 impl<T> Said<T> {
     /// The first failure, when nobody succeeded.
-    fn at_least_one(mut self, core: &Core) -> Result<Self> {
+    pub(crate) fn at_least_one(mut self, core: &Core) -> Result<Self> {
         if !self.good.is_empty() {
             return Ok(self);
         }
@@ -49,7 +49,7 @@ impl<T> Said<T> {
 }
 
 /// Asks every member that can be used, at the same time.
-async fn ask<T: Send, F: Future<Output = Result<T>> + Send>(
+pub(crate) async fn ask<T: Send, F: Future<Output = Result<T>> + Send>(
     core: &Core,
     call: impl Fn(Arc<dyn StorageVolume>) -> F,
 ) -> Said<T> {
@@ -256,13 +256,7 @@ impl StorageVolume for OpenMirroredVolume {
     }
 
     async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
-        self.core.may_be_used()?;
-        let said = ask(&self.core, async |volume| volume.tidy(what).await).await.at_least_one(&self.core)?;
-        Ok(said.good.into_iter().fold(TidyReport::default(), |all, (_, one)| TidyReport {
-            removed: all.removed + one.removed,
-            bytes: all.bytes + one.bytes,
-            failed: all.failed + one.failed,
-        }))
+        self.core.tidy(what).await
     }
 
     async fn scrub(&self, progress: OnScrub<'_>) -> Result<Option<ScrubProgress>> {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use locus_core::{
-    Area, BlobPath, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume, Tidy,
-    Timestamp,
+    Area, BlobPath, DirSweep, Durability, Entropy, Extension, FileKey, Result, StoragePath, StorageVolume,
+    Tidy, Timestamp,
 };
 use locus_testkit::{Fault, OpKind, SeededEntropy, SimDisk};
 use rstest::rstest;
@@ -81,6 +81,7 @@ impl Story {
         volume.copy(&failed, Area::DeadLetters).await?;
         self.fates.insert(failed.in_area(Area::DeadLetters), Fate::Kept);
         volume.tidy(Tidy::StaleStaging).await?;
+        volume.tidy(Tidy::EmptyDirectories(DirSweep::default())).await?;
         volume.probe().await?;
         self.fates.insert(second.clone(), Fate::Either);
         volume.delete(&second).await?;

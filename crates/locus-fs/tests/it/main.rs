@@ -17,6 +17,7 @@ mod mirror_random;
 mod network;
 mod os_disk;
 mod replace;
+mod tidy;
 
 /// A number from the environment.
 fn number(name: &str, default: usize) -> usize {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod dead_letters;
+mod disposal;
 mod drain;
 mod events;
 mod expansion;

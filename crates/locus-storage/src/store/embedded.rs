@@ -194,6 +194,11 @@ impl EmbeddedStore {
         }
     }
 
+    /// Bytes of the segments that recovery would read or that hold contents, and of the newest checkpoint.
+    pub(super) fn record_bytes(&self) -> u64 {
+        self.journal.kept_bytes() + self.checkpoints.taken().1
+    }
+
     /// Whether a write or sync failed, so that no change is taken until the store is reopened.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

@@ -165,6 +165,29 @@ impl EmbeddedStore {
         self.confirm(lsn, self.config.options.durability).await
     }
 
+    /// Deletes a file that is in this very state.
+    pub(super) async fn dispose_of(
+        &self,
+        tenant: &TenantId,
+        key: &FileKey,
+        status: FileStatus,
+    ) -> Result<bool> {
+        let Some(cell) = self.cell(tenant) else { return Ok(false) };
+        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
+        let lsn = {
+            let mut state = cell.state.lock();
+            let entry = state.visible(key, self.watermark()).filter(|entry| entry.status == status);
+            if !entry.is_some_and(|entry| self.can_be_deleted(&state, entry)) {
+                return Ok(false);
+            }
+            let change = Change::Deleted { key: *key };
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+        };
+        drop(room);
+        self.confirm(lsn, self.config.options.durability).await?;
+        Ok(true)
+    }
+
     // ---- reaping ----------------------------------------------------------------------------------------------
 
     pub(super) async fn wait_reapable(&self) {

@@ -5,8 +5,8 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Claim, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus, Holdings,
-    IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
+    BlobPath, Checksum, Claim, Compacted, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus,
+    Holdings, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
     LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
     RestingPage, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo,
     UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
@@ -353,6 +353,17 @@ impl Upkeep for EmbeddedStore {
 
     async fn adopt(&self, claim: Claim, orphan: Orphan) -> Result<bool> {
         self.adopt_orphan(claim, orphan).await
+    }
+
+    async fn dispose(&self, tenant: &TenantId, key: &FileKey, status: FileStatus) -> Result<bool> {
+        self.dispose_of(tenant, key, status).await
+    }
+
+    async fn compact(&self) -> Result<Compacted> {
+        let bytes_before = self.record_bytes();
+        self.checkpoint().await?;
+        self.checkpoint().await?; // the second of two frees what waits for the older one
+        Ok(Compacted { bytes_before, bytes_after: self.record_bytes() })
     }
 
     fn is_trustworthy(&self) -> bool {

@@ -391,8 +391,8 @@ fn story(bench: &mut Bench, length: usize) -> Vec<&'static str> {
         Ok::<_, Error>(())
     };
     let _ = bench.poll(2_000, story);
-    let told = told.lock().clone();
-    told
+    let told = told.lock();
+    told.clone()
 }
 
 /// Whatever a crash comes into: one record, one place, counts that are right, and nothing left after a sweep.
@@ -413,7 +413,9 @@ fn b76_b50_a_crash_anywhere_leaves_one_record_in_one_place(
             let what = format!("seed {seed}, operation {at} after {told:?}");
             let sweeper = bench.engine.sweeper.clone();
             bench.reap_all();
-            bench.run(async move { sweeper.leftovers().await }).unwrap();
+            bench
+                .run(async move { sweeper.leftovers(locus_cleanup::SweepOptions::default()).await })
+                .unwrap();
             bench.reap_all();
             let (store, acme) = (bench.engine.store.clone(), bench.acme.id().clone());
             let found: Vec<_> =

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use locus_cleanup::SweepOptions;
 use locus_core::{
     Area, BlobPath, Content, Durability, Error, Extension, FileKey, FileStatus, Knowledge, LeaseOptions,
     MetadataStore, Place, TenantId, Upkeep,
@@ -72,7 +73,7 @@ impl Bench {
 
     fn sweep(&mut self) -> u64 {
         let sweeper = self.engine.sweeper.clone();
-        self.run(async move { sweeper.leftovers().await }).unwrap().orphans_removed
+        self.run(async move { sweeper.leftovers(SweepOptions::default()).await }).unwrap().orphans_removed
     }
 
     fn is_clean(&mut self) -> bool {

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use locus_cleanup::SweepOptions;
 use locus_core::{
     Durability, Error, FileKey, FileStatus, IdempotencyKey, Lease, LeaseOptions, Limit, MetadataStore,
     Outcome, Owner, Result, Scope, Upkeep, VolumeSet,
@@ -494,7 +495,7 @@ impl Story {
         });
         self.also(|engine| {
             let sweeper = engine.sweeper.clone();
-            async move { sweeper.leftovers().await }
+            async move { sweeper.leftovers(SweepOptions::default()).await }
         });
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use locus_cleanup::SweepOptions;
 use locus_cleanup::Sweeper;
 use locus_core::{
     Checksum, Durability, Error, FailOutcome, FileKey, FileStatus, Lease, LeaseOptions, MetadataStore,
@@ -201,7 +202,7 @@ impl Bench {
         self.reap();
         let Self { world, engine, .. } = self;
         world.run(engine, async {
-            engine.sweeper.leftovers().await.unwrap();
+            engine.sweeper.leftovers(SweepOptions::default()).await.unwrap();
             engine.pool.tidy_residue(&*engine.store).await;
         });
         let mut blobs = self.blobs();
@@ -1280,7 +1281,8 @@ pub(crate) fn background(bench: &mut Bench) {
     let store = bench.engine.store.clone();
     bench.world.stepper.spawn(async move { store.run_barriers().await });
     let (store, volumes) = (bench.engine.store.clone(), bench.engine.registry.clone());
-    let sweeper = Sweeper::new(store, volumes, bench.world.clock.clone());
+    let sweeper =
+        Sweeper::new(store, volumes, bench.world.clock.clone()).with_settings(crate::world::sweep_at_once());
     bench.world.stepper.spawn(async move { sweeper.run_reaper().await });
     if !bench.engine.registry.all().is_empty() {
         let pool = bench.pool.clone();

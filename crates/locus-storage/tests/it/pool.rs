@@ -4,6 +4,7 @@
 
 use std::{io, path::Path};
 
+use locus_cleanup::SweepOptions;
 use locus_core::{
     Checksum, Content, DirectoryQuota, Error, FileStatus, LeaseOptions, Limit, MetadataStore, Scope,
     TenantContext, TenantId, TenantManager, TenantStatus, Timestamp,
@@ -110,7 +111,7 @@ fn b5_an_accept_that_fails_is_settled_by_its_idempotency_key_after_reopening() {
     let mut bench = bench.restart();
     let first = bench.write_with("hello", options()).unwrap();
     assert_eq!(bench.write_with("hello", options()).unwrap(), first);
-    let sweeping = bench.engine.sweeper.leftovers();
+    let sweeping = bench.engine.sweeper.leftovers(SweepOptions::default());
     let store = bench.engine.store.clone();
     bench.world.stepper.block_on(sweeping, || store.commit_step() | store.keep_step()).unwrap();
     assert_eq!(bench.blobs(), [first]);
@@ -679,7 +680,7 @@ fn calls_may_move_between_threads() {
     spawnable(scheduler.next_timeout(acme, std::time::Duration::ZERO));
     spawnable(scheduler.next_any());
     spawnable(scheduler.stream(acme));
-    spawnable(bench.engine.sweeper.run_all());
+    spawnable(bench.engine.sweeper.run_all(SweepOptions::default()));
     spawnable(bench.engine.sweeper.run_reaper());
 }
 

@@ -3,6 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
+use locus_cleanup::SweepOptions;
 use locus_core::{
     Checksum, Durability, Error, FileStatus, Limit, MetadataStore, Result, Scope, Staging, TenantManager,
     TenantStatus, UPLOAD_RANGES_MAX, UploadId, VolumeSet,
@@ -92,7 +93,7 @@ impl Bench {
 
     fn sweep_up(&mut self) -> locus_core::CleanupStatistics {
         let sweeper = self.engine.sweeper.clone();
-        self.run(async move { sweeper.leftovers().await }).unwrap()
+        self.run(async move { sweeper.leftovers(SweepOptions::default()).await }).unwrap()
     }
 
     fn sound(&mut self) {
@@ -188,7 +189,7 @@ fn b17_finishing_again_gives_the_same_key_until_a_day_after_its_record_went() {
     assert_eq!(bench.counts().files(), 1, "there is one file, however often it was finished");
     let (pool, acme, sweeper) = (bench.pool.clone(), bench.acme.clone(), bench.engine.sweeper.clone());
     bench.run(async move { pool.delete(&acme, &key).await }).unwrap();
-    bench.run(async move { sweeper.run_all().await }).unwrap();
+    bench.run(async move { sweeper.run_all(SweepOptions::default()).await }).unwrap();
     assert_eq!(bench.finish_by_id(id).unwrap(), key);
     bench.world.advance(DAY + Duration::from_secs(1));
     bench.write("something else, so that what is over is forgotten");

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locus_cleanup::Sweeper;
+use locus_cleanup::{OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
     BlobPath, Checksum, Clock, Entropy, Error, FailOutcome, FileKey, FileRecord, FileStatus, Lease,
     LeaseOptions, Leased, LogicalDir, MetadataStore, NewContent, NewFile, Properties, Reserved, Result,
@@ -19,6 +19,13 @@ use locus_storage::{
 };
 use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
+
+/// Blobs that no record names are removed as soon as they are found.
+pub(crate) fn sweep_at_once() -> SweepSettings {
+    let mut settings = SweepSettings::default();
+    (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    settings
+}
 
 /// What survives a crash: the disk, and the world's own clock and dice.
 pub(crate) struct World {
@@ -146,7 +153,9 @@ impl World {
                 options.durability,
             );
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
-            let sweeper = Arc::new(Sweeper::new(store.clone(), registry.clone(), clock.clone()));
+            let sweeper = Arc::new(
+                Sweeper::new(store.clone(), registry.clone(), clock.clone()).with_settings(sweep_at_once()),
+            );
             let mut contexts = Vec::new();
             for n in 0..tenants {
                 let id = TenantId::parse(&format!("tenant-{n}"))?;

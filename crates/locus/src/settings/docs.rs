@@ -15,7 +15,7 @@ struct Row {
     meaning: &'static str,
 }
 
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("store", "Where the store lies and what it promises."),
     ("journal", "How the journal is kept."),
     ("retry", "When failed files come back."),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 10] = [
     ("quotas", "How many files and bytes may be held. What was set at run time wins over these."),
     ("workers", "How workers run unless told otherwise."),
     ("background", "What goes on by itself."),
+    ("cleanup", "What is tidied, and when."),
     ("expansion", "When the pool grows by itself, and by which volumes. Without spare volumes it does not."),
     ("volumes", "The volumes to mount at start: one [[volumes]] for each."),
     ("tenants", "The tenants to create when absent: one [[tenants]] for each."),
@@ -95,8 +96,76 @@ const ROWS: &[Row] = &[
         meaning: "How long handlers that run are waited for when workers or the store stop; then their files are released." },
     Row { name: "background.probe_interval", unit: TIME, default: |s| time(s.background.probe_interval), example: "",
         meaning: "How often volumes are measured and their identity is checked." },
-    Row { name: "background.residue_interval", unit: TIME, default: |s| time(s.background.residue_interval), example: "",
-        meaning: "How often what killed writes left on volumes is looked for and removed; always once at start." },
+    Row { name: "cleanup.completed.retention", unit: TIME, default: |s| time(s.cleanup.completed.retention), example: "",
+        meaning: "How long record and bytes of a completed file stay; meanwhile it counts against quotas." },
+    Row { name: "cleanup.permanently_failed.enabled", unit: SWITCH, default: |s| number(s.cleanup.permanently_failed.enabled), example: "",
+        meaning: "Whether files that failed for the last time are looked at by themselves." },
+    Row { name: "cleanup.permanently_failed.interval", unit: TIME, default: |s| time(s.cleanup.permanently_failed.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.permanently_failed.retention", unit: TIME, default: |s| time(s.cleanup.permanently_failed.retention), example: "",
+        meaning: "How long such a file stays first." },
+    Row { name: "cleanup.permanently_failed.batch", unit: COUNT, default: |s| number(s.cleanup.permanently_failed.batch), example: "",
+        meaning: "Most files that one step looks at. 1 to 4096, as for every batch here." },
+    Row { name: "cleanup.permanently_failed.policy", unit: "`keep`, `dead-letter` or `delete`", default: |s| text(s.cleanup.permanently_failed.policy), example: "",
+        meaning: "What becomes of it then: it stays, is moved to `.deadletter` in its volume and out of the quotas, or is deleted." },
+    Row { name: "cleanup.dead_letters.enabled", unit: SWITCH, default: |s| number(s.cleanup.dead_letters.enabled), example: "",
+        meaning: "Whether dead letters are looked at by themselves." },
+    Row { name: "cleanup.dead_letters.interval", unit: TIME, default: |s| time(s.cleanup.dead_letters.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.dead_letters.retention", unit: TIME, default: |s| s.cleanup.dead_letters.retention.and_then(time), example: "\"90days\"",
+        meaning: "How long a dead letter stays before it is purged. Unset: for ever." },
+    Row { name: "cleanup.dead_letters.batch", unit: COUNT, default: |s| number(s.cleanup.dead_letters.batch), example: "",
+        meaning: "Most files that one step looks at." },
+    Row { name: "cleanup.orphans.enabled", unit: SWITCH, default: |s| number(s.cleanup.orphans.enabled), example: "",
+        meaning: "Whether blobs without a record are looked for by themselves, for the first time at the start." },
+    Row { name: "cleanup.orphans.interval", unit: TIME, default: |s| time(s.cleanup.orphans.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.orphans.age", unit: TIME, default: |s| time(s.cleanup.orphans.age), example: "",
+        meaning: "Younger ones are left alone; counted by the wall clock from when the write began." },
+    Row { name: "cleanup.orphans.policy", unit: "`quarantine`, `delete` or `import`", default: |s| text(s.cleanup.orphans.policy), example: "",
+        meaning: "What becomes of one: it is put into `.quarantine` in its volume, is removed, or becomes a pending file (for a store that was salvaged or restored: a write that was never confirmed looks the same)." },
+    Row { name: "cleanup.orphans.quarantine_retention", unit: TIME, default: |s| s.cleanup.orphans.quarantine_retention.and_then(time), example: "",
+        meaning: "How long one stays in quarantine beyond its age, before it is removed." },
+    Row { name: "cleanup.orphans.batch", unit: COUNT, default: |s| number(s.cleanup.orphans.batch), example: "",
+        meaning: "Most blobs that one step looks at." },
+    Row { name: "cleanup.orphans.budget", unit: COUNT, default: |s| number(s.cleanup.orphans.budget), example: "",
+        meaning: "Most blobs that one run looks at; the next goes on where it stopped." },
+    Row { name: "cleanup.leftovers.enabled", unit: SWITCH, default: |s| number(s.cleanup.leftovers.enabled), example: "",
+        meaning: "Whether staging of killed writes and uploads that were given up are looked for by themselves, for the first time at the start." },
+    Row { name: "cleanup.leftovers.interval", unit: TIME, default: |s| time(s.cleanup.leftovers.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.leftovers.batch", unit: COUNT, default: |s| number(s.cleanup.leftovers.batch), example: "",
+        meaning: "Most staged files that one step looks at." },
+    Row { name: "cleanup.missing.enabled", unit: SWITCH, default: |s| number(s.cleanup.missing.enabled), example: "",
+        meaning: "Whether records whose bytes are gone are looked for by themselves." },
+    Row { name: "cleanup.missing.interval", unit: TIME, default: |s| time(s.cleanup.missing.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.missing.policy", unit: "`report` or `remove`", default: |s| text(s.cleanup.missing.policy), example: "",
+        meaning: "What becomes of one whose bytes are certainly gone: it is told in the log, or told and removed." },
+    Row { name: "cleanup.missing.batch", unit: COUNT, default: |s| number(s.cleanup.missing.batch), example: "",
+        meaning: "Most records that one step looks at." },
+    Row { name: "cleanup.missing.budget", unit: COUNT, default: |s| number(s.cleanup.missing.budget), example: "",
+        meaning: "Most records that one run looks at; the next goes on where it stopped." },
+    Row { name: "cleanup.empty_directories.enabled", unit: SWITCH, default: |s| number(s.cleanup.empty_directories.enabled), example: "",
+        meaning: "Whether directories on volumes that hold nothing are removed by themselves. Never the mount or a tenant's own." },
+    Row { name: "cleanup.empty_directories.interval", unit: TIME, default: |s| time(s.cleanup.empty_directories.interval), example: "",
+        meaning: "How often those are looked at that lost a blob; one that a write used meanwhile stays." },
+    Row { name: "cleanup.empty_directories.full_interval", unit: TIME, default: |s| time(s.cleanup.empty_directories.full_interval), example: "",
+        meaning: "How often all are looked at." },
+    Row { name: "cleanup.empty_directories.protected", unit: "list of globs", default: |s| list(&s.cleanup.empty_directories.protected), example: "",
+        meaning: "Directories that stay, by their path below the mount: `*` within a level, `**` across levels." },
+    Row { name: "cleanup.junk.enabled", unit: SWITCH, default: |s| number(s.cleanup.junk.enabled), example: "",
+        meaning: "Whether files of other programs are removed from the directories of volumes." },
+    Row { name: "cleanup.junk.interval", unit: TIME, default: |s| time(s.cleanup.junk.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.junk.names", unit: "list of names", default: |s| list(&s.cleanup.junk.names), example: "",
+        meaning: "Their names." },
+    Row { name: "cleanup.store.enabled", unit: SWITCH, default: |s| number(s.cleanup.store.enabled), example: "",
+        meaning: "Whether a checkpoint is taken now and then beside those that the journal asks for." },
+    Row { name: "cleanup.store.interval", unit: TIME, default: |s| time(s.cleanup.store.interval), example: "",
+        meaning: "How often." },
+    Row { name: "cleanup.store.window", unit: "time of the day, UTC: `02:00-04:30`", default: |s| s.cleanup.store.window.and_then(text), example: "\"02:00-04:30\"",
+        meaning: "At what time of the day alone. Unset: at any." },
     Row { name: "expansion.free_percent_min", unit: "percent", default: |s| number(s.expansion.free_percent_min), example: "",
         meaning: "Below this share of free space of all volumes together the next spare volume is mounted. 0 to 99; 0: never. A write that finds no room mounts it in any case." },
     Row { name: "expansion.free_size_min", unit: SIZE, default: |s| s.expansion.free_size_min.and_then(size), example: "\"100 GiB\"",
@@ -159,7 +228,7 @@ pub fn settings_toml() -> String {
             write(&mut file, format_args!("[{section}]\n"));
         }
         for row in rows_of(section) {
-            let key = row.name.rsplit('.').next().unwrap_or(row.name);
+            let key = row.name.split_once('.').map_or(row.name, |(_, key)| key);
             write(&mut file, format_args!("# {} ({})\n", row.meaning, row.unit.replace('`', "")));
             match (row.default)(&defaults) {
                 Some(value) => write(&mut file, format_args!("{key} = {value}\n")),
@@ -190,6 +259,10 @@ fn number(value: impl ToString) -> Option<String> {
 
 fn text(value: impl ToString) -> Option<String> {
     Some(format!("\"{}\"", value.to_string()))
+}
+
+fn list(texts: &[String]) -> Option<String> {
+    Some(format!("{texts:?}"))
 }
 
 fn size(bytes: u64) -> Option<String> {

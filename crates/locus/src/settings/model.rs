@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use locus_cleanup::SweepSettings;
 use locus_core::{DirectoryQuota, Durability, Error, Properties, Result, RetryPolicy, TenantId};
 use locus_storage::{EngineOptions, Placement, check_quotas};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub workers: WorkerSettings,
     /// What goes on by itself.
     pub background: BackgroundSettings,
+    /// What is tidied, and when.
+    pub cleanup: SweepSettings,
     /// When the pool grows by itself.
     pub expansion: ExpansionSettings,
     /// The volumes to mount at start.
@@ -251,14 +254,11 @@ pub struct BackgroundSettings {
     /// How often volumes are measured and their identity checked. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub probe_interval: Duration,
-    /// How often what killed writes left is looked for; always once at start. Default 1 h.
-    #[serde(with = "humantime_serde")]
-    pub residue_interval: Duration,
 }
 
 impl Default for BackgroundSettings {
     fn default() -> Self {
-        Self { probe_interval: Duration::from_secs(10), residue_interval: Duration::from_secs(60 * 60) }
+        Self { probe_interval: Duration::from_secs(10) }
     }
 }
 
@@ -299,7 +299,7 @@ impl Settings {
         longer_than_zero("store.max_unsynced", self.store.max_unsynced)?;
         longer_than_zero("store.upload_expiry", self.store.upload_expiry)?;
         longer_than_zero("background.probe_interval", self.background.probe_interval)?;
-        longer_than_zero("background.residue_interval", self.background.residue_interval)?;
+        self.cleanup.check()?;
         size_between("store.max_unsynced_size", self.store.max_unsynced_size, 1 << 20, 1 << 40)?;
         size_between("journal.segment_size", self.journal.segment_size, 1 << 20, 1 << 30)?;
         size_between("journal.pending_max", self.journal.pending_max, 64 << 10, 256 << 20)?;
@@ -369,7 +369,7 @@ impl Settings {
             pending_bytes_max: self.journal.pending_max,
             downtime_max: self.store.downtime_max,
             idempotency_max: self.store.idempotency_max,
-            completed_retention: Duration::ZERO,
+            completed_retention: self.cleanup.completed.retention,
             upload_expiry: self.store.upload_expiry,
             checkpoint_bytes: self.journal.checkpoint_size,
             global_quota: self.quotas.global,

@@ -14,6 +14,7 @@ mod settings;
 mod start;
 mod stop;
 mod support;
+mod sweeps;
 mod tenants;
 mod volumes;
 mod workers;

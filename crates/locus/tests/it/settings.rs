@@ -94,10 +94,13 @@ fn sizes_are_written_as_text_also_where_they_may_be_unset() {
 fn every_setting_is_in_the_documents() {
     let all = serde_json::to_value(Settings::default()).unwrap();
     let mut names = Vec::new();
-    for (section, value) in all.as_object().unwrap() {
+    let mut below: Vec<(String, &serde_json::Value)> = vec![(String::new(), &all)];
+    while let Some((name, value)) = below.pop() {
         match value.as_object() {
-            Some(keys) => names.extend(keys.keys().map(|key| format!("{section}.{key}"))),
-            None => names.push(section.clone()),
+            Some(keys) => below.extend(keys.iter().map(|(key, value)| {
+                (if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value)
+            })),
+            None => names.push(name),
         }
     }
     assert!(names.len() > 20, "{names:?}");
@@ -120,6 +123,8 @@ fn the_environment_wins_over_the_file() {
             ("LOCUS__JOURNAL__LANDING_ZONE_MAX", "8 MiB"),
             ("LOCUS__RETRY__EXPONENTIAL", "false"),
             ("LOCUS__STORE__DURABILITY", "buffered"),
+            ("LOCUS__CLEANUP__ORPHANS__POLICY", "import"),
+            ("LOCUS__CLEANUP__STORE__WINDOW", "22:00-04:00"),
             ("LOCUSX__STORE__NONSENSE", "1"),
         ],
     )
@@ -132,6 +137,8 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(settings.quotas.tenant, Some(7));
     assert!(!settings.retry.exponential);
     assert_eq!(settings.store.durability, locus::Durability::Buffered);
+    assert_eq!(settings.cleanup.orphans.policy, locus::OrphanPolicy::Import);
+    assert_eq!(settings.cleanup.store.window, Some("22:00-04:00".parse().unwrap()));
 }
 
 #[test]

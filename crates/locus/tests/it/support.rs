@@ -2,11 +2,20 @@
 
 use std::{path::Path, time::Duration};
 
-use locus::{Builder, prelude::*};
+use locus::{Builder, OrphanPolicy, prelude::*};
+
+/// Blobs that no record names are removed as soon as they are found.
+pub(crate) fn sweep_at_once() -> Settings {
+    let mut settings = Settings::default();
+    let orphans = &mut settings.cleanup.orphans;
+    (orphans.age, orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    settings
+}
 
 /// A store in `dir` with one volume and the tenant `acme`.
 pub(crate) fn builder(dir: &Path) -> Builder {
     Locus::builder()
+        .settings(sweep_at_once())
         .data_dir(dir.join("data"))
         .add_volume(LocalVolume::new("vol-001", dir.join("vol-001")))
         .add_tenant("acme")

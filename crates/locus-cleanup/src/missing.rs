@@ -1,0 +1,112 @@
+//! Records whose bytes are gone.
+
+use std::collections::VecDeque;
+
+use locus_core::{CleanupStatistics, FileRecord, Knowledge, Result, StorageVolume, VolumeId};
+use tracing::error;
+
+use crate::{MissingPolicy, Sweeper, given_up::is_final, sweep::Run};
+
+/// Where a look for missing bytes stands.
+#[derive(Debug)]
+pub(crate) struct Search {
+    volumes: VecDeque<VolumeId>,
+    /// Where among the records of the first.
+    from: Option<u64>,
+}
+
+impl Sweeper {
+    /// Asks the volumes for what records say rests there, and believes that it does not only of a volume that is mounted, healthy
+    /// and, after another look at its marker, the one that it was.
+    pub(crate) async fn run_missing(&self, run: &mut Run<'_>) -> Result<()> {
+        let mut own = None;
+        let mut shared = self.search.lock().await;
+        // Only a run over everything, and one that changes something, goes on from the last.
+        let is_shared = run.options.tenant.is_none() && !run.options.dry_run;
+        let search = if is_shared { &mut *shared } else { &mut own };
+        let mut left = if is_shared { self.settings.missing.budget } else { u64::MAX };
+        while left > 0 {
+            self.check_trust()?;
+            let began = self.clock.monotonic();
+            let going = search.get_or_insert_with(|| Search {
+                volumes: self.volumes.all().iter().map(|volume| volume.id().clone()).collect(),
+                from: None,
+            });
+            let Some(id) = going.volumes.front().cloned() else {
+                *search = None;
+                return Ok(());
+            };
+            let mut step = CleanupStatistics::default();
+            let most = self.settings.missing.batch.min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (next, looked_at) = self.search_page(&id, going.from, most, run, &mut step).await?;
+            left = left.saturating_sub(looked_at.max(1));
+            going.from = next;
+            if next.is_none() {
+                going.volumes.pop_front();
+            }
+            run.add(&self.count(step, began, run.options.dry_run));
+        }
+        Ok(())
+    }
+
+    async fn search_page(
+        &self,
+        id: &VolumeId,
+        from: Option<u64>,
+        most: usize,
+        run: &Run<'_>,
+        step: &mut CleanupStatistics,
+    ) -> Result<(Option<u64>, u64)> {
+        let Some(volume) = self.volumes.volume(id).filter(|volume| volume.status().is_healthy) else {
+            return Ok((None, 0));
+        };
+        let page = self.upkeep.on_volume(id, from, most);
+        let is_asked = |record: &&FileRecord| {
+            !record.info.status.is_over()
+                && run.options.tenant.is_none_or(|tenant| record.info.tenant == *tenant)
+        };
+        for record in page.files.iter().filter(is_asked) {
+            if !self.is_missing(&*volume, record, step).await {
+                continue;
+            }
+            step.missing_found += 1;
+            if run.options.dry_run {
+                continue;
+            }
+            let (tenant, key, blob) = (&record.info.tenant, &record.info.key, record.blob());
+            error!(%tenant, %key, volume = %id, %blob, "bytes of a file are gone from its volume");
+            if self.settings.missing.policy == MissingPolicy::Remove {
+                match self.upkeep.forget_missing(record).await {
+                    Ok(removed) => step.missing_removed += u64::from(removed),
+                    Err(failed) if is_final(&failed) => return Err(failed),
+                    Err(failed) => self.failed(step, format!("{tenant}/{key}"), &failed),
+                }
+            }
+        }
+        Ok((page.next, page.files.len() as u64))
+    }
+
+    /// "Unknown" is not "missing": every failure but certain absence leaves the record alone.
+    async fn is_missing(
+        &self,
+        volume: &dyn StorageVolume,
+        record: &FileRecord,
+        step: &mut CleanupStatistics,
+    ) -> bool {
+        let at = record.blob();
+        let mut is_absent = async || match volume.open(&at, 0..0).await {
+            Ok(_) => false,
+            Err(failed) if failed.is_absent() => true,
+            Err(failed) => {
+                self.tell(volume.id(), "look for bytes", &failed);
+                self.failed(step, format!("{}: {at}", volume.id()), &failed);
+                false
+            }
+        };
+        // It may have been moved or ended meanwhile: then its record says so, or its bytes are there by now.
+        is_absent().await
+            && self.upkeep.knows(volume.id(), &at) == Knowledge::Recorded
+            && volume.probe().await.is_ok_and(|status| status.is_healthy)
+            && is_absent().await
+    }
+}
