@@ -1,5 +1,7 @@
 //! `locus.dead_letters()`: shown, brought back, purged.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
 use std::{path::Path, time::Duration};
 
 use locus::{Builder, prelude::*};
