@@ -273,7 +273,11 @@ mod tests {
             Change::Failed { key: FileKey::from_bytes(key), error, available_at }
         });
         let reaped = keys().prop_map(|keys| Change::Reaped { keys });
-        prop_oneof![accepted, leased, lists, failed, reaped]
+        let moved = any::<([u8; 16], bool)>().prop_map(|(key, back)| {
+            let (key, volume) = (FileKey::from_bytes(key), VolumeId::parse("vol-1").unwrap());
+            if back { Change::Requeued { key, volume } } else { Change::DeadLettered { key, volume } }
+        });
+        prop_oneof![accepted, leased, lists, failed, reaped, moved]
     }
 
     fn a_record() -> impl Strategy<Value = Record> {

@@ -3,6 +3,7 @@
 mod bad_calls;
 mod care;
 mod counting;
+mod dead_letters;
 mod expansion;
 mod placement;
 mod queue;
