@@ -61,6 +61,7 @@ impl Running {
             hint: Arc::default(),
             native: None,
             is_away: false,
+            tenants_version: 0,
         };
         let task = tokio::spawn(task.run(stop.clone()));
         Self { asked, stop, task, status, memory }
@@ -105,6 +106,8 @@ struct Task {
     native: Option<Native>,
     /// The folder could not be looked into, and that was told.
     is_away: bool,
+    /// What the last scan knew of tenants.
+    tenants_version: u64,
 }
 
 impl Task {
@@ -131,6 +134,7 @@ impl Task {
                 answers.push(answer);
             }
             let begun = self.scanner.clock.monotonic();
+            self.tenants_version = self.scanner.intake.tenants_version();
             let scanned = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -153,7 +157,7 @@ impl Task {
     }
 
     async fn wait(&mut self, next: Duration) -> Woken {
-        let tenants = self.scanner.intake.tenants_version();
+        let seen = self.tenants_version;
         let follows_tenants = self.scanner.config.multi_tenant;
         let (intake, clock) = (Arc::clone(&self.scanner.intake), Arc::clone(&self.scanner.clock));
         tokio::select! {
@@ -161,7 +165,10 @@ impl Task {
             asked = self.requests.recv() => asked.map_or(Woken::Abandoned, Woken::Asked),
             () = clock.sleep_until(next) => Woken::Due,
             () = self.hint.notified() => Woken::Hinted,
-            () = intake.tenants_changed(tenants), if follows_tenants => Woken::Hinted,
+            () = intake.tenants_changed(seen), if follows_tenants => {
+                self.tenants_version = intake.tenants_version(); // told once
+                Woken::Hinted
+            }
         }
     }
 

@@ -135,6 +135,25 @@ impl Locus {
     }
 
     /// Watches folders, and brings in what comes to lie there.
+    ///
+    /// ```
+    /// # use locus::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let temp = tempfile::tempdir()?;
+    /// # let (data, inbox) = (temp.path().join("data"), temp.path().join("inbox"));
+    /// # std::fs::create_dir(&inbox)?;
+    /// # let locus = Locus::builder().data_dir(data).add_tenant("acme").build().await?;
+    /// let id = locus.watchers().register(FileWatcherConfig::new(&inbox).tenant("acme")).await?;
+    /// # std::fs::File::create(inbox.join("hello.txt"))?.set_len(5)?;
+    /// let report = locus.watchers().scan_now(&id).await?;
+    /// assert_eq!(report.imported, 0); // it came a moment ago
+    /// let explained = locus.watchers().explain(inbox.join("hello.txt")).await?;
+    /// println!("it {}", explained.held_by.ok_or("nothing holds it back")?); // it was changed a moment ago
+    /// # locus.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn watchers(&self) -> &FileWatchers {
         &self.shared.opened.watchers

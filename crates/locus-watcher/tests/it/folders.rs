@@ -148,3 +148,34 @@ async fn stopping_waits_for_no_scan_that_was_asked_for() {
     assert!(matches!(watchers.scan_now(&id()).await, Err(Error::ShuttingDown)));
     assert!(matches!(watchers.enable(&id()).await, Err(Error::ShuttingDown)));
 }
+
+/// Memory of this process: now, and at most so far, in KiB.
+#[cfg(target_os = "linux")]
+fn memory() -> [u64; 2] {
+    let status = fs::read_to_string("/proc/self/status").expect("a Linux");
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("its memory");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    })
+}
+
+/// `LOCUS_MANY_FILES` says how many, a million unless it does.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "takes a minute, and a process of its own, for it measures memory"]
+async fn b85_memory_is_flat_however_many_files_a_folder_has() {
+    let world = World::new();
+    let many = std::env::var("LOCUS_MANY_FILES").map_or(1_000_000, |text| text.parse().unwrap());
+    for number in 0..many {
+        fs::File::create(world.path(&format!("inbox/{number}"))).unwrap().set_len(1).unwrap();
+    }
+    let watchers = world.run(world.watcher()).await; // all of them are young
+    let before = memory()[0];
+    for _ in 0..3 {
+        let report = watchers.scan_now(&id()).await.unwrap();
+        assert_eq!(report.discovered, many);
+    }
+    let grown = memory()[1].saturating_sub(before);
+    println!("{many} files in one folder: {grown} KiB more at most");
+    assert!(grown < 16 << 10, "{grown} KiB");
+}

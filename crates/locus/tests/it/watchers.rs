@@ -79,6 +79,40 @@ async fn b86_a_watcher_that_cannot_be_stops_the_start_by_its_name(
     locus.shutdown().await.unwrap();
 }
 
+fn load(watchers: &str) -> Result<Settings, Error> {
+    let temp = tempfile::tempdir().expect("a place for files");
+    let path = temp.path().join("locus.toml");
+    put(&path, watchers);
+    Settings::load_with(&path, [])
+}
+
+#[test]
+fn watchers_of_the_settings_are_read_with_paths_relative_to_the_file() {
+    let text = "[[watchers]]\npath = \"in\"\nmulti_tenant = true\n\
+        [[watchers]]\nid = \"scans\"\npath = \"/mnt/scans\"\ntenant = \"acme\"\nage_min = \"1m\"\nsize_max = \"1 GiB\"\n\
+        after_import = \"move\"\nmove_to = \"done\"\n";
+    let settings = load(text).unwrap();
+    let [multi, scans] = &settings.watchers[..] else { panic!("{settings:?}") };
+    assert!(multi.path.is_absolute() && multi.path.ends_with("in") && multi.multi_tenant);
+    assert_eq!((scans.age_min, scans.size_max), (Duration::from_secs(60), Some(1 << 30)));
+    assert!(scans.move_to.as_ref().is_some_and(|to| to.is_absolute() && to.ends_with("done")));
+}
+
+#[rstest]
+#[case::no_tenant("path = \"in\"\nid = \"in\"", "watchers[in].tenant")]
+#[case::no_folder("id = \"in\"\ntenant = \"acme\"", "watchers[in].path")]
+#[case::nowhere(
+    "path = \"in\"\nid = \"in\"\ntenant = \"acme\"\nafter_import = \"move\"",
+    "watchers[in].after_import"
+)]
+#[case::not_moved("path = \"in\"\nid = \"in\"\ntenant = \"acme\"\nmove_to = \"x\"", "watchers[in].move_to")]
+#[case::pattern("path = \"in\"\nid = \"in\"\ntenant = \"acme\"\nexclude = [\"{\"]", "watchers[in].exclude")]
+#[case::unknown("path = \"in\"\ncolour = \"red\"", "watchers")]
+fn b86_a_watcher_of_the_settings_that_cannot_be_is_refused_by_name(#[case] text: &str, #[case] name: &str) {
+    let error = load(&format!("[[watchers]]\n{text}\n")).unwrap_err();
+    assert_eq!(setting_of(&error), name);
+}
+
 #[tokio::test]
 async fn b84_a_source_that_a_quota_refuses_waits_in_its_folder() {
     let temp = tempfile::tempdir().unwrap();
