@@ -11,5 +11,6 @@ mod loop_disk;
 mod old_data;
 mod pressure;
 mod support;
+mod sweeping;
 mod volume_stories;
 mod watching;

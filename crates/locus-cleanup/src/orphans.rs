@@ -167,12 +167,14 @@ impl Sweeper {
         let claim = self.upkeep.claim(volume.id(), &found.path);
         let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { return false };
         let moved = match volume.copy(&found.path, Area::Quarantine).await {
+            Err(error) if error.is_absent() => Ok(false), // its file was completed, and reaped since it was listed
             Err(error) if !error.is_taken() => Err(error),
             _ => volume.delete(&found.path).await,
         };
         claim.release();
         match moved {
-            Ok(_) => {
+            Ok(false) => false,
+            Ok(true) => {
                 warn!(volume = %volume.id(), blob = %found.path, "blob without a record put into quarantine");
                 true
             }
@@ -211,6 +213,7 @@ impl Sweeper {
                 Ok(imported)
             }
             Err(error) if is_final(&error) => Err(error),
+            Err(error) if error.is_absent() => Ok(false), // its file was completed, and reaped since it was listed
             Err(error) => {
                 self.failed(step, format!("{}: {}", volume.id(), found.path), &error);
                 Ok(false)
