@@ -70,12 +70,6 @@ impl FileStatus {
         })
     }
 
-    /// Whether a file in this state counts against quotas (until its bytes are reaped).
-    #[must_use]
-    pub const fn counts(self) -> bool {
-        !matches!(self, FileStatus::DeadLettered)
-    }
-
     /// Whether the bytes of a file in this state are waiting to be removed.
     #[must_use]
     pub const fn is_over(self) -> bool {

@@ -81,15 +81,15 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let waits = |file: &File| file.counts() && !file.is_leased();
     let upkeep =
         |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
-    match world.below(121) {
-        113..116 => {
+    match world.below(126) {
+        113..119 => {
             pick(world, model, taken, |file| file.state == State::GivenUp).map(|key| Call::DeadLetter { key })
         }
-        116..118 => {
+        119..123 => {
             pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Requeue { key })
         }
-        118 => pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Delete { key }),
-        119..121 => {
+        123 => pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Delete { key }),
+        124..126 => {
             if model.live().count() >= LIVE_MAX || !taken.tenants.insert(tenant) {
                 return None;
             }

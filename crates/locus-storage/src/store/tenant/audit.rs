@@ -387,11 +387,11 @@ mod tests {
         apply(state, places, lsn, change);
     }
 
-    /// Files 1 to 9: two leased, one of them completed, one delayed, one deleted.
+    /// Files 1 to 9: two leased, one of them completed, one delayed, one deleted, one a dead letter.
     fn full(places: &Places) -> TenantState {
         let mut state = TenantState::new(TenantId::parse("acme").unwrap(), true);
         (1..10).for_each(|number| accept(&mut state, places, number));
-        lease(&mut state, places, 20, vec![key(1), key(2), key(3)]);
+        lease(&mut state, places, 20, vec![key(1), key(2), key(3), key(7)]);
         apply(&mut state, places, 21, Change::Completed { keys: vec![key(1)] });
         let failed = Change::Failed {
             key: key(3),
@@ -400,6 +400,10 @@ mod tests {
         };
         apply(&mut state, places, 22, failed);
         apply(&mut state, places, 23, Change::Deleted { key: key(4) });
+        let given_up = Change::Failed { key: key(7), error: String::new(), available_at: None };
+        apply(&mut state, places, 24, given_up);
+        let volume = VolumeId::parse("vol-1").unwrap();
+        apply(&mut state, places, 25, Change::DeadLettered { key: key(7), volume });
         state.reserve(key(77), &LogicalDir::root(), 7, &Limits::default(), places).unwrap();
         state
     }
@@ -451,6 +455,7 @@ mod tests {
                 checksum: Checksum::of(b""),
             };
             apply(&mut state, &places, 43, moved);
+            apply(&mut state, &places, 45, Change::Deleted { key: key(7) });
             while state.audit_page(1, |_, _| true).more {}
             apply(&mut state, &places, 44, Change::Released { key: key(5) });
             assert_eq!(state.audit_counts(), [], "mark {mark}");
@@ -472,6 +477,8 @@ mod tests {
     #[case(Counted::PermanentlyFailed, |s: &mut TenantState| s.counts.permanently_failed += 1)]
     #[case(Counted::Deleted, |s: &mut TenantState| s.counts.deleted += 1)]
     #[case(Counted::Bytes, |s: &mut TenantState| s.counts.bytes += 1)]
+    #[case(Counted::DeadLettered, |s: &mut TenantState| s.counts.dead_lettered -= 1)]
+    #[case(Counted::DeadLetterBytes, |s: &mut TenantState| s.counts.dead_letter_bytes += 1)]
     #[case(Counted::Waiting, |s: &mut TenantState| { s.delayed.insert((StoreTime::ZERO, Order::from_raw(1)), 0); })]
     #[case(Counted::Leased, |s: &mut TenantState| { s.leased.insert((StoreTime::ZERO, 0)); })]
     #[case(Counted::ReservedBytes, |s: &mut TenantState| s.reserved.bytes += 1)]

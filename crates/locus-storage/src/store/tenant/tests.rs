@@ -179,3 +179,33 @@ fn what_ages_and_does_not_say_since_when_ages_from_the_opening_on() {
     assert_eq!(again.state.let_go(StoreTime::from_micros(34), 9), 1);
     assert_eq!(again.state.let_go(StoreTime::from_micros(35), 9), 1);
 }
+
+#[test]
+fn what_led_to_a_dead_letter_or_back_is_taken_as_given_where_it_is_lost() {
+    let volume = || VolumeId::parse("vol").unwrap();
+    let mut world = World::new();
+    world.state = TenantState::new(TenantId::parse("acme").unwrap(), false);
+    world.apply(1, &accepted(1, None)).unwrap();
+    for (lsn, change, status, area) in [
+        (
+            2,
+            Change::DeadLettered { key: key(1), volume: volume() },
+            FileStatus::DeadLettered,
+            Area::DeadLetters,
+        ),
+        (3, Change::Requeued { key: key(1), volume: volume() }, FileStatus::Pending, Area::Live),
+        (4, Change::Requeued { key: key(1), volume: volume() }, FileStatus::Pending, Area::Live),
+        (
+            5,
+            Change::DeadLettered { key: key(1), volume: volume() },
+            FileStatus::DeadLettered,
+            Area::DeadLetters,
+        ),
+        (6, Change::Deleted { key: key(1) }, FileStatus::Deleted, Area::DeadLetters),
+    ] {
+        world.state.bridge(Lsn(lsn), &change);
+        world.apply(lsn, &change).unwrap();
+        let entry = world.state.get(&key(1)).unwrap();
+        assert_eq!((entry.status, entry.area), (status, area), "{change:?}");
+    }
+}
