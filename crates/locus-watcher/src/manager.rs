@@ -216,13 +216,14 @@ impl FileWatchers {
     /// again.
     ///
     /// # Errors
-    /// [`Error::WatcherNotFound`]; [`Error::Io`]; [`Error::ShuttingDown`].
+    /// [`Error::WatcherNotFound`], [`Error::InvalidId`]; [`Error::Io`]; [`Error::ShuttingDown`].
     ///
     /// # Cancel safety
     /// As [`register`](Self::register).
-    pub async fn remove(&self, id: &WatcherId) -> Result<()> {
+    pub async fn remove(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        let id = WatcherId::parse(id.as_ref())?;
         let watcher = id.clone();
-        self.change(id.clone(), move |present| match present {
+        self.change(id, move |present| match present {
             Some(_) => Ok(None),
             None => Err(Error::WatcherNotFound { watcher }),
         })
@@ -237,7 +238,8 @@ impl FileWatchers {
     ///
     /// # Cancel safety
     /// As [`register`](Self::register).
-    pub async fn enable(&self, id: &WatcherId) -> Result<()> {
+    pub async fn enable(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        let id = WatcherId::parse(id.as_ref())?;
         self.switch(id, true).await
     }
 
@@ -248,7 +250,8 @@ impl FileWatchers {
     ///
     /// # Cancel safety
     /// As [`register`](Self::register).
-    pub async fn disable(&self, id: &WatcherId) -> Result<()> {
+    pub async fn disable(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        let id = WatcherId::parse(id.as_ref())?;
         self.switch(id, false).await
     }
 
@@ -259,8 +262,9 @@ impl FileWatchers {
     ///
     /// # Cancel safety
     /// As [`register`](Self::register).
-    pub async fn reset(&self, id: &WatcherId) -> Result<()> {
-        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+    pub async fn reset(&self, id: impl AsRef<str> + Send) -> Result<()> {
+        let id = WatcherId::parse(id.as_ref())?;
+        let inner = Arc::clone(&self.inner);
         alone(&self.inner.changing, async move {
             let described = inner.described.get(&id).cloned();
             if described.is_none() && !inner.known.lock().said.contains_key(&id) {
@@ -285,29 +289,33 @@ impl FileWatchers {
     /// One watcher.
     ///
     /// # Errors
-    /// [`Error::WatcherNotFound`].
-    pub fn get(&self, id: &WatcherId) -> Result<WatcherInfo> {
+    /// [`Error::WatcherNotFound`], [`Error::InvalidId`].
+    pub fn get(&self, id: impl AsRef<str>) -> Result<WatcherInfo> {
+        let id = WatcherId::parse(id.as_ref())?;
         let known = self.inner.known.lock();
-        let watcher = known.watchers.get(id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
-        Ok(known.info(id, watcher))
+        let watcher =
+            known.watchers.get(&id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
+        Ok(known.info(&id, watcher))
     }
 
     /// Looks through a folder now, and says what that did. Several who ask at the same time share one scan.
     ///
     /// # Errors
-    /// [`Error::WatcherNotFound`], [`Error::WatcherDisabled`], [`Error::FolderUnavailable`], [`Error::ShuttingDown`];
+    /// [`Error::WatcherNotFound`], [`Error::WatcherDisabled`], [`Error::InvalidId`], [`Error::FolderUnavailable`],
+    /// [`Error::ShuttingDown`];
     /// what the store says.
     ///
     /// # Cancel safety
     /// The scan goes on even when the future is dropped.
-    pub async fn scan_now(&self, id: &WatcherId) -> Result<ScanReport> {
+    pub async fn scan_now(&self, id: impl AsRef<str> + Send) -> Result<ScanReport> {
+        let id = WatcherId::parse(id.as_ref())?;
         let asked = {
             let known = self.inner.known.lock();
             let watcher =
-                known.watchers.get(id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
+                known.watchers.get(&id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
             match &watcher.running {
                 Some(running) => running.ask(),
-                None if known.is_started => return Err(Error::WatcherDisabled { watcher: id.clone() }),
+                None if known.is_started => return Err(Error::WatcherDisabled { watcher: id }),
                 None => return Err(Error::ShuttingDown),
             }
         };
@@ -347,9 +355,9 @@ impl FileWatchers {
         Ok(Explanation { watcher: id, path: within, held_by, next_look })
     }
 
-    async fn switch(&self, id: &WatcherId, enabled: bool) -> Result<()> {
+    async fn switch(&self, id: WatcherId, enabled: bool) -> Result<()> {
         let watcher = id.clone();
-        self.change(id.clone(), move |present| match present {
+        self.change(id, move |present| match present {
             Some(config) => Ok(Some(config.enabled(enabled))),
             None => Err(Error::WatcherNotFound { watcher }),
         })

@@ -67,7 +67,7 @@ async fn b84_what_has_the_name_of_an_imported_source_by_now_is_not_removed() {
     let path = world.drop_file("a", "imported");
     world.intake.let_sync_fail(true);
     let watchers = world.run(world.eager()).await;
-    watchers.scan_now(&crate::world::id()).await.unwrap_err();
+    watchers.scan_now("in").await.unwrap_err();
     watchers.stop().await;
     world.intake.let_sync_fail(false);
     put(&path, "another one");
@@ -89,7 +89,7 @@ async fn b84_a_source_that_is_replaced_between_its_import_and_its_removal_is_not
         let replaced = path.clone();
         world.intake.at_sync(move || put(&replaced, "another one"));
         let watchers = world.run(world.eager().after_import(after).enabled(false)).await;
-        watchers.enable(&crate::world::id()).await.unwrap();
+        watchers.enable("in").await.unwrap();
         scan(&watchers).await;
         scan(&watchers).await;
         let contents: Vec<_> = world.intake.arrived().into_iter().map(|arrival| arrival.bytes).collect();

@@ -1,33 +1,33 @@
 //! Watchers that are changed while they run.
 
-use locus_core::{Error, WatcherId};
+use locus_core::Error;
 use locus_testkit::{Fault, OpKind};
 use locus_watcher::{AfterImport, FileWatcherConfig};
 use rstest::rstest;
 
-use crate::world::{World, id, put, scan};
+use crate::world::{World, put, scan};
 
 #[tokio::test]
 async fn what_is_changed_at_run_time_wins_over_restarts_until_it_is_reset() {
     let world = World::new();
     let described = || vec![world.eager().include("*.described")];
     let watchers = world.open(described()).await.unwrap();
-    assert!(!watchers.get(&id()).unwrap().changed_at_run_time);
+    assert!(!watchers.get("in").unwrap().changed_at_run_time);
     watchers.update(world.eager().include("*.changed")).await.unwrap();
     watchers.stop().await;
 
     let watchers = world.open(described()).await.unwrap();
-    let info = watchers.get(&id()).unwrap();
+    let info = watchers.get("in").unwrap();
     assert!(info.changed_at_run_time);
     assert_eq!(info.config.include, ["*.changed"]);
-    watchers.reset(&id()).await.unwrap();
-    assert_eq!(watchers.get(&id()).unwrap().config.include, ["*.described"]);
-    watchers.remove(&id()).await.unwrap();
+    watchers.reset("in").await.unwrap();
+    assert_eq!(watchers.get("in").unwrap().config.include, ["*.described"]);
+    watchers.remove("in").await.unwrap();
     watchers.stop().await;
 
     let watchers = world.open(described()).await.unwrap();
     assert!(watchers.list().is_empty(), "removed, whatever is described");
-    watchers.reset(&id()).await.unwrap();
+    watchers.reset("in").await.unwrap();
     assert_eq!(watchers.list().len(), 1);
 }
 
@@ -56,9 +56,9 @@ async fn a_change_that_cannot_be_stored_is_no_change() {
     let watchers = world.run(world.eager()).await;
     scan(&watchers).await;
     let fault = world.disk.fail(Fault::io().on(OpKind::Create));
-    assert!(matches!(watchers.disable(&id()).await, Err(Error::Io { .. })));
+    assert!(matches!(watchers.disable("in").await, Err(Error::Io { .. })));
     world.disk.heal(fault);
-    assert!(watchers.get(&id()).unwrap().config.enabled);
+    assert!(watchers.get("in").unwrap().config.enabled);
     scan(&watchers).await;
 }
 
@@ -106,11 +106,10 @@ async fn a_damaged_file_of_a_watcher_is_named_at_the_start() {
 async fn unknown_watchers_are_named() {
     let world = World::new();
     let watchers = world.open(Vec::new()).await.unwrap();
-    let nobody = WatcherId::parse("nobody").unwrap();
     let unknown = |answer: Result<(), Error>| matches!(answer, Err(Error::WatcherNotFound { .. }));
-    assert!(unknown(watchers.get(&nobody).map(|_| ())));
-    assert!(unknown(watchers.remove(&nobody).await));
-    assert!(unknown(watchers.enable(&nobody).await));
+    assert!(unknown(watchers.get("nobody").map(|_| ())));
+    assert!(unknown(watchers.remove("nobody").await));
+    assert!(unknown(watchers.enable("nobody").await));
     assert!(unknown(watchers.update(world.eager()).await));
-    assert!(unknown(watchers.scan_now(&nobody).await.map(|_| ())));
+    assert!(unknown(watchers.scan_now("nobody").await.map(|_| ())));
 }

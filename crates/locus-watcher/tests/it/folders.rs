@@ -2,10 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use locus_core::{Error, TenantStatus, WatcherId};
+use locus_core::{Error, TenantStatus};
 use locus_watcher::SkipReason;
 
-use crate::world::{RESTED, S, World, id, in_time, scan, until};
+use crate::world::{RESTED, S, World, in_time, scan, until};
 
 #[tokio::test]
 async fn the_first_folder_names_the_tenant() {
@@ -67,9 +67,9 @@ async fn a_folder_that_vanishes_is_told_and_comes_back_by_itself() {
     let watchers = world.run(world.eager().polling_interval(30 * S)).await;
     scan(&watchers).await;
     fs::remove_dir(world.path("inbox")).unwrap();
-    let gone = watchers.scan_now(&id()).await.unwrap_err();
+    let gone = watchers.scan_now("in").await.unwrap_err();
     assert!(matches!(gone, Error::FolderUnavailable { .. }), "{gone}");
-    assert!(watchers.get(&id()).unwrap().trouble.unwrap().contains("inbox"));
+    assert!(watchers.get("in").unwrap().trouble.unwrap().contains("inbox"));
     fs::create_dir(world.path("inbox")).unwrap();
     world.drop_file("a", "x");
     until("the import", || {
@@ -77,7 +77,7 @@ async fn a_folder_that_vanishes_is_told_and_comes_back_by_itself() {
         world.arrived() == ["a"]
     })
     .await;
-    until("the trouble to be over", || watchers.get(&id()).unwrap().trouble.is_none()).await;
+    until("the trouble to be over", || watchers.get("in").unwrap().trouble.is_none()).await;
 }
 
 #[tokio::test]
@@ -130,9 +130,9 @@ async fn b85_a_slow_folder_delays_no_other_and_not_the_end() {
     world.intake.stall(Some("stuck"));
     let quick = world.eager_in("other").id("quick");
     let watchers = world.open(vec![world.eager(), quick]).await.unwrap();
-    let (stuck, other) = (watchers.clone(), WatcherId::parse("quick").unwrap());
-    let stuck = tokio::spawn(async move { stuck.scan_now(&id()).await });
-    in_time("the other", watchers.scan_now(&other)).await.unwrap();
+    let stuck = watchers.clone();
+    let stuck = tokio::spawn(async move { stuck.scan_now("in").await });
+    in_time("the other", watchers.scan_now("quick")).await.unwrap();
     assert_eq!(world.arrived(), ["quick"]);
     in_time("the end", watchers.stop()).await;
     assert!(matches!(stuck.await.unwrap(), Err(Error::ShuttingDown)));
@@ -145,8 +145,8 @@ async fn stopping_waits_for_no_scan_that_was_asked_for() {
     let watchers = world.run(world.eager()).await;
     scan(&watchers).await;
     watchers.stop().await;
-    assert!(matches!(watchers.scan_now(&id()).await, Err(Error::ShuttingDown)));
-    assert!(matches!(watchers.enable(&id()).await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.scan_now("in").await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.enable("in").await, Err(Error::ShuttingDown)));
 }
 
 /// Memory of this process: now, and at most so far, in KiB.
@@ -172,7 +172,7 @@ async fn b85_memory_is_flat_however_many_files_a_folder_has() {
     let watchers = world.run(world.watcher()).await; // all of them are young
     let before = memory()[0];
     for _ in 0..3 {
-        let report = watchers.scan_now(&id()).await.unwrap();
+        let report = watchers.scan_now("in").await.unwrap();
         assert_eq!(report.discovered, many);
     }
     let grown = memory()[1].saturating_sub(before);

@@ -3,7 +3,7 @@
 use locus_core::Error;
 use locus_watcher::{AfterImport, SkipReason};
 
-use crate::world::{S, World, id, in_time, put, scan, until};
+use crate::world::{S, World, in_time, put, scan, until};
 
 #[tokio::test]
 async fn b83_scans_at_the_same_time_import_a_source_once() {
@@ -14,13 +14,13 @@ async fn b83_scans_at_the_same_time_import_a_source_once() {
     let watchers = world.run(world.eager()).await;
     let asking = (0..8).map(|_| {
         let watchers = watchers.clone();
-        tokio::spawn(async move { watchers.scan_now(&id()).await.unwrap() })
+        tokio::spawn(async move { watchers.scan_now("in").await.unwrap() })
     });
     for asked in asking.collect::<Vec<_>>() {
         in_time("a scan", asked).await.unwrap();
     }
     assert_eq!(world.arrived().len(), 50);
-    assert_eq!(watchers.get(&id()).unwrap().total.imported, 50);
+    assert_eq!(watchers.get("in").unwrap().total.imported, 50);
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn b83_what_was_imported_and_not_removed_is_removed_alone() {
     world.drop_file("a", "x");
     world.intake.let_sync_fail(true); // as if the process ended here
     let watchers = world.run(world.eager()).await;
-    watchers.scan_now(&id()).await.unwrap_err();
+    watchers.scan_now("in").await.unwrap_err();
     assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, 1));
     watchers.stop().await;
 
@@ -38,7 +38,7 @@ async fn b83_what_was_imported_and_not_removed_is_removed_alone() {
     let report = scan(&watchers).await;
     // The scan at the start may have come first.
     assert_eq!(report.imported, 0);
-    assert_eq!(watchers.get(&id()).unwrap().total.finished, 1);
+    assert_eq!(watchers.get("in").unwrap().total.finished, 1);
     assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, 0));
     assert_eq!(world.intake.remembered(), 0);
 }
@@ -50,7 +50,7 @@ async fn b83_a_move_that_fails_is_tried_again_alone_and_told_by_reason() {
     put(&world.path("done"), "a file where the directory should be");
     let watchers = world.run(world.eager().after_import(AfterImport::Move(world.path("done")))).await;
     let report = scan(&watchers).await;
-    let total = watchers.get(&id()).unwrap().total;
+    let total = watchers.get("in").unwrap().total;
     assert_eq!((total.imported, total.failed, report.skipped[&SkipReason::AfterImport]), (1, 1, 1));
     let explained = watchers.explain(world.path("inbox/a")).await.unwrap();
     assert_eq!(explained.held_by, Some(SkipReason::AfterImport));
@@ -152,13 +152,13 @@ async fn a_watcher_that_is_removed_leaves_nothing_remembered() {
     world.drop_file("a", "x");
     let keep = || world.eager().after_import(AfterImport::Keep);
     let watchers = world.run(world.eager().id("other").enabled(false)).await;
-    watchers.remove(&locus_core::WatcherId::parse("other").unwrap()).await.unwrap();
+    watchers.remove("other").await.unwrap();
     watchers.register(keep()).await.unwrap();
     scan(&watchers).await;
     assert_eq!(world.intake.remembered(), 1);
-    watchers.remove(&id()).await.unwrap();
+    watchers.remove("in").await.unwrap();
     assert_eq!(world.intake.remembered(), 0);
-    assert!(matches!(watchers.scan_now(&id()).await, Err(Error::WatcherNotFound { .. })));
+    assert!(matches!(watchers.scan_now("in").await, Err(Error::WatcherNotFound { .. })));
 }
 
 #[tokio::test]

@@ -129,6 +129,6 @@ async fn what_holds_a_source_back_is_explained() {
     assert_eq!(why("inbox/b.tmp").await, Some(SkipReason::Excluded));
     assert_eq!(why("inbox/nothing").await, Some(SkipReason::Gone));
     assert!(watchers.explain(world.path("elsewhere")).await.is_err());
-    watchers.disable(&id()).await.unwrap();
+    watchers.disable("in").await.unwrap();
     assert_eq!(watchers.explain(&path).await.unwrap().next_look, None);
 }

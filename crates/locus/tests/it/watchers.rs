@@ -24,8 +24,7 @@ fn put(path: &Path, content: &str) {
 }
 
 async fn scan(locus: &Locus) -> ScanReport {
-    let id = WatcherId::parse("in").expect("an id");
-    in_time("a scan", locus.watchers().scan_now(&id)).await.expect("a good folder")
+    in_time("a scan", locus.watchers().scan_now("in")).await.expect("a good folder")
 }
 
 async fn drained(locus: &Locus) -> Vec<(String, Bytes)> {
@@ -140,9 +139,8 @@ async fn b87_watchers_stop_first_and_take_nothing_afterwards() {
     let watchers = locus.watchers().clone();
     locus.shutdown().await.unwrap();
     put(&temp.path().join("inbox/late"), "x");
-    let id = WatcherId::parse("in").unwrap();
-    assert!(matches!(watchers.scan_now(&id).await, Err(Error::ShuttingDown)));
-    assert!(matches!(watchers.remove(&id).await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.scan_now("in").await, Err(Error::ShuttingDown)));
+    assert!(matches!(watchers.remove("in").await, Err(Error::ShuttingDown)));
     assert!(temp.path().join("inbox/late").exists());
 }
 
@@ -205,7 +203,7 @@ async fn b83_wherever_the_power_goes_every_source_is_in_the_store_or_in_its_fold
         }
         disk.crash_at(disk.ops() + at);
         if let Ok(locus) = open().await {
-            let _ = locus.watchers().scan_now(&WatcherId::parse("in").unwrap()).await;
+            let _ = locus.watchers().scan_now("in").await;
             let _ = locus.shutdown().await;
         }
         let crashed = disk.is_down();
