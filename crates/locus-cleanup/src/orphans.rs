@@ -1,4 +1,4 @@
-//! Blobs that no record names, what moves and crashes left beside their files, and what lies in quarantine.
+//! Blobs that no record names, and what moves and crashes left beside their files.
 //!
 //! A write takes its key first, then writes its blob, then its record; keys are never used again. So a blob is listed
 //! first and its key asked for afterwards: whoever is unknown then was given up, and nothing will ever name it.
@@ -83,16 +83,10 @@ impl Sweeper {
         dry_run: bool,
         step: &mut CleanupStatistics,
     ) -> Result<()> {
-        let settings = &self.settings.orphans;
-        let age = found.path.key.drawn_at().map(|drawn| self.clock.wall().saturating_since(drawn));
         if found.path.area == Area::Quarantine {
-            let Some(stays) = settings.quarantine_retention else { return Ok(()) };
-            let is_over = age.is_none_or(|age| age >= settings.age.saturating_add(stays));
-            if is_over && (dry_run || self.remove_claimed(volume, found, step).await) {
-                step.quarantine_removed += 1;
-            }
-            return Ok(());
+            return Ok(()); // for people to look at, and to remove
         }
+        let age = found.path.key.drawn_at().map(|drawn| self.clock.wall().saturating_since(drawn));
         match self.upkeep.knows(volume.id(), &found.path) {
             Knowledge::Recorded | Knowledge::InFlight => {}
             Knowledge::Elsewhere => {
@@ -100,7 +94,7 @@ impl Sweeper {
                     step.residue_removed += 1;
                 }
             }
-            Knowledge::Unknown if age.is_some_and(|age| age < settings.age) => {}
+            Knowledge::Unknown if age.is_some_and(|age| age < self.settings.orphans.age) => {}
             Knowledge::Unknown if !self.is_current(owners, &found.path.owner).await? => {
                 step.orphans_skipped += 1;
             }

@@ -62,7 +62,7 @@ pub enum GivenUpPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrphanPolicy {
-    /// It is put aside in its volume, and removed when the retention of the quarantine is over.
+    /// It is put aside in its volume, in `.quarantine`, where it stays until somebody removes it.
     #[default]
     Quarantine,
     /// It is removed.
@@ -147,9 +147,6 @@ pub struct OrphanSettings {
     pub age: Duration,
     /// What becomes of one. Default [`OrphanPolicy::Quarantine`].
     pub policy: OrphanPolicy,
-    /// How long one stays in quarantine beyond `age`, counted in the same way. `None`: for ever. Default 30 days.
-    #[serde(with = "humantime_serde")]
-    pub quarantine_retention: Option<Duration>,
     /// Most blobs that one step looks at. Default 256.
     pub batch: usize,
     /// Most blobs that one run looks at; the next one goes on where it stopped. Default 100,000.
@@ -163,7 +160,6 @@ impl Default for OrphanSettings {
             interval: HOUR,
             age: DAY,
             policy: OrphanPolicy::default(),
-            quarantine_retention: Some(30 * DAY),
             batch: 256,
             budget: 100_000,
         }

@@ -23,7 +23,7 @@ pub enum Sweep {
     PermanentlyFailed,
     /// Dead letters whose retention is over.
     DeadLetters,
-    /// Blobs that no record names, and what lies in quarantine too long.
+    /// Blobs that no record names.
     Orphans,
     /// Records whose bytes are gone.
     Missing,

@@ -32,8 +32,6 @@ pub struct CleanupStatistics {
     pub orphans_removed: u64,
     /// Blobs without a record that were left alone: of an unknown or disabled tenant, or of an earlier one of its name.
     pub orphans_skipped: u64,
-    /// Blobs that were removed from quarantine.
-    pub quarantine_removed: u64,
     /// Blobs that did not lie where their record says, and were removed.
     pub residue_removed: u64,
     /// Staging of killed writes and ended uploads that was removed.
@@ -85,7 +83,6 @@ impl CleanupStatistics {
         self.orphans_quarantined += other.orphans_quarantined;
         self.orphans_removed += other.orphans_removed;
         self.orphans_skipped += other.orphans_skipped;
-        self.quarantine_removed += other.quarantine_removed;
         self.residue_removed += other.residue_removed;
         self.staging_removed += other.staging_removed;
         self.uploads_expired += other.uploads_expired;

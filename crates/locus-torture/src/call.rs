@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, future::Future, ops::Range, path::PathBuf, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use locus_cleanup::SweepOptions;
+use locus_cleanup::{Sweep, SweepOptions};
 use locus_core::{
     Checksum, Durability, Error, FailOutcome, FileKey, IdempotencyKey, Lease, LeaseOptions, MetadataStore,
     Owner, TenantId, TenantManager, TenantStatus, Timestamp, Upkeep, UploadId,
@@ -361,7 +361,13 @@ impl Call {
             Self::Sync => store.sync().await.map(done),
             Self::Checkpoint => store.checkpoint().await.map(done),
             Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
-            Self::Leftovers => sweeper.leftovers(SweepOptions::default()).await.map(|_| Answer::Done),
+            Self::Leftovers => {
+                sweeper.leftovers(SweepOptions::default()).await?;
+                for sweep in [Sweep::EmptyDirectories, Sweep::Junk, Sweep::Missing] {
+                    sweeper.run(sweep, SweepOptions::default()).await?;
+                }
+                Ok(Answer::Done)
+            }
             Self::Forward => store.forward_step().await.map(|_| Answer::Done),
             Self::Spill => pool.spill_step().await.map(|_| Answer::Done),
         }

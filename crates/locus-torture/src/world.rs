@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use locus_cleanup::{OrphanPolicy, SweepSettings, Sweeper};
+use locus_cleanup::{MissingPolicy, OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{BlobPath, Clock, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet};
 use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
@@ -23,10 +23,12 @@ pub(crate) const JOURNAL: &str = "/srv/data/journal";
 /// and says that it did nothing.
 const IDLE_STEPS_MAX: u32 = 4;
 
-/// Blobs that no record names are removed as soon as they are found.
+/// Blobs that no record names are removed as soon as they are found, and records whose bytes are gone.
 fn sweep_at_once() -> SweepSettings {
     let mut settings = SweepSettings::default();
     (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    // Whatever takes bytes for missing that are there loses a file that the model knows.
+    settings.missing.policy = MissingPolicy::Remove;
     settings
 }
 

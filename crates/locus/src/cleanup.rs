@@ -147,7 +147,7 @@ impl StorageCleanup {
     }
 
     /// Looks at blobs for a budget, on from where the last run stopped: those that no record names and that are old enough are
-    /// put into quarantine, removed or imported; what lies beside its file, or in quarantine for too long, is removed.
+    /// put into quarantine, removed or imported; what lies beside its file is removed.
     ///
     /// # Errors
     /// As [`run`](Self::run).

@@ -59,7 +59,6 @@ fn print(done: &CleanupStatistics, dry_run: bool) {
         ("orphans put into quarantine", done.orphans_quarantined),
         ("orphans removed", done.orphans_removed),
         ("orphans left alone", done.orphans_skipped),
-        ("removed from quarantine", done.quarantine_removed),
         ("residue and staging removed", done.residue_removed + done.staging_removed + done.copies_removed),
         ("uploads that were given up", done.uploads_expired),
         ("records whose bytes are gone", done.missing_found),
