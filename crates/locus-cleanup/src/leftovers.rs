@@ -37,7 +37,8 @@ impl Sweeper {
         let mut done = self.run(Sweep::Leftovers, options).await?;
         loop {
             done.add(&self.run(Sweep::Orphans, options).await?);
-            if self.scan.lock().await.is_none() {
+            // For one tenant, or only counted, a run has no budget.
+            if options.tenant.is_some() || options.dry_run || self.scan.lock().await.is_none() {
                 return Ok(done);
             }
         }

@@ -95,10 +95,12 @@ impl Sweeper {
                 }
             }
             Knowledge::Unknown if age.is_some_and(|age| age < self.settings.orphans.age) => {}
-            Knowledge::Unknown if !self.is_current(owners, &found.path.owner).await? => {
-                step.orphans_skipped += 1;
-            }
-            Knowledge::Unknown => self.settle_orphan(volume, found, dry_run, step).await?,
+            Knowledge::Unknown => match self.is_current(owners, &found.path.owner).await {
+                Ok(true) => self.settle_orphan(volume, found, dry_run, step).await?,
+                Ok(false) => step.orphans_skipped += 1,
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) => self.failed(step, format!("{}: {}", volume.id(), found.path), &error),
+            },
         }
         Ok(())
     }
@@ -162,8 +164,12 @@ impl Sweeper {
         let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { return false };
         let moved = match volume.copy(&found.path, Area::Quarantine).await {
             Err(error) if error.is_absent() => Ok(false), // its file was completed, and reaped since it was listed
-            Err(error) if !error.is_taken() => Err(error),
-            _ => volume.delete(&found.path).await,
+            Err(error) if error.is_taken() => match confirm_copy(volume, &found.path).await {
+                Ok(()) => volume.delete(&found.path).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+            Ok(()) => volume.delete(&found.path).await,
         };
         claim.release();
         match moved {
@@ -241,6 +247,17 @@ impl Sweeper {
 /// The owner that was asked for last: blobs are listed owner by owner.
 #[derive(Debug, Default)]
 struct Owners(Option<(StoragePath, bool)>);
+
+/// What an earlier run put into quarantine may not be durable, or another blob of the same key.
+async fn confirm_copy(volume: &dyn StorageVolume, at: &BlobPath) -> Result<()> {
+    let copy = at.in_area(Area::Quarantine);
+    let (one, other) = (read_orphan(volume, at).await?, read_orphan(volume, &copy).await?);
+    if (one.size, one.checksum) != (other.size, other.checksum) {
+        let place = format!("{}: {copy}", volume.id());
+        return Err(Error::Corrupt { place, why: "it is another blob than the one to be put there".into() });
+    }
+    volume.sync_blob(&copy).await
+}
 
 async fn read_orphan(volume: &dyn StorageVolume, at: &BlobPath) -> Result<Orphan> {
     let opened = volume.open(at, 0..CHUNK_BYTES as u64).await?;

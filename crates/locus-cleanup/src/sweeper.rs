@@ -182,7 +182,7 @@ impl Sweeper {
         let mut reaping = pin!(async {
             loop {
                 match self.reap_step().await {
-                    Ok(step) if step.completed_removed > 0 => {}
+                    Ok(step) if step.completed_removed + step.copies_removed > 0 => {}
                     Ok(_) => return Ok(()),
                     Err(why) => return Err(why),
                 }

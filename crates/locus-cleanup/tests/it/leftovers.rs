@@ -78,6 +78,19 @@ async fn b72_a_dry_run_counts_everything_whatever_the_budget_and_moves_no_cursor
 }
 
 #[tokio::test]
+async fn a_dry_run_of_all_leftovers_ends_although_a_scan_is_under_way() {
+    let (world, sweeper, _) = world();
+    let mut settings = sweep_at_once();
+    settings.orphans.budget = 3;
+    let sweeper = sweeper.with_settings(settings);
+    with_blobs(&mut world.state.lock(), 1..=9);
+    sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap();
+    let dry = SweepOptions { dry_run: true, ..SweepOptions::default() };
+    assert_eq!(sweeper.leftovers(dry).await.unwrap().orphans_removed, 6);
+    assert_eq!(sweeper.leftovers(SweepOptions::default()).await.unwrap().orphans_removed, 6);
+}
+
+#[tokio::test]
 async fn b70_young_blobs_are_left_alone_until_they_are_old_enough() {
     let (world, sweeper, clock) = world();
     let mut settings = sweep_at_once();

@@ -444,6 +444,7 @@ impl Core {
         let path = self.layout.blob(at);
         let file = self.open_blob(&path)?;
         sync_data(&*file, Site::FoundContent).map_err(|error| self.poison(&path, error))?;
+        let _in_use = self.dirs.in_use(); // what is learnt of a directory is not of one that was made in its place
         for dir in self.layout.dirs(at) {
             if !self.dirs.knows(&dir, true) {
                 self.sync_dir(parent_of(&dir), Site::FoundName)?;

@@ -88,13 +88,13 @@ fn remove_if_empty(core: &Core, dir: &Path, sweep: &DirSweep, report: &mut TidyR
         let removed = core.disk.remove_dir(dir);
         if removed.is_ok() {
             core.dirs.forget(&[dir.to_owned()]);
+            // What was removed from it is gone with it, durably once the one above is synced.
+            core.unsynced.removed(dir, parent_of(dir).to_owned());
         }
         removed
     };
     match removed {
         Ok(()) => {
-            // What was removed from it is gone with it, durably once the one above is synced.
-            core.unsynced.removed(dir, parent_of(dir).to_owned());
             report.removed += 1;
             Removed::Yes
         }

@@ -120,7 +120,7 @@ impl StoragePool {
                 Ok(Moved::To(Arc::clone(volume)))
             }
             Ok(false) => {
-                blob.remove().await;
+                self.give_up(&record, blob).await;
                 Ok(Moved::Over)
             }
             Err(error) => {
@@ -180,9 +180,20 @@ impl StoragePool {
         if matches!(error, Error::Poisoned { outcome: Outcome::Unknown }) {
             return blob.settle();
         }
-        // Under a right of its own: the next move would adopt what we are about to remove. Without it the blob is left to
-        // that move, or to the tidying of residue.
-        let Some(right) = self.right_to(record) else { return };
+        self.give_up(record, blob).await;
+    }
+
+    /// Removes what was written for a move that did not happen. A file that is over is never moved again, but one that still
+    /// lives, or was only reset, may be, to this very name, and that move would adopt what we are about to remove: so under a
+    /// right of our own. Without it the blob is left to that move, or to the tidying of residue.
+    async fn give_up(&self, record: &FileRecord, blob: Unrecorded) {
+        let Some(right) = self.right_to(record) else {
+            let now = self.inner.store.get(&record.info.tenant, &record.info.key).await;
+            if now.is_ok_and(|now| now.is_none_or(|now| now.info.status.is_over())) {
+                blob.remove().await;
+            }
+            return;
+        };
         undisturbed(async move {
             blob.remove().await;
             drop(right);

@@ -42,7 +42,9 @@ impl EmbeddedStore {
         let state = cell.state.lock();
         let (blob, size) = if let Some(area) = over.copy_in {
             let left = state.copy_on(&over.key, volume, area)?;
-            (left.blob.clone(), left.size)
+            // Beside its file it is a second name of the same bytes: its removal frees nothing.
+            let is_beside = state.get(&over.key).is_some_and(|entry| entry.rest == Rest::Volume(volume));
+            (left.blob.clone(), if is_beside { 0 } else { left.size })
         } else {
             let entry = state.get(&over.key).filter(|entry| entry.status.is_over())?;
             (state.blob(entry), entry.size)

@@ -227,6 +227,28 @@ async fn b70_an_old_orphan_goes_where_the_policy_says_and_a_second_run_finds_non
     locus.shutdown().await.unwrap();
 }
 
+/// A run that was killed between the two names left both; another blob of that key is no copy.
+#[tokio::test]
+async fn b79_what_lies_in_quarantine_already_is_believed_only_when_it_is_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let (locus, acme, clock) = open(temp.path(), by_hand()).await;
+    let key = write(&locus, &acme, "kept").await;
+    let orphan = orphan(&locus, &acme, &key).await;
+    let mount = temp.path().join("vol-001");
+    let quarantined = mount.join(".quarantine").join(orphan.strip_prefix(&mount).unwrap());
+    fs::create_dir_all(quarantined.parent().unwrap()).unwrap();
+    fs::copy(mount.join(".locus-volume"), &quarantined).unwrap();
+    clock.advance(DAY);
+    let done = locus.cleanup().orphans().await.unwrap();
+    assert_eq!((done.orphans_quarantined, done.errors), (0, 1), "{done:?}");
+    assert!(orphan.exists());
+    fs::copy(&orphan, &quarantined).unwrap();
+    let done = locus.cleanup().orphans().await.unwrap();
+    assert_eq!((done.orphans_quarantined, done.errors), (1, 0), "{done:?}");
+    assert!(!orphan.exists() && fs::read(&quarantined).unwrap() == b"kept");
+    locus.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn b70_an_orphan_for_which_there_is_no_room_waits_for_it() {
     let temp = tempfile::tempdir().unwrap();
