@@ -4,7 +4,7 @@ use locus_core::{FileKey, Limit, LogicalDir, MetadataStore, QuotaUnit, Scope};
 
 use crate::{
     call::{DIRECTORIES, directory_name},
-    model::{File, Model, State},
+    model::{File, Model},
     violation::{Kind, Violation, ensure},
     world::{Engine, World},
 };
@@ -191,7 +191,8 @@ pub(crate) fn check_let_in(tenant: usize, new: &[(usize, u64)], model: &Model) -
     Ok(())
 }
 
-/// What was refused did not fit. What is over counts until it is reaped, and so do the call's own reservations.
+/// What was refused did not fit. What is over counts until it is reaped, and so do the call's own reservations, and the room of a
+/// dead letter that is just being brought back.
 pub(crate) fn check_refused(
     tenant: usize,
     new: &[(usize, u64)],
@@ -201,7 +202,7 @@ pub(crate) fn check_refused(
     let fits = |(bounded, most): (&Bounded, &Most)| {
         let mut more = Tally::default();
         new.iter().filter(|(_, dir)| bounded.place.holds(*dir)).for_each(|(len, _)| more.add(*len));
-        let (live, known) = (bounded.live(model), bounded.tally(model, |file| file.state != State::Dead));
+        let (live, known) = (bounded.live(model), bounded.tally(model, |_| true));
         let (least, more) = (live.of(why.unit), more.of(why.unit));
         bounded.tenant == tenant
             && bounded.place.is_called(why.directory.as_ref())
