@@ -43,7 +43,7 @@ pub(crate) struct WatchArgs {
     /// Where Locus keeps everything.
     #[arg(long, value_name = "DIR", default_value = WATCH_DATA_DIR)]
     pub(crate) data: PathBuf,
-    /// A settings file with one [[watchers]] for each folder [default: the sample's own console.toml]
+    /// A settings file with one `[[watchers]]` for each folder [default: the sample's own console.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Ends after so many files were processed.
@@ -118,7 +118,7 @@ pub(crate) struct SweepArgs {
     /// Counts what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// A settings file; its section [cleanup] says what is tidied [default: the defaults]
+    /// A settings file; its section `[cleanup]` says what is tidied [default: the defaults]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// One JSON object instead of a table.
