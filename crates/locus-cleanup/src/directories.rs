@@ -13,10 +13,18 @@ impl Sweeper {
     /// All directories of all volumes; with `emptied` only those that lost a blob since the last time, and were not used since.
     pub(crate) async fn run_empty_directories(&self, run: &mut Run<'_>, emptied: bool) -> Result<()> {
         let protected = protected(&self.settings.empty_directories.protected)?;
-        let dry_run = run.options.dry_run;
+        let (dry_run, dirs_max) = (run.options.dry_run, self.settings.empty_directories.batch);
         let tidy = move |owner, from| {
             let protected = protected.clone();
-            Tidy::EmptyDirectories(DirSweep { owner, emptied, idle: emptied, protected, dry_run, from })
+            Tidy::EmptyDirectories(DirSweep {
+                owner,
+                emptied,
+                idle: emptied,
+                protected,
+                dry_run,
+                dirs_max,
+                from,
+            })
         };
         self.tidy_all(run, tidy, |step, removed, _| step.empty_directories_removed += removed).await
     }
@@ -24,8 +32,11 @@ impl Sweeper {
     pub(crate) async fn run_junk(&self, run: &mut Run<'_>) -> Result<()> {
         let junk: Arc<[String]> = self.settings.junk.names.clone().into();
         let names = Names::new(move |name| junk.iter().any(|junk| junk == name));
-        let dry_run = run.options.dry_run;
-        let tidy = move |owner, from| Tidy::Junk(JunkSweep { owner, names: names.clone(), dry_run, from });
+        let (dry_run, dirs_max) = (run.options.dry_run, self.settings.junk.batch);
+        let tidy = move |owner, from| {
+            let names = names.clone();
+            Tidy::Junk(JunkSweep { owner, names, dry_run, dirs_max, from })
+        };
         self.tidy_all(run, tidy, |step, removed, bytes| {
             step.junk_removed += removed;
             step.space_freed += bytes;
@@ -50,6 +61,7 @@ impl Sweeper {
                     Ok(tidied) => {
                         count(&mut step, tidied.removed, tidied.bytes);
                         step.errors += tidied.failed;
+                        self.passed_by(volume.id(), &tidied.unread, &mut step);
                         tidied.next
                     }
                     Err(error) => {

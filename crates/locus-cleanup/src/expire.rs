@@ -5,11 +5,8 @@ use locus_core::{CleanupStatistics, Result};
 
 use crate::{Sweeper, backoff::Backoff, sweep::Run};
 
-/// Most leases that one step writes back.
-pub const EXPIRE_LEASES_MAX: usize = 256;
-
 impl Sweeper {
-    /// Writes back up to 256 leases that ran out: their files are pending again, or given up after too many deliveries.
+    /// Writes back leases that ran out, as many as [`TimedOutSettings`](crate::TimedOutSettings) say: their files are pending again, or given up after too many deliveries.
     ///
     /// # Errors
     /// What the store says.
@@ -19,13 +16,14 @@ impl Sweeper {
     pub async fn expire_step(&self) -> Result<CleanupStatistics> {
         let began = self.clock.monotonic();
         let mut step = CleanupStatistics::default();
-        step.timed_out_reset = self.upkeep.expire(EXPIRE_LEASES_MAX).await? as u64;
+        step.timed_out_reset = self.upkeep.expire(self.settings.timed_out.batch).await? as u64;
         Ok(self.count(step, began, false))
     }
 
     /// All that ran out. Nothing here is a tenant's alone.
     pub(crate) async fn run_timed_out(&self, run: &mut Run<'_>) -> Result<()> {
-        if run.options.tenant.is_some() || run.options.dry_run {
+        if !run.options.is_whole() {
+            self.count_only(run, |step, waiting| step.timed_out_reset = waiting.overdue);
             return Ok(());
         }
         loop {

@@ -1,6 +1,8 @@
 //! What killed and failed writes left in staging, and uploads that were given up.
 
-use locus_core::{BlobPage, CleanupStatistics, Error, Result, StoragePath, StorageVolume, Tidy, VolumeId};
+use std::sync::Arc;
+
+use locus_core::{BlobPage, CleanupStatistics, Error, Result, StoragePath, StorageVolume, Tidy};
 
 use crate::{
     Sweeper,
@@ -38,18 +40,47 @@ impl Sweeper {
         loop {
             done.add(&self.run(Sweep::Orphans, options).await?);
             // For one tenant, or only counted, a run has no budget.
-            if options.tenant.is_some() || options.dry_run || self.scan.lock().await.is_none() {
+            if !options.is_whole() || self.scan.lock().await.is_none() {
                 return Ok(done);
             }
         }
     }
 
-    /// Uploads end first: what was staged for them goes along. Nothing here is a tenant's alone, and a dry run counts nothing:
-    /// whether a place is in use is known only by removing what lies there.
+    /// Uploads end first: what was staged for them goes along. Nothing here is a tenant's alone. A dry run does not count what is
+    /// staged for uploads that it would end.
     pub(crate) async fn run_leftovers(&self, run: &mut Run<'_>) -> Result<()> {
-        if run.options.tenant.is_some() || run.options.dry_run {
+        if run.options.tenant.is_some() {
             return Ok(());
         }
+        let dry_run = run.options.dry_run;
+        if dry_run {
+            self.count_only(run, |step, waiting| step.uploads_expired = waiting.idle_uploads);
+        } else {
+            self.end_uploads(run).await?;
+        }
+        for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
+            self.check_trust()?;
+            let began = self.clock.monotonic();
+            let mut step = CleanupStatistics::default();
+            if dry_run || self.takes_writes(&*volume, &mut step) {
+                match volume.tidy(if dry_run { Tidy::CountStaleStaging } else { Tidy::StaleStaging }).await {
+                    Ok(tidied) => {
+                        step.staging_removed += tidied.removed;
+                        step.space_freed += tidied.bytes;
+                        step.errors += tidied.failed;
+                    }
+                    Err(error) => self.volume_failed(volume.id(), &error, &mut step),
+                }
+                if let Err(error) = self.discard_all(&*volume, None, dry_run, &mut step).await {
+                    self.volume_failed(volume.id(), &error, &mut step);
+                }
+            }
+            run.add(&self.count(step, began, dry_run));
+        }
+        Ok(())
+    }
+
+    async fn end_uploads(&self, run: &mut Run<'_>) -> Result<()> {
         if let Some(disposal) = &self.disposal {
             disposal.tidy_residue(&*self.upkeep).await;
         }
@@ -57,27 +88,9 @@ impl Sweeper {
             let expired = self.expire_uploads_step().await?;
             run.add(&expired);
             if expired.uploads_expired == 0 {
-                break;
+                return Ok(());
             }
         }
-        for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
-            self.check_trust()?;
-            let began = self.clock.monotonic();
-            let mut step = CleanupStatistics::default();
-            match volume.tidy(Tidy::StaleStaging).await {
-                Ok(tidied) => {
-                    step.staging_removed += tidied.removed;
-                    step.space_freed += tidied.bytes;
-                    step.errors += tidied.failed;
-                }
-                Err(error) => self.volume_failed(volume.id(), &error, &mut step),
-            }
-            if let Err(error) = self.discard_all(&*volume, None, &mut step).await {
-                self.volume_failed(volume.id(), &error, &mut step);
-            }
-            run.add(&self.count(step, began, false));
-        }
-        Ok(())
     }
 
     /// Removes what killed and failed writes left under this storage path on all mounted, healthy volumes, in all areas, durably.
@@ -98,8 +111,8 @@ impl Sweeper {
         for volume in self.volumes.all().into_iter().filter(|volume| volume.status().is_healthy) {
             let errors = done.errors;
             for removed in [
-                self.discard_all(&*volume, Some(owner), &mut done).await,
-                self.remove_all_of(&*volume, owner, &mut done).await,
+                self.discard_all(&*volume, Some(owner), false, &mut done).await,
+                self.remove_all_of(&volume, owner, &mut done).await,
                 volume.sync_names().await, // also for what others removed just now
             ] {
                 if let Err(error) = removed {
@@ -125,13 +138,15 @@ impl Sweeper {
         &self,
         volume: &dyn StorageVolume,
         owner: Option<&StoragePath>,
+        dry_run: bool,
         step: &mut CleanupStatistics,
     ) -> Result<()> {
         let mut from = None;
         loop {
             let mut page = volume.staged(from.as_ref(), self.settings.leftovers.batch).await?;
+            self.passed_by(volume.id(), &page.unread, step);
             page.blobs.retain(|found| owner.is_none_or(|owner| found.path.owner == *owner));
-            self.discard_unknown(volume, &page, step).await;
+            self.discard_unknown(volume, &page, dry_run, step).await;
             match page.next {
                 Some(next) => from = Some(next),
                 None => return Ok(()),
@@ -144,13 +159,15 @@ impl Sweeper {
         &self,
         volume: &dyn StorageVolume,
         page: &BlobPage,
+        dry_run: bool,
         step: &mut CleanupStatistics,
     ) {
         for found in &page.blobs {
             if self.upkeep.is_staging(&found.path.owner, &found.path.key) || !self.upkeep.is_trustworthy() {
                 continue;
             }
-            match volume.discard(&found.path).await {
+            let removed = if dry_run { Ok(true) } else { volume.discard(&found.path).await };
+            match removed {
                 Ok(removed) => {
                     step.staging_removed += u64::from(removed);
                     step.space_freed += if removed { found.length } else { 0 };
@@ -163,13 +180,14 @@ impl Sweeper {
     /// Blobs of this owner that no record names.
     async fn remove_all_of(
         &self,
-        volume: &dyn StorageVolume,
+        volume: &Arc<dyn StorageVolume>,
         owner: &StoragePath,
         step: &mut CleanupStatistics,
     ) -> Result<()> {
         let mut from = None;
         loop {
             let page = volume.list(Some(owner), from.as_ref(), self.settings.orphans.batch).await?;
+            self.passed_by(volume.id(), &page.unread, step);
             for found in &page.blobs {
                 if self.remove_claimed(volume, found, step).await {
                     step.orphans_removed += 1;
@@ -180,11 +198,5 @@ impl Sweeper {
                 None => return Ok(()),
             }
         }
-    }
-
-    /// A volume failed at something: told, counted and passed by.
-    pub(crate) fn volume_failed(&self, volume: &VolumeId, error: &Error, step: &mut CleanupStatistics) {
-        self.tell(volume, "tidy", error);
-        self.failed(step, volume.to_string(), error);
     }
 }

@@ -23,15 +23,14 @@ mod settings;
 mod store;
 mod sweep;
 mod sweeper;
+mod tour;
 mod window;
 
-pub use expire::EXPIRE_LEASES_MAX;
 pub use leftovers::EXPIRE_UPLOADS_MAX;
-pub use reap::REAP_FILES_MAX;
 pub use settings::{
     CompletedSettings, DeadLetterSettings, EmptyDirectorySettings, GivenUpPolicy, JunkSettings,
     LeftoverSettings, MissingPolicy, MissingSettings, OrphanPolicy, OrphanSettings,
-    PermanentlyFailedSettings, StoreSweepSettings, SweepSettings,
+    PermanentlyFailedSettings, StoreSweepSettings, SweepSettings, TimedOutSettings,
 };
 pub use sweep::{OnProgress, Sweep, SweepOptions, SweepRun};
 pub use sweeper::Sweeper;

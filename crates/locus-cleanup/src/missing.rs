@@ -1,49 +1,22 @@
 //! Records whose bytes are gone.
 
-use std::collections::VecDeque;
-
 use locus_core::{CleanupStatistics, FileRecord, Knowledge, Result, StorageVolume, VolumeId};
 use tracing::error;
 
 use crate::{MissingPolicy, Sweeper, given_up::is_final, sweep::Run};
 
-/// Where a look for missing bytes stands.
-#[derive(Debug)]
-pub(crate) struct Search {
-    volumes: VecDeque<VolumeId>,
-    /// Where among the records of the first.
-    from: Option<u64>,
-}
-
 impl Sweeper {
     /// Asks the volumes for what records say rests there, and believes that it does not only of a volume that is mounted, healthy
     /// and, after another look at its marker, the one that it was.
     pub(crate) async fn run_missing(&self, run: &mut Run<'_>) -> Result<()> {
-        let mut own = None;
-        let mut shared = self.search.lock().await;
-        // Only a run over everything, and one that changes something, goes on from the last.
-        let is_shared = run.options.tenant.is_none() && !run.options.dry_run;
-        let search = if is_shared { &mut *shared } else { &mut own };
-        let mut left = if is_shared { self.settings.missing.budget } else { u64::MAX };
-        while left > 0 {
+        let settings = &self.settings.missing;
+        let mut tour = self.tour(&self.search, &run.options, settings.budget).await;
+        while let Some((id, from, most)) = tour.next(settings.batch) {
             self.check_trust()?;
             let began = self.clock.monotonic();
-            let going = search.get_or_insert_with(|| Search {
-                volumes: self.volumes.all().iter().map(|volume| volume.id().clone()).collect(),
-                from: None,
-            });
-            let Some(id) = going.volumes.front().cloned() else {
-                *search = None;
-                return Ok(());
-            };
             let mut step = CleanupStatistics::default();
-            let most = self.settings.missing.batch.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let (next, looked_at) = self.search_page(&id, going.from, most, run, &mut step).await?;
-            left = left.saturating_sub(looked_at.max(1));
-            going.from = next;
-            if next.is_none() {
-                going.volumes.pop_front();
-            }
+            let (next, looked_at) = self.search_page(&id, from.copied(), most, run, &mut step).await?;
+            tour.went_on(looked_at, next);
             run.add(&self.count(step, began, run.options.dry_run));
         }
         Ok(())

@@ -3,73 +3,46 @@
 //! A write takes its key first, then writes its blob, then its record; keys are never used again. So a blob is listed
 //! first and its key asked for afterwards: whoever is unknown then was given up, and nothing will ever name it.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use locus_core::{
-    Area, BlobPath, CleanupStatistics, Cursor, Error, Hasher, Knowledge, ListedBlob, Orphan, Result,
-    StoragePath, StorageVolume, TenantStatus, VolumeId,
+    Area, BlobPage, BlobPath, BriefClaim, CleanupStatistics, Error, Knowledge, ListedBlob, Orphan, Result,
+    StoragePath, StorageVolume, TenantStatus, undisturbed,
 };
 use tracing::{info, warn};
 
 use crate::{OrphanPolicy, Sweeper, given_up::is_final, sweep::Run};
 
-/// Bytes that are read at a time to know the checksum of an orphan.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// Where a scan stands. Small whatever the volumes hold.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    volumes: VecDeque<VolumeId>,
-    /// Where in the first of them; `None` before its beginning.
-    from: Option<Cursor>,
-}
+/// Bytes that are read at first to know the checksum of an orphan.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 impl Sweeper {
     /// Goes through the blobs of all mounted, healthy volumes, and on where the last run stopped.
     pub(crate) async fn run_orphans(&self, run: &mut Run<'_>) -> Result<()> {
         let Some(owner) = self.owner_of(run).await? else { return Ok(()) };
-        let mut own = None;
-        let mut shared = self.scan.lock().await;
-        // Only a run over everything, and one that changes something, goes on from the last.
-        let is_shared = owner.is_none() && !run.options.dry_run;
-        let scan = if is_shared { &mut *shared } else { &mut own };
-        let mut left = if is_shared { self.settings.orphans.budget } else { u64::MAX };
+        let settings = &self.settings.orphans;
+        let mut tour = self.tour(&self.scan, &run.options, settings.budget).await;
         let mut is_current = Owners::default();
-        while left > 0 {
+        while let Some((id, from, most)) = tour.next(settings.batch) {
             self.check_trust()?;
             let began = self.clock.monotonic();
-            let going = scan.get_or_insert_with(|| Scan {
-                volumes: self.volumes.all().iter().map(|volume| volume.id().clone()).collect(),
-                from: None,
-            });
-            let Some(id) = going.volumes.front().cloned() else {
-                *scan = None;
-                return Ok(());
-            };
             let mut step = CleanupStatistics::default();
-            let most = self.settings.orphans.batch.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let volume = self.volumes.volume(&id).filter(|volume| volume.status().is_healthy);
-            let page = match volume {
-                Some(volume) => match volume.list(owner.as_ref(), going.from.as_ref(), most).await {
-                    Ok(page) => {
-                        for found in &page.blobs {
-                            self.look_at(&*volume, found, &mut is_current, run.options.dry_run, &mut step)
-                                .await?;
-                        }
-                        page
-                    }
-                    Err(error) => {
-                        self.volume_failed(&id, &error, &mut step);
-                        Default::default()
-                    }
-                },
-                None => Default::default(),
-            };
-            left = left.saturating_sub(page.blobs.len().max(1) as u64);
-            going.from = page.next;
-            if going.from.is_none() {
-                going.volumes.pop_front();
+            let mut page = BlobPage::default();
+            if let Some(volume) = self.volumes.volume(&id).filter(|volume| volume.status().is_healthy)
+                && (run.options.dry_run || self.takes_writes(&*volume, &mut step))
+            {
+                match volume.list(owner.as_ref(), from, most).await {
+                    Ok(found) => page = found,
+                    Err(error) => self.volume_failed(&id, &error, &mut step),
+                }
+                self.passed_by(&id, &page.unread, &mut step);
+                for found in &page.blobs {
+                    self.look_at(&volume, found, &mut is_current, run.options.dry_run, &mut step).await?;
+                }
             }
+            // What is in quarantine is looked at by people.
+            let looked_at = page.blobs.iter().filter(|found| found.path.area != Area::Quarantine).count();
+            tour.went_on(looked_at as u64, page.next);
             run.add(&self.count(step, began, run.options.dry_run));
         }
         Ok(())
@@ -77,7 +50,7 @@ impl Sweeper {
 
     async fn look_at(
         &self,
-        volume: &dyn StorageVolume,
+        volume: &Arc<dyn StorageVolume>,
         found: &ListedBlob,
         owners: &mut Owners,
         dry_run: bool,
@@ -108,7 +81,7 @@ impl Sweeper {
     /// What the policy says. Dead letters are not imported: that they left the queue was somebody's decision.
     async fn settle_orphan(
         &self,
-        volume: &dyn StorageVolume,
+        volume: &Arc<dyn StorageVolume>,
         found: &ListedBlob,
         dry_run: bool,
         step: &mut CleanupStatistics,
@@ -116,7 +89,7 @@ impl Sweeper {
         let done = match self.settings.orphans.policy {
             OrphanPolicy::Delete => dry_run || self.remove_claimed(volume, found, step).await,
             OrphanPolicy::Import if found.path.area == Area::Live => {
-                dry_run || self.import(volume, found, step).await?
+                dry_run || self.import(&**volume, found, step).await?
             }
             _ => dry_run || self.quarantine(volume, found, step).await,
         };
@@ -131,58 +104,55 @@ impl Sweeper {
     /// Removes a blob that nothing names; says whether it did.
     pub(crate) async fn remove_claimed(
         &self,
-        volume: &dyn StorageVolume,
+        volume: &Arc<dyn StorageVolume>,
         found: &ListedBlob,
+        step: &mut CleanupStatistics,
+    ) -> bool {
+        let removed = self.claimed(volume, found, remove, "remove a leftover", step).await;
+        step.space_freed += if removed { found.length } else { 0 };
+        removed
+    }
+
+    async fn quarantine(
+        &self,
+        volume: &Arc<dyn StorageVolume>,
+        found: &ListedBlob,
+        step: &mut CleanupStatistics,
+    ) -> bool {
+        let moved = self.claimed(volume, found, put_aside, "put into quarantine", step).await;
+        if moved {
+            warn!(volume = %volume.id(), blob = %found.path, "blob without a record put into quarantine");
+        }
+        moved
+    }
+
+    /// Does something to a blob that nothing names, and lets go of it when that is over, also when this is dropped before; says
+    /// whether it did.
+    async fn claimed<Done: Future<Output = Result<bool>> + Send>(
+        &self,
+        volume: &Arc<dyn StorageVolume>,
+        found: &ListedBlob,
+        act: impl FnOnce(Arc<dyn StorageVolume>, BlobPath) -> Done + Send + 'static,
+        what: &'static str,
         step: &mut CleanupStatistics,
     ) -> bool {
         // Asked in this order: what is said of a key counts only if it was said by a store that knows all.
         let claim = self.upkeep.claim(volume.id(), &found.path);
         let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { return false };
-        let deleted = volume.delete(&found.path).await;
-        claim.release();
-        match deleted {
-            Ok(removed) => {
-                step.space_freed += if removed { found.length } else { 0 };
-                removed
-            }
-            Err(error) => {
-                self.tell(volume.id(), "remove a leftover", &error);
+        let (on, at) = (Arc::clone(volume), found.path.clone());
+        let acted = undisturbed(async move {
+            let acted = act(on, at).await;
+            claim.release();
+            acted
+        });
+        match acted.await {
+            Some(Ok(done)) => done,
+            Some(Err(error)) => {
+                self.tell(volume.id(), what, &error);
                 self.failed(step, format!("{}: {}", volume.id(), found.path), &error);
                 false
             }
-        }
-    }
-
-    /// The copy first: what a crash leaves is found again, and done again.
-    async fn quarantine(
-        &self,
-        volume: &dyn StorageVolume,
-        found: &ListedBlob,
-        step: &mut CleanupStatistics,
-    ) -> bool {
-        let claim = self.upkeep.claim(volume.id(), &found.path);
-        let Some(claim) = claim.filter(|_| self.upkeep.is_trustworthy()) else { return false };
-        let moved = match volume.copy(&found.path, Area::Quarantine).await {
-            Err(error) if error.is_absent() => Ok(false), // its file was completed, and reaped since it was listed
-            Err(error) if error.is_taken() => match confirm_copy(volume, &found.path).await {
-                Ok(()) => volume.delete(&found.path).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-            Ok(()) => volume.delete(&found.path).await,
-        };
-        claim.release();
-        match moved {
-            Ok(false) => false,
-            Ok(true) => {
-                warn!(volume = %volume.id(), blob = %found.path, "blob without a record put into quarantine");
-                true
-            }
-            Err(error) => {
-                self.tell(volume.id(), "put into quarantine", &error);
-                self.failed(step, format!("{}: {}", volume.id(), found.path), &error);
-                false
-            }
+            None => false,
         }
     }
 
@@ -194,18 +164,13 @@ impl Sweeper {
         step: &mut CleanupStatistics,
     ) -> Result<bool> {
         let Some(claim) = self.upkeep.claim(volume.id(), &found.path) else { return Ok(false) };
-        let read = async {
+        let claim = BriefClaim::from(claim);
+        let adopted = async {
             volume.sync_blob(&found.path).await?;
-            read_orphan(volume, &found.path).await
+            let orphan = read_orphan(volume, &found.path).await?;
+            self.upkeep.adopt(claim.hand_over(), orphan).await
         };
-        let adopted = match read.await {
-            Ok(orphan) => self.upkeep.adopt(claim, orphan).await,
-            Err(error) => {
-                claim.release();
-                Err(error)
-            }
-        };
-        match adopted {
+        match adopted.await {
             Ok(imported) => {
                 if imported {
                     info!(volume = %volume.id(), blob = %found.path, "blob without a record became a file");
@@ -248,6 +213,20 @@ impl Sweeper {
 #[derive(Debug, Default)]
 struct Owners(Option<(StoragePath, bool)>);
 
+async fn remove(volume: Arc<dyn StorageVolume>, at: BlobPath) -> Result<bool> {
+    volume.delete(&at).await
+}
+
+/// The copy first: what a crash leaves is found again, and done again.
+async fn put_aside(volume: Arc<dyn StorageVolume>, at: BlobPath) -> Result<bool> {
+    match volume.copy(&at, Area::Quarantine).await {
+        Err(error) if error.is_absent() => return Ok(false), // its file was completed, and reaped since it was listed
+        Err(error) if error.is_taken() => confirm_copy(&*volume, &at).await?,
+        copied => copied?,
+    }
+    volume.delete(&at).await
+}
+
 /// What an earlier run put into quarantine may not be durable, or another blob of the same key.
 async fn confirm_copy(volume: &dyn StorageVolume, at: &BlobPath) -> Result<()> {
     let copy = at.in_area(Area::Quarantine);
@@ -260,20 +239,11 @@ async fn confirm_copy(volume: &dyn StorageVolume, at: &BlobPath) -> Result<()> {
 }
 
 async fn read_orphan(volume: &dyn StorageVolume, at: &BlobPath) -> Result<Orphan> {
-    let opened = volume.open(at, 0..CHUNK_BYTES as u64).await?;
-    let mut hasher = Hasher::new();
-    let (mut chunk, mut read) = (opened.head, 0_u64);
-    loop {
-        hasher.update(&chunk);
-        read += chunk.len() as u64;
-        if read >= opened.length || chunk.is_empty() {
-            break;
-        }
-        chunk = opened.blob.read_at(read, CHUNK_BYTES).await?;
-    }
-    if read != opened.length {
-        let why = format!("{read} of its {} bytes could be read", opened.length);
-        return Err(Error::Corrupt { place: format!("{}: {at}", volume.id()), why: why.into() });
-    }
-    Ok(Orphan { volume: volume.id().clone(), blob: at.clone(), size: read, checksum: hasher.finish() })
+    let opened = volume.open(at, 0..CHUNK_BYTES).await?;
+    let ends_early = || Error::Corrupt {
+        place: format!("{}: {at}", volume.id()),
+        why: format!("not all of its {} bytes could be read", opened.length).into(),
+    };
+    let checksum = opened.checksum().await?.ok_or_else(ends_early)?;
+    Ok(Orphan { volume: volume.id().clone(), blob: at.clone(), size: opened.length, checksum })
 }

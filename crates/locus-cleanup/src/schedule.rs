@@ -1,6 +1,6 @@
 //! Which job runs when.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use locus_core::Result;
 use tracing::{debug, warn};
@@ -42,20 +42,34 @@ fn plan(settings: &SweepSettings, now: Duration) -> Vec<Due> {
 }
 
 impl Sweeper {
-    /// Runs the jobs at their intervals, one after the other, for ever. Returns when the store is closed or poisoned.
+    /// Runs the jobs at their intervals, each on its own: none waits for another one. For ever; returns when the store is closed or
+    /// poisoned.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run): drop it to stop.
     pub async fn run_schedule(&self) {
-        let mut plan = plan(&self.settings, self.clock.monotonic());
-        while let Some(due) = plan.iter_mut().min_by_key(|due| due.at) {
+        let plan = plan(&self.settings, self.clock.monotonic());
+        let mut jobs: Vec<_> = plan.into_iter().map(|due| Box::pin(self.repeat(due))).collect();
+        if jobs.is_empty() {
+            return;
+        }
+        poll_fn(|context| {
+            let is_over = jobs.iter_mut().any(|job| job.as_mut().poll(context).is_ready());
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// One of them.
+    async fn repeat(&self, mut due: Due) {
+        loop {
             self.clock.sleep_until(due.at).await;
             let wait = self.opens_in(due.sweep);
             if wait > Duration::ZERO {
                 due.at = self.clock.monotonic().saturating_add(wait);
                 continue;
             }
-            let ran = self.run_due(*due).await;
+            let ran = self.run_due(due).await;
             due.at = self.clock.monotonic().saturating_add(due.interval);
             match ran {
                 Err(error) if crate::given_up::is_final(&error) => {
@@ -75,6 +89,7 @@ impl Sweeper {
         if !due.queued {
             return self.run(due.sweep, SweepOptions::default()).await.map(drop);
         }
+        let _turn = self.turns[due.sweep as usize].lock().await;
         let mut run = Run { options: SweepOptions::default(), done: Default::default() };
         let ran = self.run_empty_directories(&mut run, true).await;
         self.ended(due.sweep, run, ran).map(drop)

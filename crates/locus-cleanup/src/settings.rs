@@ -17,6 +17,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct SweepSettings {
     /// Files that were completed.
     pub completed: CompletedSettings,
+    /// Leases that ran out.
+    pub timed_out: TimedOutSettings,
     /// Files that failed for the last time.
     pub permanently_failed: PermanentlyFailedSettings,
     /// Files that were moved out of the queue.
@@ -35,14 +37,38 @@ pub struct SweepSettings {
     pub store: StoreSweepSettings,
 }
 
-/// Files that were completed. The store keeps to this; the reaper removes them as their time is over.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Files that were completed. The store keeps to this; the reaper removes them as their time is over. It has no interval and
+/// cannot be turned off: drains, requeues and purges wait for what it removes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CompletedSettings {
     /// How long record and bytes stay, in store time; meanwhile the file counts against quotas. Default 0: they go at once.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+    /// Most files that one step removes. Default 256.
+    pub batch: usize,
+}
+
+impl Default for CompletedSettings {
+    fn default() -> Self {
+        Self { retention: Duration::ZERO, batch: 256 }
+    }
+}
+
+/// Leases that ran out. They are written back as they do, without an interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TimedOutSettings {
+    /// Most leases that one step writes back. Default 256.
+    pub batch: usize,
+}
+
+impl Default for TimedOutSettings {
+    fn default() -> Self {
+        Self { batch: 256 }
+    }
 }
 
 /// What becomes of a file that failed for the last time, when its retention is over.
@@ -224,6 +250,8 @@ pub struct EmptyDirectorySettings {
     /// How often all are looked at. Default 1 day.
     #[serde(with = "humantime_serde")]
     pub full_interval: Duration,
+    /// Most directories that one step looks at. Default 1,024.
+    pub batch: usize,
     /// Directories that stay: globs over the path below the mount (`acme/*`; `*` within a level, `**` across levels).
     /// Default none. The mount and what is a tenant's own stay in any case.
     pub protected: Vec<String>,
@@ -231,7 +259,7 @@ pub struct EmptyDirectorySettings {
 
 impl Default for EmptyDirectorySettings {
     fn default() -> Self {
-        Self { enabled: true, interval: HOUR, full_interval: DAY, protected: Vec::new() }
+        Self { enabled: true, interval: HOUR, full_interval: DAY, batch: 1_024, protected: Vec::new() }
     }
 }
 
@@ -245,6 +273,8 @@ pub struct JunkSettings {
     /// How often. Default 1 h.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// Most directories that one step looks into. Default 1,024.
+    pub batch: usize,
     /// Their names. Default `Thumbs.db`, `.DS_Store` and `desktop.ini`.
     pub names: Vec<String>,
 }
@@ -252,7 +282,7 @@ pub struct JunkSettings {
 impl Default for JunkSettings {
     fn default() -> Self {
         let names = ["Thumbs.db", ".DS_Store", "desktop.ini"].map(String::from).to_vec();
-        Self { enabled: false, interval: HOUR, names }
+        Self { enabled: false, interval: HOUR, batch: 1_024, names }
     }
 }
 
@@ -333,6 +363,10 @@ impl SweepSettings {
             ("orphans.batch", self.orphans.batch),
             ("leftovers.batch", self.leftovers.batch),
             ("missing.batch", self.missing.batch),
+            ("completed.batch", self.completed.batch),
+            ("timed_out.batch", self.timed_out.batch),
+            ("empty_directories.batch", self.empty_directories.batch),
+            ("junk.batch", self.junk.batch),
         ];
         for (name, batch) in batches {
             if !(1..=4_096).contains(&batch) {

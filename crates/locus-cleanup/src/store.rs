@@ -1,22 +1,26 @@
 //! The journal and its checkpoints.
 
-use locus_core::{CleanupStatistics, Result};
+use locus_core::{CleanupStatistics, Compacted, Result};
 
 use crate::{Sweeper, sweep::Run};
 
 impl Sweeper {
     /// Beside everything else: nobody waits for it.
     pub(crate) async fn run_store(&self, run: &mut Run<'_>) -> Result<()> {
-        if run.options.tenant.is_some() || run.options.dry_run {
+        if !run.options.is_whole() {
+            self.count_only(run, |step, waiting| note(step, waiting.records));
             return Ok(());
         }
         let began = self.clock.monotonic();
         let compacted = self.upkeep.compact().await?;
         let mut step = CleanupStatistics::default();
-        step.store_bytes_before = compacted.bytes_before;
-        step.store_bytes_after = compacted.bytes_after;
-        step.space_freed = compacted.bytes_before.saturating_sub(compacted.bytes_after);
+        note(&mut step, compacted);
         run.add(&self.count(step, began, false));
         Ok(())
     }
+}
+
+fn note(step: &mut CleanupStatistics, Compacted { bytes_before, bytes_after }: Compacted) {
+    (step.store_bytes_before, step.store_bytes_after) = (bytes_before, bytes_after);
+    step.space_freed = bytes_before.saturating_sub(bytes_after);
 }

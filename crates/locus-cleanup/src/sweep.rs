@@ -98,6 +98,13 @@ impl fmt::Debug for SweepOptions<'_> {
     }
 }
 
+impl SweepOptions<'_> {
+    /// Whether a run is over everything, and changes something.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.tenant.is_none() && !self.dry_run
+    }
+}
+
 /// A run that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -138,6 +145,7 @@ impl Sweeper {
     /// # Cancel safety
     /// What was done is done and counted; the rest is found again.
     pub async fn run(&self, sweep: Sweep, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
+        let _turn = self.turns[sweep as usize].lock().await;
         let mut run = Run { options, done: CleanupStatistics::default() };
         let ran = match sweep {
             Sweep::Completed => self.run_completed(&mut run).await,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use locus_core::{
-    CleanupStatistics, Clock, Disposal, Error, Leaving, Reapable, Result, StorageVolume, TenantManager,
-    Upkeep, VolumeId, VolumeSet,
+    CleanupStatistics, Clock, Cursor, Disposal, Error, Leaving, Reapable, Result, StorageVolume,
+    TenantManager, Unread, Upkeep, VolumeId, VolumeSet, Waiting,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -20,9 +20,8 @@ use tracing::{debug, error, warn};
 use crate::{
     SweepSettings,
     backoff::Backoff,
-    missing::Search,
-    orphans::Scan,
-    sweep::{Sweep, SweepOptions, SweepRun},
+    sweep::{Run, Sweep, SweepOptions, SweepRun},
+    tour::Stand,
 };
 
 /// Runs the sweep jobs over a store and its volumes.
@@ -44,12 +43,14 @@ pub struct Sweeper {
     pub(crate) volumes: Arc<dyn VolumeSet>,
     pub(crate) clock: Arc<dyn Clock>,
     /// A scan of the volumes under way, of which there is one at most.
-    pub(crate) scan: tokio::sync::Mutex<Option<Scan>>,
+    pub(crate) scan: tokio::sync::Mutex<Option<Stand<Cursor>>>,
     /// A look for missing bytes under way, of which there is one at most.
-    pub(crate) search: tokio::sync::Mutex<Option<Search>>,
+    pub(crate) search: tokio::sync::Mutex<Option<Stand<u64>>>,
     pub(crate) settings: SweepSettings,
     pub(crate) disposal: Option<Arc<dyn Disposal>>,
     pub(crate) tenants: Option<Arc<dyn TenantManager>>,
+    /// Runs of one job wait for each other.
+    pub(crate) turns: [tokio::sync::Mutex<()>; Sweep::ALL.len()],
     totals: Mutex<CleanupStatistics>,
     /// The last run of each job.
     runs: Mutex<BTreeMap<Sweep, SweepRun>>,
@@ -72,6 +73,7 @@ impl Sweeper {
             settings: SweepSettings::default(),
             disposal: None,
             tenants: None,
+            turns: Default::default(),
             totals: Mutex::default(),
             runs: Mutex::default(),
             told: Mutex::default(),
@@ -235,6 +237,15 @@ impl Sweeper {
         step
     }
 
+    /// Of a dry run over everything: what there is to do.
+    pub(crate) fn count_only(&self, run: &mut Run<'_>, note: impl FnOnce(&mut CleanupStatistics, Waiting)) {
+        if run.options.tenant.is_none() {
+            let (began, mut step) = (self.clock.monotonic(), CleanupStatistics::default());
+            note(&mut step, self.upkeep.waiting());
+            run.add(&self.count(step, began, true));
+        }
+    }
+
     /// Counts a failure that was passed by.
     pub(crate) fn failed(&self, step: &mut CleanupStatistics, place: String, error: &Error) {
         debug!(place, error = error as &dyn std::error::Error, "sweep passed by a failure");
@@ -248,6 +259,30 @@ impl Sweeper {
             warn!(%volume, what, error, "sweep met a failure on a volume, tried again later");
         } else {
             debug!(%volume, what, error, "sweep met a failure on a volume, tried again later");
+        }
+    }
+
+    /// Whether something may be removed from a volume. One that refuses is told of, and counted as one failure.
+    pub(crate) fn takes_writes(&self, volume: &dyn StorageVolume, step: &mut CleanupStatistics) -> bool {
+        let refused = refusal(volume);
+        if let Some(why) = &refused {
+            self.volume_failed(volume.id(), why, step);
+        }
+        refused.is_none()
+    }
+
+    /// A volume failed at something: told, counted and passed by.
+    pub(crate) fn volume_failed(&self, volume: &VolumeId, error: &Error, step: &mut CleanupStatistics) {
+        self.tell(volume, "tidy", error);
+        self.failed(step, volume.to_string(), error);
+    }
+
+    /// What could not be looked at on a volume: counted, named and passed by.
+    pub(crate) fn passed_by(&self, volume: &VolumeId, unread: &[Unread], step: &mut CleanupStatistics) {
+        for unread in unread {
+            let (place, error) = (format!("{volume}: {}", unread.path.display()), unread.to_error());
+            self.tell(volume, "look", &error);
+            self.failed(step, place, &error);
         }
     }
 

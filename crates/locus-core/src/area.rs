@@ -30,6 +30,12 @@ impl Area {
         }
     }
 
+    /// The area that this directory of a volume is.
+    #[must_use]
+    pub fn of_dir(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|area| area.dir() == Some(name))
+    }
+
     /// The area with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
@@ -47,7 +53,8 @@ mod tests {
         for area in Area::ALL {
             assert!(area.dir().is_none_or(|dir| StoragePath::parse(dir).is_err()));
             assert_eq!(Area::from_number(area as u8), Some(area));
+            assert_eq!(area.dir().and_then(Area::of_dir), area.dir().map(|_| area));
         }
-        assert_eq!(Area::from_number(3), None);
+        assert_eq!((Area::from_number(3), Area::of_dir("acme")), (None, None));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     Area, Error, FileKey, IdWord, TenantId,
@@ -11,8 +11,8 @@ use crate::{
 
 /// The first path component of a tenant's files on every volume: the tenant's id, or for a later incarnation of a
 /// tenant of the same name `id+<8 hexadecimal digits>`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct StoragePath(Arc<str>);
 
 impl StoragePath {
@@ -58,7 +58,7 @@ impl StoragePath {
 
 impl From<&TenantId> for StoragePath {
     fn from(tenant: &TenantId) -> Self {
-        Self(tenant.as_str().into())
+        Self(Arc::clone(&tenant.0))
     }
 }
 
@@ -85,6 +85,12 @@ impl TryFrom<String> for StoragePath {
     type Error = Error;
     fn try_from(text: String) -> Result<Self, Error> {
         Self::parse(&text)
+    }
+}
+
+impl Serialize for StoragePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

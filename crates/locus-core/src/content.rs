@@ -94,7 +94,7 @@ enum Source {
     Bytes(Bytes),
     File { file: File, start: Option<u64>, check: Option<Check> },
     Reader(Plain),
-    Seekable { reader: Pin<Box<dyn ReadSeek>>, start: Option<u64> },
+    Seekable { reader: Pin<Box<dyn ReadSeek>>, start: Option<u64>, size: Option<u64> },
 }
 
 /// Says whether a file is still what it was.
@@ -153,7 +153,13 @@ impl Content {
 
     /// Content from a reader that can seek, from its present position to its end.
     pub fn seekable(reader: impl AsyncRead + AsyncSeek + Send + 'static) -> Self {
-        Self { source: Source::Seekable { reader: Box::pin(reader), start: None } }
+        Self { source: Source::Seekable { reader: Box::pin(reader), start: None, size: None } }
+    }
+
+    /// As [`seekable`](Self::seekable), of a reader that says how many bytes it will give from its present position, at its best
+    /// knowledge.
+    pub fn seekable_of(reader: impl AsyncRead + AsyncSeek + Send + 'static, bytes: u64) -> Self {
+        Self { source: Source::Seekable { reader: Box::pin(reader), start: None, size: Some(bytes) } }
     }
 
     /// Content from a file that must not change while it is read: `check` is asked after each piece, the last one too,
@@ -171,8 +177,8 @@ impl Content {
         }
     }
 
-    /// The length as far as it is known before reading: exact for bytes, what the metadata says for a file, `None`
-    /// for readers. A source may turn out longer or shorter.
+    /// The length as far as it is known before reading: exact for bytes, what the metadata says for a file, what was
+    /// [told](Self::seekable_of) of a reader, `None` for other readers. A source may turn out longer or shorter.
     #[must_use]
     pub fn size_hint(&self) -> Option<u64> {
         match &self.source {
@@ -181,7 +187,8 @@ impl Content {
                 let start = start.map_or_else(|| (&*file).stream_position().ok(), Some)?;
                 Some(file.metadata().ok()?.len().saturating_sub(start))
             }
-            Source::Reader(_) | Source::Seekable { .. } => None,
+            Source::Seekable { size, .. } => *size,
+            Source::Reader(_) => None,
         }
     }
 
@@ -198,7 +205,7 @@ impl Content {
     pub async fn mark(&mut self) -> io::Result<()> {
         match &mut self.source {
             Source::File { file, start, .. } if start.is_none() => *start = Some(file.stream_position()?),
-            Source::Seekable { reader, start } if start.is_none() => {
+            Source::Seekable { reader, start, .. } if start.is_none() => {
                 *start = Some(reader.stream_position().await?);
             }
             _ => {}
@@ -221,7 +228,7 @@ impl Content {
             }
             Source::Reader(plain) if plain.touched => return Ok(false),
             Source::Reader(plain) => plain.given = 0,
-            Source::Seekable { reader, start } => {
+            Source::Seekable { reader, start, .. } => {
                 if let Some(start) = *start {
                     reader.seek(SeekFrom::Start(start)).await?;
                 }
@@ -421,6 +428,8 @@ mod tests {
             if asked < 4 { Ok(()) } else { Err(io::Error::other("changed")) }
         });
         assert_eq!((content.size_hint(), content.is_blocking()), (Some(6), true));
+        let told = Content::seekable_of(io::Cursor::new(b"abcdef"), 6);
+        assert_eq!((told.size_hint(), told.is_blocking()), (Some(6), false));
         assert_eq!(content.take_short(2).await.unwrap(), None);
         let mut chunk = Vec::new();
         content.read_chunk(&mut chunk, 4).await.unwrap();

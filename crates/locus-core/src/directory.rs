@@ -1,8 +1,12 @@
 //! Logical directories: the caller's own grouping of files, never a physical path.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Error;
 
@@ -11,8 +15,8 @@ use crate::Error;
 /// `a`, `/a/`, `//a`, `./a`, `/x/../a`, `/../a` and `/a /` are all `/a`; blank is `/`; a backslash is an ordinary
 /// character.
 /// At most 1,024 bytes and 32 levels. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct LogicalDir(Arc<str>);
 
 impl LogicalDir {
@@ -24,7 +28,8 @@ impl LogicalDir {
     /// The root, `/`.
     #[must_use]
     pub fn root() -> Self {
-        Self("/".into())
+        static ROOT: LazyLock<LogicalDir> = LazyLock::new(|| LogicalDir("/".into()));
+        ROOT.clone()
     }
 
     /// Normalises `text`.
@@ -32,6 +37,9 @@ impl LogicalDir {
     /// # Errors
     /// [`Error::TooLarge`] beyond 1,024 bytes or 32 levels.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Ok(Self::root()); // of most writes
+        }
         let (mut path, mut depth) = normalised(text);
         // What stood before a last slash may end with a blank: read back, it must be the directory that it was.
         while path.ends_with(char::is_whitespace) {
@@ -118,6 +126,12 @@ impl TryFrom<String> for LogicalDir {
     type Error = Error;
     fn try_from(text: String) -> Result<Self, Error> {
         Self::parse(&text)
+    }
+}
+
+impl Serialize for LogicalDir {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::{Error, Timestamp};
@@ -80,9 +80,9 @@ macro_rules! id {
         ///
         /// 1 to 63 of `a-z 0-9 - _ .`, begins and ends with a letter or digit, no `..`, no Windows reserved name.
         /// Cheap to clone.
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(pub(crate) Arc<str>);
 
         impl $name {
             /// Parses and checks `text`.
@@ -126,6 +126,12 @@ macro_rules! id {
             type Error = Error;
             fn try_from(text: String) -> Result<Self, Error> {
                 Self::parse(&text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

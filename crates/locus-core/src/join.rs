@@ -38,6 +38,18 @@ pub async fn join_bounded<F: Future>(futures: Vec<F>, at_once_max: usize) -> Vec
     answers.into_iter().flatten().collect()
 }
 
+/// Does `work` to its end, also when this future is dropped, as far as a tokio runtime runs here; `None` when that ended first.
+///
+/// # Panics
+/// When `work` does.
+pub async fn undisturbed<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Some(work.await) };
+    match runtime.spawn(work).await {
+        Ok(done) => Some(done),
+        Err(failed) => failed.try_into_panic().map_or(None, |panic| std::panic::resume_unwind(panic)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;

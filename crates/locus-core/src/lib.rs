@@ -43,7 +43,7 @@ pub use error::{BoxError, Error, ErrorKind, Outcome, Result};
 pub use file::{FileInfo, FileLocation, FileRecord, Place, Stored};
 pub use ids::{FileKey, IdWord, StoreId, TenantId, VolumeId, WatcherId};
 pub use intake::{Incoming, Intake};
-pub use join::join_bounded;
+pub use join::{join_bounded, undisturbed};
 pub use lease::{Epoch, Lease, LeaseOptions, Lsn, Owner, Token, WORKER_NAME_BYTES_MAX};
 pub use leaving::{Holdings, Leaving};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
@@ -59,9 +59,9 @@ pub use store::{
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use tidy::{DirSweep, JunkSweep, Names, Tidy, TidyReport};
 pub use time::{StoreTime, Timestamp};
-pub use upkeep::{Claim, Compacted, FilePage, Knowledge, Orphan, Reapable, Upkeep};
+pub use upkeep::{BriefClaim, Claim, Compacted, FilePage, Knowledge, Orphan, Reapable, Upkeep, Waiting};
 pub use upload::{NewUpload, UPLOAD_RANGES_MAX, UploadId, UploadInfo, UploadLoad};
 pub use volume::{
     Blob, BlobPage, BlobReader, Cursor, Durability, ListedBlob, OnScrub, ScrubProgress, Staged, Staging,
-    StorageVolume, StoredBlob, VolumeSet, VolumeStanding, VolumeStatus,
+    StorageVolume, StoredBlob, Unread, VolumeSet, VolumeStanding, VolumeStatus,
 };

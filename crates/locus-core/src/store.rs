@@ -521,6 +521,20 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::FileNotFound { key: *key })
     }
 
+    /// Writes down, as durably as every change, that the content is about to be written to `volume` under the
+    /// [`target`](Moving::target) of a move. Call it before: unless [`relocate`](Self::relocate) says that the content rests there,
+    /// the store has that name removed when the right to move ends, whatever happens between, a crash included. `false`, and
+    /// nothing is to be written, when the file is over by now.
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`] while what an earlier move left under that name is being removed. What the store says.
+    ///
+    /// # Cancel safety
+    /// After a dropped future it is written down or not.
+    async fn announce(&self, _moving: &Moving, _volume: &VolumeId) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Files that stay and rest on a volume: a page of about `max`, from where an earlier page said to go on, or from the
     /// begin. Files that come or go between two pages may be in them or not; every other one is in one of them. A memory
     /// operation, bounded in time.

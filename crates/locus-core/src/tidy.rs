@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Cursor, StoragePath};
+use crate::{Cursor, StoragePath, Unread};
 
 /// What [`StorageVolume::tidy`](crate::StorageVolume::tidy) removes. Each call is a bounded step; one that has not come to the end
 /// says where the next begins.
@@ -11,6 +11,8 @@ use crate::{Cursor, StoragePath};
 pub enum Tidy {
     /// Staging of writes that no longer run.
     StaleStaging,
+    /// The same, but it is only counted.
+    CountStaleStaging,
     /// Directories that hold nothing: never the mount, an owner's own, or one that a running write is about to use.
     EmptyDirectories(DirSweep),
     /// Files of other programs, by name, in directories of blobs.
@@ -31,6 +33,8 @@ pub struct DirSweep {
     pub protected: Names,
     /// Count them, and remove none.
     pub dry_run: bool,
+    /// Most directories that the step looks at; 0: as many as the volume likes.
+    pub dirs_max: usize,
     /// Where the step before said to go on.
     pub from: Option<Cursor>,
 }
@@ -44,6 +48,8 @@ pub struct JunkSweep {
     pub names: Names,
     /// Count them, and remove none.
     pub dry_run: bool,
+    /// Most directories that the step looks at; 0: as many as the volume likes.
+    pub dirs_max: usize,
     /// Where the step before said to go on.
     pub from: Option<Cursor>,
 }
@@ -85,4 +91,6 @@ pub struct TidyReport {
     pub failed: u64,
     /// Where the next step goes on; `None` when this was the last.
     pub next: Option<Cursor>,
+    /// What could not be looked at and was passed by.
+    pub unread: Vec<Unread>,
 }

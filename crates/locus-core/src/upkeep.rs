@@ -63,6 +63,32 @@ impl Claim {
     }
 }
 
+/// A claim under which nothing is removed: it is released however this ends.
+#[derive(Debug)]
+#[must_use = "the claim lasts only as long as this lives"]
+pub struct BriefClaim(Option<Claim>);
+
+impl BriefClaim {
+    /// The claim, to be released by somebody else.
+    pub fn hand_over(mut self) -> Claim {
+        self.0.take().unwrap_or_else(Claim::free)
+    }
+}
+
+impl Drop for BriefClaim {
+    fn drop(&mut self) {
+        if let Some(claim) = self.0.take() {
+            claim.release();
+        }
+    }
+}
+
+impl From<Claim> for BriefClaim {
+    fn from(claim: Claim) -> Self {
+        Self(Some(claim))
+    }
+}
+
 impl Debug for Claim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Claim").finish_non_exhaustive()
@@ -99,6 +125,21 @@ pub struct Compacted {
     pub bytes_before: u64,
     /// Afterwards. Segments that are free are kept, to be written again.
     pub bytes_after: u64,
+}
+
+/// What there is to do, as of now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Files that are over and wait to be reaped on an available volume.
+    pub over: u64,
+    /// Copies that nobody names and that wait so.
+    pub copies: u64,
+    /// Leases that ran out and are not written back.
+    pub overdue: u64,
+    /// Uploads to which nothing came for too long.
+    pub idle_uploads: u64,
+    /// What records take on disk, and would take after [`Upkeep::compact`], about.
+    pub records: Compacted,
 }
 
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
@@ -235,6 +276,11 @@ pub trait Upkeep: Debug + Send + Sync {
     /// It may be dropped anywhere.
     async fn compact(&self) -> Result<Compacted> {
         Ok(Compacted::default())
+    }
+
+    /// What there is to do. Looks at all that waits; changes nothing.
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
     }
 
     /// Whether records can be trusted to be complete: `false` once the store is poisoned, when nothing may be removed

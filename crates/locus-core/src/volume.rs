@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     fmt::Debug,
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,7 +14,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Area, BlobPath, Checksum, Content, Extension, FileKey, Result, StoragePath, Tidy, TidyReport, VolumeId,
+    Area, BlobPath, Checksum, Content, Error, Extension, FileKey, Hasher, Result, StoragePath, Tidy,
+    TidyReport, VolumeId,
 };
 
 /// What `Ok` promises of a change.
@@ -39,6 +41,12 @@ pub trait StorageVolume: Debug + Send + Sync {
 
     /// Where it is mounted, when that is a path of this machine.
     fn mount_path(&self) -> Option<&Path>;
+
+    /// All directories of this machine that it uses, also while it cannot use them: nobody else is to touch what lies there.
+    /// By default where it is mounted; a volume over others names theirs.
+    fn places(&self) -> Vec<PathBuf> {
+        self.mount_path().into_iter().map(Path::to_path_buf).collect()
+    }
 
     /// The path of a blob, when it has one on this machine. Says nothing about whether the blob exists.
     fn local_path(&self, at: &BlobPath) -> Option<PathBuf>;
@@ -95,6 +103,13 @@ pub trait StorageVolume: Debug + Send + Sync {
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader>;
 
     /// Removes a blob. Absent is success (`false`). The removal is durable after [`sync_names`](Self::sync_names).
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`](crate::Error::VolumeUnavailable) while an earlier call that gives or takes this name is at
+    /// work, also when its future was dropped: only when it has ended is it known whether there is anything.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the blob, or removes it, maybe later; until then nothing else gets this name.
     async fn delete(&self, at: &BlobPath) -> Result<bool>;
 
     /// Makes all content and names so far durable.
@@ -176,6 +191,18 @@ impl VolumeStatus {
     pub const fn takes_writes(&self) -> bool {
         self.is_healthy && !self.read_only
     }
+
+    /// Says why no new content may be written to this volume.
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`] unless it [takes writes](Self::takes_writes).
+    pub fn check_writes(self, volume: &VolumeId) -> Result<()> {
+        if self.takes_writes() {
+            return Ok(());
+        }
+        let why = self.why.unwrap_or("takes no writes".into());
+        Err(Error::VolumeUnavailable { volume: Some(volume.clone()), why })
+    }
 }
 
 /// Content that was stored on a volume.
@@ -250,6 +277,36 @@ pub struct BlobReader {
     pub blob: Arc<dyn Blob>,
 }
 
+/// Bytes that are read at a time to know the checksum of a blob.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+impl BlobReader {
+    /// BLAKE3 of the whole blob; `None` when it ends before its length.
+    ///
+    /// # Errors
+    /// What the volume says.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn checksum(&self) -> Result<Option<Checksum>> {
+        let mut hasher = Box::<Hasher>::default(); // 2 KiB that need not lie in a future
+        let mut read = 0;
+        if self.head_offset == 0 {
+            hasher.update(&self.head);
+            read = self.head.len() as u64;
+        }
+        while read < self.length {
+            let chunk = self.blob.read_at(read, CHUNK_BYTES.min(self.length - read) as usize).await?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            hasher.update(&chunk);
+            read += chunk.len() as u64;
+        }
+        Ok(Some(hasher.finish()))
+    }
+}
+
 /// Where a listing goes on. Opaque outside the volume that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor(pub String);
@@ -261,6 +318,48 @@ pub struct BlobPage {
     pub blobs: Vec<ListedBlob>,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
+    /// What could not be looked at and was passed by: there may be more blobs in it.
+    pub unread: Vec<Unread>,
+}
+
+/// A directory or file of a volume that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub kind: io::ErrorKind,
+    /// The same in words.
+    pub why: String,
+}
+
+impl Unread {
+    /// What `failed` is about.
+    #[must_use]
+    pub fn of(path: PathBuf, failed: &io::Error) -> Self {
+        Self { path, kind: failed.kind(), why: failed.to_string() }
+    }
+
+    /// The failure again.
+    #[must_use]
+    pub fn to_error(&self) -> Error {
+        Error::Io {
+            op: "look at",
+            path: self.path.clone(),
+            source: io::Error::new(self.kind, self.why.clone()),
+        }
+    }
+}
+
+impl BlobPage {
+    /// The page, for those who must know all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when something could not be looked at.
+    pub fn whole(self) -> Result<Self> {
+        self.unread.first().map_or(Ok(()), |unread| Err(unread.to_error()))?;
+        Ok(self)
+    }
 }
 
 /// A blob found by a listing.

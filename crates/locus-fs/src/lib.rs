@@ -59,7 +59,7 @@ mod watched;
 pub use dir_lock::DirLock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 pub use door::off_thread;
-pub use local::{Adopt, LocalVolume, OpenLocalVolume};
+pub use local::{Adopt, LocalVolume, OpenLocalVolume, is_passing};
 pub use locus_core::ScrubProgress;
 pub use mirror::{Mirror, MirrorReport, MirroredVolume, OpenMirroredVolume};
 pub use network::{NetworkVolume, OpenNetworkVolume};

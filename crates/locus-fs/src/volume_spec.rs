@@ -1,6 +1,6 @@
 //! The description of a volume, and how it becomes a volume.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use locus_core::{Clock, Entropy, Result, StorageVolume, StoreId, SystemClock, SystemEntropy, VolumeId};
@@ -21,6 +21,11 @@ pub trait VolumeSpec: Debug + Send {
     /// mount point of an unplugged disk is unavailable, not empty. A kind of volume that is never made by opening it
     /// needs nothing here.
     fn expect_existing(&mut self) {}
+
+    /// The directories of this machine that the volume will use, as far as the description names them; none by default.
+    fn places(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Opens the volume, checks that it is what it should be, and measures it.
     ///

@@ -111,6 +111,10 @@ impl StorageVolume for WatchedVolume {
         self.inner.mount_path()
     }
 
+    fn places(&self) -> Vec<PathBuf> {
+        self.inner.places()
+    }
+
     fn local_path(&self, at: &BlobPath) -> Option<PathBuf> {
         self.inner.local_path(at)
     }

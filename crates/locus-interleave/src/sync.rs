@@ -146,3 +146,8 @@ pub(crate) mod oneshot {
         }
     }
 }
+
+/// Others go on first: here, whoever the scheduler chooses.
+pub(crate) async fn give_way() {
+    shuttle::future::yield_now().await;
+}

@@ -8,3 +8,20 @@ pub(crate) use std::{
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use tokio::sync::{Notify, oneshot};
+
+/// Tasks of the runtime that are ready go on first, once. Where no runtime is, nobody is waited for.
+pub(crate) async fn give_way() {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    // Not `yield_now` of tokio: that one waits until the thread has nothing to do, and the thread may wait for this.
+    let mut gave_way = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave_way, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}

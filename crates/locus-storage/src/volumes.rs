@@ -1,7 +1,11 @@
 //! The volumes that are mounted now, shared by the pool (which mounts and chooses), the store (which makes their
 //! content durable at a barrier) and the sweeper.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use locus_core::{Error, Result, StorageVolume, VolumeId, VolumeSet};
 use locus_fs::WatchedVolume;
@@ -13,6 +17,8 @@ use crate::sync::RwLock;
 #[derive(Debug, Default)]
 pub struct VolumeRegistry {
     mounted: RwLock<BTreeMap<VolumeId, Arc<WatchedVolume>>>,
+    /// The directories of all that were ever mounted here: files may wait in those of one that was taken out.
+    places: RwLock<BTreeSet<PathBuf>>,
 }
 
 impl VolumeRegistry {
@@ -31,6 +37,7 @@ impl VolumeRegistry {
         if mounted.contains_key(volume.id()) {
             return Err(Error::VolumeExists { volume: volume.id().clone() });
         }
+        self.places.write().extend(volume.places());
         mounted.insert(volume.id().clone(), Arc::new(WatchedVolume::new(volume)));
         Ok(())
     }
@@ -38,6 +45,15 @@ impl VolumeRegistry {
     /// Takes a volume out.
     pub fn take(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
         self.mounted.write().remove(id).map(|volume| volume as _)
+    }
+
+    /// The directories of all volumes that were ever mounted here, in order, those that were taken out among them: what lies
+    /// there is the store's.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        let mut places = self.places.read().clone();
+        self.all().iter().for_each(|volume| places.extend(volume.places()));
+        places.into_iter().collect()
     }
 
     /// The volume, to be given up or trusted again.

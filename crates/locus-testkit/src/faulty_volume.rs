@@ -234,6 +234,10 @@ impl<S: VolumeSpec + 'static> VolumeSpec for FaultyVolume<S> {
         self.inner.expect_existing();
     }
 
+    fn places(&self) -> Vec<PathBuf> {
+        self.inner.places()
+    }
+
     async fn open(self: Box<Self>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
         if self.faults.is_away() {
             return Err(Error::VolumeUnavailable { volume: Some(self.inner.id()?), why: AWAY.into() });
@@ -251,6 +255,10 @@ impl StorageVolume for FaultyVolume<Arc<dyn StorageVolume>> {
 
     fn mount_path(&self) -> Option<&Path> {
         self.inner.mount_path()
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        self.inner.places()
     }
 
     fn local_path(&self, at: &BlobPath) -> Option<PathBuf> {

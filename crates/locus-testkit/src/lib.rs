@@ -17,7 +17,7 @@ pub use entropy::SeededEntropy;
 pub use faulty_volume::{Failing, FaultyVolume, VolumeFaults, VolumeOp};
 pub use hostile_names::HostileNames;
 pub use manual_clock::ManualClock;
-pub use memory_intake::{Arrival, MemoryIntake};
+pub use memory_intake::{Arrival, Forgetting, MemoryIntake};
 pub use sim_disk::{Fault, FaultId, OpKind, SimDisk};
 pub use stepper::{Stepper, TaskId};
 

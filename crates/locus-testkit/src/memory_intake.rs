@@ -31,10 +31,23 @@ struct State {
     arrived: Vec<Arrival>,
     refusal: Option<Refusal>,
     sync_fails: bool,
+    forgetting: Forgetting,
     at_sync: Option<Happening>,
     stalled: Option<String>,
     own: Vec<PathBuf>,
     written: u64,
+}
+
+/// How it goes when a source is to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forgetting {
+    /// It is forgotten.
+    #[default]
+    Works,
+    /// Each attempt ends in an error.
+    Fails,
+    /// No attempt ends.
+    Stalls,
 }
 
 /// Takes everything in unless it is told to refuse. What it took it remembers, also over what a test calls a restart.
@@ -120,6 +133,12 @@ impl MemoryIntake {
         self.state.lock().sync_fails = fails;
     }
 
+    /// How it goes when a source is to be [forgotten](Intake::forget).
+    pub fn let_forgetting(&self, forgetting: Forgetting) {
+        self.state.lock().forgetting = forgetting;
+        self.changed.notify_waiters();
+    }
+
     /// The directories of the store.
     pub fn set_own_places(&self, places: Vec<PathBuf>) {
         self.state.lock().own = places;
@@ -178,10 +197,25 @@ impl Intake for MemoryIntake {
         if let Some(happens) = happens {
             happens();
         }
-        if self.state.lock().sync_fails { Err(Error::ShuttingDown) } else { Ok(()) }
+        match self.state.lock().sync_fails {
+            true => Err(Error::io("sync", "journal")(std::io::Error::other("a test said so"))),
+            false => Ok(()),
+        }
     }
 
     async fn forget(&self, tenant: &TenantId, identity: &str) -> Result<()> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let forgetting = self.state.lock().forgetting;
+            match forgetting {
+                Forgetting::Works => break,
+                Forgetting::Fails => {
+                    return Err(Error::io("write", "journal")(std::io::Error::other("a test said so")));
+                }
+                Forgetting::Stalls => changed.await,
+            }
+        }
         let mut state = self.state.lock();
         let forgotten = state.known.remove(&(tenant.clone(), identity.to_owned())).is_some();
         state.written += u64::from(forgotten);

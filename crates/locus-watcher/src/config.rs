@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
 
-/// Most imports at the same time that can be asked for.
-const IMPORTS_MAX: usize = 1_024;
+/// Most imports at the same time that can be asked for: each has a thread of its own while it waits for its folder.
+pub(crate) const IMPORTS_MAX: usize = 64;
 
 /// What becomes of a source once its file survives power loss.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,7 +20,8 @@ pub enum AfterImport {
     #[default]
     Delete,
     /// It is moved into this directory, beneath the folders that it lay in. A name that is taken gets a number. What lies
-    /// there is not watched, also when the directory lies in the watched folder.
+    /// there is not watched, also when the directory lies in the watched folder; it is neither that folder nor holds it, and
+    /// no other watcher reaches it.
     Move(PathBuf),
     /// It stays. It is imported again when its size, its time or the file behind its name is another.
     Keep,
@@ -63,7 +64,7 @@ pub struct FileWatcherConfig {
     pub size_max: Option<u64>,
     /// Longest time between two scans. Default 30 s.
     pub polling_interval: Duration,
-    /// Sources that are imported at the same time, 1 to 1,024. Default 4.
+    /// Sources that are imported at the same time, 1 to 64. Default 4.
     pub concurrent_imports: usize,
     /// What becomes of a source. Default it is removed.
     pub after_import: AfterImport,
@@ -164,7 +165,7 @@ impl FileWatcherConfig {
         self
     }
 
-    /// Sources that are imported at the same time, 1 to 1,024.
+    /// Sources that are imported at the same time, 1 to 64.
     pub fn concurrent_imports(mut self, imports: usize) -> Self {
         self.concurrent_imports = imports;
         self
@@ -237,7 +238,7 @@ impl FileWatcherConfig {
             return refuse("polling_interval", "is zero: use a longer time");
         }
         if !(1..=IMPORTS_MAX).contains(&self.concurrent_imports) {
-            return refuse("concurrent_imports", "is not 1 to 1,024");
+            return refuse("concurrent_imports", "is not 1 to 64");
         }
         if self.size_max == Some(0) {
             return refuse("size_max", "is 0: empty files are never taken");
@@ -292,6 +293,7 @@ mod tests {
     #[case::auto_create("auto_create_tenant_directories", |c: FileWatcherConfig| c.auto_create_tenant_directories(true))]
     #[case::polling("polling_interval", |c: FileWatcherConfig| c.polling_interval(Duration::ZERO))]
     #[case::imports("concurrent_imports", |c: FileWatcherConfig| c.concurrent_imports(0))]
+    #[case::too_many_imports("concurrent_imports", |c: FileWatcherConfig| c.concurrent_imports(65))]
     #[case::size("size_max", |c: FileWatcherConfig| c.size_max(0))]
     #[case::in_place("after_import", |c: FileWatcherConfig| c.after_import(AfterImport::Move("/inbox".into())))]
     #[case::nowhere("after_import", |c: FileWatcherConfig| c.after_import(AfterImport::Move(PathBuf::new())))]

@@ -50,7 +50,7 @@ mod tests {
             let mut bytes = Vec::new();
             for path in paths {
                 let tenant = TenantId::parse("acme").unwrap();
-                let noted = Noted { tenant, anchor: 1, path, size: 2, modified: (3, 4), inode: 5 };
+                let noted = Noted { tenant, anchor: 1, root: 7, path, size: 2, modified: (3, 4), inode: 5 };
                 prop_assert!(format::encode(&noted, &mut bytes));
             }
             let length = bytes.len();

@@ -10,19 +10,26 @@ use std::{
 use locus_core::{Clock, Error, Intake, Result, Site, Timestamp, WatcherId};
 use locus_fs::{Disk, create_dirs, off_thread, read_bounded, replace, sync_dir};
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    config::FileWatcherConfig,
+    config::{FileWatcherConfig, IMPORTS_MAX, invalid},
     copy,
+    door::{Door, SHORT_PATIENCE},
     folder::{Folder, name_bytes},
     ledger::{self, Ledger},
-    overlap,
+    neighbours::Neighbours,
+    overlap::{self, Watched},
+    places::{Places, Whereabouts},
+    reading,
     reason::SkipReason,
     record::{self, Said},
     report::{Explanation, ScanReport},
     rules::Rules,
-    scan::{Memory, OwnPlaces, Scanner, bounds, directory_of, on_disk, within},
+    scan::{Memory, Parts, Scanner, bounds, directory_of, of_tenant},
+    target::{Target, within},
     task::{Running, Status},
     walk::{Found, Walk},
 };
@@ -62,10 +69,15 @@ struct Inner {
     clock: Arc<dyn Clock>,
     intake: Arc<dyn Intake>,
     durable: bool,
+    places: Places,
     described: BTreeMap<WatcherId, FileWatcherConfig>,
+    neighbours: Neighbours,
     known: Mutex<Known>,
     /// Held by the one change under way.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// Held by who lets the store forget what a watcher that was removed had noted; taken before `changing`.
+    finishing: Arc<tokio::sync::Mutex<()>>,
+    stop: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +93,26 @@ struct Known {
 struct Watcher {
     config: FileWatcherConfig,
     running: Option<Running>,
+    /// To its folder, for who asks about a source in it.
+    door: Door,
+    /// To its folder, for scans: what one that was stopped left under way is over before the next one begins.
+    working: Door,
+}
+
+impl Watcher {
+    fn new(config: FileWatcherConfig, clock: &Arc<dyn Clock>) -> Self {
+        let (door, working) = (Door::new(Arc::clone(clock), 1), Door::new(Arc::clone(clock), IMPORTS_MAX));
+        Self { config, running: None, door, working }
+    }
+
+    /// In the place of this one. Another folder is not to wait for this one.
+    fn next(&self, config: FileWatcherConfig, clock: &Arc<dyn Clock>) -> Self {
+        let next = Self::new(config, clock);
+        if next.config.path != self.config.path {
+            return next;
+        }
+        Self { door: self.door.clone(), working: self.working.clone(), ..next }
+    }
 }
 
 /// What is known about a watcher.
@@ -104,7 +136,8 @@ pub struct WatcherInfo {
 }
 
 impl FileWatchers {
-    /// Reads what was said at run time, and says where it differs from what is described. Starts nothing yet.
+    /// Reads what was said at run time, and says where it differs from what is described. Starts nothing yet. A folder that
+    /// does not answer within 10 s is told, and looked at again by each scan.
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] and [`Error::InvalidId`] name what contradicts; [`Error::Corrupt`],
@@ -134,14 +167,28 @@ impl FileWatchers {
                 Said::Removed => drop(watchers.remove(id)),
             }
         }
-        let own = intake.own_places();
-        let checking = watchers.clone();
-        on_disk(move || check_all(&checking, &own)).await?;
-        let watchers =
-            watchers.into_iter().map(|(id, config)| (id, Watcher { config, running: None })).collect();
+        let places = Places::new(Arc::clone(&clock));
+        check_all(&watchers, &places, intake.own_places()).await?;
+        let neighbours = Neighbours::default();
+        watchers.iter().for_each(|(id, config)| neighbours.set(id, Some(config)));
+        let watchers = watchers.into_iter().map(|(id, config)| (id, Watcher::new(config, &clock))).collect();
         let known = Mutex::new(Known { watchers, said, is_started: false });
-        let changing = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { dir, disk, clock, intake, durable, described, known, changing }) })
+        let (changing, finishing, stop) = Default::default();
+        let inner = Inner {
+            dir,
+            disk,
+            clock,
+            intake,
+            durable,
+            places,
+            described,
+            neighbours,
+            known,
+            changing,
+            finishing,
+            stop,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Copies what watchers keep in `from`, which may be absent, durably into `to`, where nothing of it is: also while
@@ -160,16 +207,23 @@ impl FileWatchers {
         for watcher in known.watchers.values_mut() {
             self.inner.run(watcher);
         }
+        let removed: Vec<_> = known.said.iter().filter(|(_, said)| **said == Said::Removed).collect();
+        for (id, _) in removed {
+            tokio::spawn(Inner::finish(Arc::clone(&self.inner), id.clone()));
+        }
     }
 
-    /// Stops all and waits. They cannot be changed any more.
+    /// Stops all and waits, for no folder that hangs. They cannot be changed any more.
     pub async fn stop(&self) {
+        self.inner.known.lock().is_started = false;
+        self.inner.stop.cancel();
+        let _nobody_finishes = self.inner.finishing.lock().await;
         let _turn = self.inner.changing.lock().await;
         let running: Vec<_> = {
             let mut known = self.inner.known.lock();
-            known.is_started = false;
             known.watchers.values_mut().filter_map(|watcher| watcher.running.take()).collect()
         };
+        running.iter().for_each(Running::halt);
         for running in running {
             running.stop().await;
         }
@@ -178,17 +232,24 @@ impl FileWatchers {
     /// Adds a watcher. What it is called is told.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`], [`Error::InvalidId`]; [`Error::WatcherExists`]; [`Error::Io`]; [`Error::ShuttingDown`].
-    /// Nothing changed then.
+    /// [`Error::InvalidSetting`], [`Error::InvalidId`]; [`Error::WatcherExists`]; [`Error::FolderUnavailable`] when its folder
+    /// does not answer within 10 s; [`Error::Io`]; [`Error::ShuttingDown`]. Nothing changed then.
     ///
     /// # Cancel safety
     /// A change that was begun is made even when its future is dropped.
     pub async fn register(&self, config: FileWatcherConfig) -> Result<WatcherId> {
         let config = config.settled()?;
         let id = config.watcher_id()?;
-        self.change(id.clone(), move |present| match present {
-            Some(_) => Err(Error::WatcherExists { watcher: id }),
-            None => Ok(Some(config)),
+        self.inner.look(&id, &config).await?;
+        let finished = self.inner.finished(&id).await?;
+        let is_finished = finished.is_some();
+        self.change(id.clone(), finished, move |inner, present| {
+            // One that went while this was asked for was there when it was.
+            if present.is_some() || inner.is_removed(&id) && !is_finished {
+                return Err(Error::WatcherExists { watcher: id });
+            }
+            inner.check(&id, &config)?;
+            Ok(Some(config))
         })
         .await
     }
@@ -204,8 +265,9 @@ impl FileWatchers {
     pub async fn update(&self, config: FileWatcherConfig) -> Result<()> {
         let config = config.settled()?;
         let id = config.watcher_id()?;
-        self.change(id.clone(), move |present| match present {
-            Some(_) => Ok(Some(config)),
+        self.inner.look(&id, &config).await?;
+        self.change(id.clone(), None, move |inner, present| match present {
+            Some(_) => inner.check(&id, &config).map(|()| Some(config)),
             None => Err(Error::WatcherNotFound { watcher: id }),
         })
         .await
@@ -213,17 +275,17 @@ impl FileWatchers {
     }
 
     /// Removes a watcher. Its sources stay where they are and are forgotten: another watcher of their folder imports them
-    /// again.
+    /// again. What cannot be forgotten now is forgotten after the next start, or before one of the same name is registered.
     ///
     /// # Errors
-    /// [`Error::WatcherNotFound`], [`Error::InvalidId`]; [`Error::Io`]; [`Error::ShuttingDown`].
+    /// [`Error::WatcherNotFound`], [`Error::InvalidId`]; [`Error::Io`]; [`Error::ShuttingDown`]. Nothing changed then.
     ///
     /// # Cancel safety
     /// As [`register`](Self::register).
     pub async fn remove(&self, id: impl AsRef<str> + Send) -> Result<()> {
         let id = WatcherId::parse(id.as_ref())?;
         let watcher = id.clone();
-        self.change(id, move |present| match present {
+        self.change(id, None, move |_, present| match present {
             Some(_) => Ok(None),
             None => Err(Error::WatcherNotFound { watcher }),
         })
@@ -265,16 +327,29 @@ impl FileWatchers {
     pub async fn reset(&self, id: impl AsRef<str> + Send) -> Result<()> {
         let id = WatcherId::parse(id.as_ref())?;
         let inner = Arc::clone(&self.inner);
+        if let Some(config) = inner.described.get(&id) {
+            inner.look(&id, config).await?;
+        }
+        let finished = inner.finished(&id).await?;
         alone(&self.inner.changing, async move {
             let described = inner.described.get(&id).cloned();
-            if described.is_none() && !inner.known.lock().said.contains_key(&id) {
-                return Err(Error::WatcherNotFound { watcher: id });
+            match (inner.known.lock().said.get(&id), &described) {
+                (None | Some(Said::Removed), None) => return Err(Error::WatcherNotFound { watcher: id }),
+                (Some(Said::Removed), _) if finished.is_none() => return Ok(()), // it went meanwhile, after this
+                _ => {}
             }
             if let Some(config) = &described {
-                inner.check(&id, config).await?;
+                inner.check(&id, config)?;
             }
-            inner.store(&id, None).await?;
-            inner.put(&id, described).await
+            let is_removed = described.is_none();
+            let said = if is_removed { Some(Said::Removed) } else { None };
+            inner.store(&id, said).await?;
+            inner.put(&id, described).await;
+            drop(finished);
+            if is_removed {
+                tokio::spawn(Inner::finish(inner, id));
+            }
+            Ok(())
         })
         .await
     }
@@ -332,7 +407,7 @@ impl FileWatchers {
     /// Dropping the future has no effect.
     pub async fn explain(&self, path: impl AsRef<Path> + Send) -> Result<Explanation> {
         let path = std::path::absolute(path.as_ref()).map_err(Error::io("find", path.as_ref()))?;
-        let (id, config, within, running) = {
+        let (id, config, door, within, running) = {
             let known = self.inner.known.lock();
             let watching = known
                 .watchers
@@ -346,9 +421,10 @@ impl FileWatchers {
                 .running
                 .as_ref()
                 .map(|running| (Arc::clone(&running.memory), running.status.lock().clone()));
-            (id.clone(), watcher.config.clone(), within, running)
+            (id.clone(), watcher.config.clone(), watcher.door.clone(), within, running)
         };
-        let held_by = self.inner.held_by(&id, &config, &within, running.as_ref().map(|(m, _)| &**m)).await?;
+        let memory = running.as_ref().map(|(memory, _)| &**memory);
+        let held_by = self.inner.held_by(&id, &config, &door, &within, memory).await?;
         let (now, wall) = (self.inner.clock.monotonic(), self.inner.clock.wall());
         let next = running.and_then(|(_, status)| status.next_look);
         let next_look = next.map(|at| wall.saturating_add(at.saturating_sub(now)));
@@ -357,8 +433,13 @@ impl FileWatchers {
 
     async fn switch(&self, id: WatcherId, enabled: bool) -> Result<()> {
         let watcher = id.clone();
-        self.change(id, move |present| match present {
-            Some(config) => Ok(Some(config.enabled(enabled))),
+        let present = self.get(&id)?.config;
+        if enabled {
+            self.inner.look(&id, &present).await?;
+        }
+        self.change(id, None, move |inner, present| match present {
+            Some(config) if enabled => inner.check(&watcher, &config).map(|()| Some(config.enabled(true))),
+            Some(config) => Ok(Some(config.enabled(false))), // also one whose folder hangs
             None => Err(Error::WatcherNotFound { watcher }),
         })
         .await
@@ -369,25 +450,28 @@ impl FileWatchers {
     async fn change(
         &self,
         id: WatcherId,
-        change: impl FnOnce(Option<FileWatcherConfig>) -> Result<Option<FileWatcherConfig>> + Send + 'static,
+        finished: Option<OwnedMutexGuard<()>>,
+        change: impl FnOnce(&Inner, Option<FileWatcherConfig>) -> Result<Option<FileWatcherConfig>>
+        + Send
+        + 'static,
     ) -> Result<WatcherId> {
         let inner = Arc::clone(&self.inner);
-        alone(&self.inner.changing, async move {
+        let (id, finishing) = alone(&self.inner.changing, async move {
             let present = inner.known.lock().watchers.get(&id).map(|watcher| watcher.config.clone());
-            let next = change(present)?;
-            if let Some(config) = &next {
-                inner.check(&id, config).await?;
-            }
-            let said = match &next {
-                Some(config) => Some(Said::Set(Box::new(config.clone()))),
-                // Where nobody describes it, nothing needs to be said against it.
-                None => inner.described.contains_key(&id).then_some(Said::Removed),
-            };
-            inner.store(&id, said).await?;
-            inner.put(&id, next).await?;
-            Ok(id)
+            let next = change(&inner, present)?;
+            let said = next.as_ref().map_or(Said::Removed, |config| Said::Set(Box::new(config.clone())));
+            inner.store(&id, Some(said)).await?;
+            let is_removed = next.is_none();
+            inner.put(&id, next).await;
+            drop(finished);
+            let finishing = is_removed.then(|| tokio::spawn(Inner::finish(inner, id.clone())));
+            Ok((id, finishing))
         })
-        .await
+        .await?;
+        if let Some(finishing) = finishing {
+            let _ = finishing.await; // a panic was told
+        }
+        Ok(id)
     }
 }
 
@@ -433,41 +517,58 @@ impl Inner {
             return;
         }
         match watcher.config.rules() {
-            Ok(rules) => watcher.running = Some(Running::start(self.scanner(watcher.config.clone(), rules))),
+            Ok(rules) => {
+                let scanner = self.scanner(watcher.config.clone(), rules, watcher.working.clone());
+                watcher.running = Some(Running::start(scanner));
+            }
             Err(error) => warn!(%error, "watcher not started"), // it was checked before
         }
     }
 
-    fn scanner(&self, config: FileWatcherConfig, rules: Rules) -> Scanner {
-        let ledger = self.ledger(&rules.id);
+    fn scanner(&self, config: FileWatcherConfig, rules: Rules, door: Door) -> Scanner {
+        let ledger = self.ledger(&rules.id, config.path.clone());
         let (intake, clock) = (Arc::clone(&self.intake), Arc::clone(&self.clock));
-        Scanner::new(config, rules, intake, clock, ledger, Arc::new(Mutex::new(Memory::default())))
+        let (places, neighbours) = (self.places.clone(), self.neighbours.clone());
+        Scanner::new(Parts { config, rules, intake, clock, ledger, places, neighbours, door })
     }
 
-    fn ledger(&self, id: &WatcherId) -> Ledger {
-        Ledger::new(Arc::clone(&self.disk), ledger::path_in(&self.dir, id.as_str()), self.durable)
+    fn ledger(&self, id: &WatcherId, folder: PathBuf) -> Ledger {
+        Ledger::new(Arc::clone(&self.disk), ledger::path_in(&self.dir, id.as_str()), folder, self.durable)
     }
 
-    /// Refuses a description that does not go with the store or with another watcher.
-    async fn check(&self, id: &WatcherId, config: &FileWatcherConfig) -> Result<()> {
+    /// Looks at all that a check of this description is about. No lock is held, for any of it may hang.
+    async fn look(&self, id: &WatcherId, config: &FileWatcherConfig) -> Result<()> {
         if !self.known.lock().is_started {
             return Err(Error::ShuttingDown);
         }
         config.check()?;
-        let (id, config, own) = (id.clone(), config.clone(), self.intake.own_places());
-        let others: Vec<_> = {
-            let known = self.known.lock();
-            let others = known.watchers.iter().filter(|(other, _)| **other != id);
-            others.map(|(other, watcher)| (other.clone(), watcher.config.clone())).collect()
-        };
-        on_disk(move || {
-            overlap::check_folder(&id, &config)?;
-            overlap::check_own(&id, &config, &own)?;
-            others
-                .iter()
-                .try_for_each(|(other_id, other)| overlap::check_other(&id, &config, other_id, other))
+        let mut others: Vec<PathBuf> = overlap::target_of(config).cloned().into_iter().collect();
+        for (_, other) in self.neighbours.others(id) {
+            others.push(other.path.clone());
+            others.extend(overlap::target_of(&other).cloned());
+        }
+        let (seen, ..) = tokio::join!(
+            self.places.look_at(config.path.clone()),
+            self.places.look(others),
+            self.places.look(self.intake.own_places()),
+        );
+        if !seen.is_fresh {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "it does not answer");
+            return Err(Error::FolderUnavailable { watcher: id.clone(), path: config.path.clone(), source });
+        }
+        Ok(())
+    }
+
+    /// Refuses a description that does not go with the store or with another watcher, by what was seen last.
+    fn check(&self, id: &WatcherId, config: &FileWatcherConfig) -> Result<()> {
+        let own: Vec<_> = self.intake.own_places().iter().map(|path| self.places.seen(path)).collect();
+        let (at, target) = (self.places.seen(&config.path), overlap::target_seen(config, &self.places));
+        let watched = Watched { id, config, at: &at, target: target.as_ref() };
+        check_alone(watched, &own)?;
+        self.neighbours.others(id).iter().try_for_each(|(id, config)| {
+            let (at, target) = (self.places.seen(&config.path), overlap::target_seen(config, &self.places));
+            overlap::check_other(watched, Watched { id, config, at: &at, target: target.as_ref() })
         })
-        .await
     }
 
     /// Disk first, memory second.
@@ -494,7 +595,7 @@ impl Inner {
     }
 
     /// Stops what runs under this name, and starts what is to run from now on.
-    async fn put(&self, id: &WatcherId, config: Option<FileWatcherConfig>) -> Result<()> {
+    async fn put(&self, id: &WatcherId, config: Option<FileWatcherConfig>) {
         let running = {
             let mut known = self.known.lock();
             known.watchers.get_mut(id).and_then(|watcher| watcher.running.take())
@@ -502,63 +603,112 @@ impl Inner {
         if let Some(running) = running {
             running.stop().await;
         }
+        self.neighbours.set(id, config.as_ref());
         let Some(config) = config else {
             self.known.lock().watchers.remove(id);
-            self.forget_sources(id).await?;
             info!(watcher = %id, "watcher removed");
-            return Ok(());
+            return;
         };
         let mut known = self.known.lock();
         let is_started = known.is_started;
-        let mut watcher = Watcher { config, running: None };
+        let mut watcher = match known.watchers.get(id) {
+            Some(before) => before.next(config, &self.clock),
+            None => Watcher::new(config, &self.clock),
+        };
         if is_started {
             self.run(&mut watcher);
         }
         known.watchers.insert(id.clone(), watcher);
         info!(watcher = %id, "watcher set");
-        Ok(())
     }
 
-    /// Nothing of a watcher that is no more is remembered.
+    fn is_removed(&self, id: &WatcherId) -> bool {
+        self.known.lock().said.get(id) == Some(&Said::Removed)
+    }
+
+    /// Sees to it that nothing is remembered of a watcher of this name that was removed; and as long as what it returns is
+    /// kept, nobody else does.
+    async fn finished(&self, id: &WatcherId) -> Result<Option<OwnedMutexGuard<()>>> {
+        if !self.is_removed(id) {
+            return Ok(None);
+        }
+        let turn = Arc::clone(&self.finishing).lock_owned().await;
+        if self.is_removed(id) {
+            self.forget_sources(id).await?;
+        }
+        Ok(Some(turn))
+    }
+
+    /// As [`finished`](Self::finished); a failure is followed by another attempt after the next start.
+    async fn finish(self: Arc<Self>, id: WatcherId) {
+        match self.finished(&id).await {
+            Ok(_) | Err(Error::ShuttingDown) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(watcher = %id, error, "sources of a removed watcher could not be forgotten, tried again after the next start");
+            }
+        }
+    }
+
+    /// Nothing of a watcher that was removed is remembered; not that it was removed either, unless somebody describes it.
     async fn forget_sources(&self, id: &WatcherId) -> Result<()> {
-        let ledger = self.ledger(id);
+        let ledger = self.ledger(id, PathBuf::new());
         let mut reading = ledger.read().await?;
         loop {
             let page = ledger.next(&mut reading).await?;
             if page.is_empty() {
                 break;
             }
-            for noted in page {
+            let failed = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Error::ShuttingDown),
+                failed = reading::forget(&*self.intake, id, page) => failed,
+            };
+            if let Some(noted) = failed.first() {
+                // Once more, for the error.
                 self.intake.forget(&noted.tenant, &noted.identity(id)).await?;
             }
         }
         drop(reading);
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
-        let path = ledger::path_in(&self.dir, id.as_str());
+        let ledger = ledger::path_in(&self.dir, id.as_str());
+        let said = (!self.described.contains_key(id)).then(|| self.path(id));
         off_thread(&*self.disk, move || {
-            remove_durably(&*disk, &dir, &path.with_extension("ledger.new"))?;
-            remove_durably(&*disk, &dir, &path)
+            remove_durably(&*disk, &dir, &ledger.with_extension("ledger.new"))?;
+            remove_durably(&*disk, &dir, &ledger)?;
+            said.map_or(Ok(()), |path| remove_durably(&*disk, &dir, &path))
         })
-        .await
+        .await?;
+        if !self.described.contains_key(id) {
+            self.known.lock().said.remove(id);
+        }
+        Ok(())
     }
 
     async fn held_by(
         &self,
         id: &WatcherId,
         config: &FileWatcherConfig,
+        door: &Door,
         within: &Path,
         memory: Option<&Mutex<Memory>>,
     ) -> Result<Option<SkipReason>> {
         let rules = Arc::new(config.rules()?);
-        let (intake, own) = (Arc::clone(&self.intake), self.intake.own_places());
-        let (described, asked, path) = (config.clone(), Arc::clone(&rules), within.to_owned());
-        let looked = on_disk(move || {
-            let root = Arc::new(Folder::open(&described.path)?);
-            let bounds = bounds(&described, &asked, &own, &mut OwnPlaces::default());
+        let intake = Arc::clone(&self.intake);
+        let own = self.places.look(intake.own_places()).await;
+        let target = Target::of(config);
+        let at = match &target {
+            Some(target) => Some(self.places.look_at(target.path().to_owned()).await.at),
+            None => None,
+        };
+        let bounds = bounds(config, &rules, &own, target.as_ref(), at.as_ref());
+        let (folder, path) = (config.path.clone(), within.to_owned());
+        let looked = door.ask_in_time(SHORT_PATIENCE, move || {
+            let root = Arc::new(Folder::open(&folder)?);
             let walk = Walk::begin(root, bounds, intake)?;
             Ok::<_, io::Error>(walk.follow(&path))
         });
-        let found: Found = match looked.await {
+        let found: Found = match looked.await.and_then(|looked| looked) {
             Ok(Ok(found)) => found,
             Ok(Err(why)) => return Ok(Some(why)),
             Err(source) => {
@@ -570,9 +720,15 @@ impl Inner {
             }
         };
         let noted = found.noted();
+        if let Err(error) = self.intake.check_tenant(&noted.tenant) {
+            return Ok(Some(of_tenant(&error)));
+        }
         if self.intake.is_known(&noted.tenant, &noted.identity(id)).await? {
             let kept = config.after_import == crate::AfterImport::Keep;
             return Ok(Some(if kept { SkipReason::Imported } else { SkipReason::AfterImport }));
+        }
+        if let Some(why) = Rules::refuse_new(&found.stat) {
+            return Ok(Some(why));
         }
         let Some(directory) = directory_of(config, &found) else { return Ok(Some(SkipReason::Refused)) };
         let (now, age) = (self.clock.monotonic(), found.stat.age(self.clock.wall()));
@@ -580,8 +736,8 @@ impl Inner {
             None => None,
             Some(memory) => {
                 let memory = memory.lock();
-                if memory.pauses.of_directory(&noted.tenant, &directory, now).is_some() {
-                    return Ok(Some(SkipReason::Waiting));
+                if let Some((_, why)) = memory.pauses.of_source(found.subject(&directory), now) {
+                    return Ok(Some(why));
                 }
                 memory.settling.peek(name_bytes(&found.path), &found.stat, now)
             }
@@ -611,15 +767,36 @@ fn settle_all(described: Vec<FileWatcherConfig>) -> Result<BTreeMap<WatcherId, F
     Ok(all)
 }
 
-fn check_all(watchers: &BTreeMap<WatcherId, FileWatcherConfig>, own: &[PathBuf]) -> Result<()> {
-    let mut before: Vec<(&WatcherId, &FileWatcherConfig)> = Vec::new();
-    for (id, config) in watchers {
-        overlap::check_folder(id, config)?;
-        overlap::check_own(id, config, own)?;
-        for (other_id, other) in &before {
-            overlap::check_other(id, config, other_id, other)?;
+/// Refuses what a description says of its folder when that is none, or goes with the store in any way.
+fn check_alone(watched: Watched<'_>, own: &[Whereabouts]) -> Result<()> {
+    let Watched { id, at, .. } = watched;
+    if at.is_no_folder {
+        return invalid(id, "path", "is no folder");
+    }
+    overlap::check_within(id, at, own)?;
+    overlap::check_around(id, at, own)?;
+    overlap::check_target(watched, own)
+}
+
+async fn check_all(
+    watchers: &BTreeMap<WatcherId, FileWatcherConfig>,
+    places: &Places,
+    own: Vec<PathBuf>,
+) -> Result<()> {
+    let paths = watchers.values().map(|config| config.path.clone()).collect();
+    let targets = watchers.values().filter_map(overlap::target_of).cloned().collect();
+    let (folders, own, _) = tokio::join!(places.look(paths), places.look(own), places.look(targets));
+    let own: Vec<_> = own.into_iter().map(|seen| seen.at).collect();
+    let targets: Vec<_> = watchers.values().map(|config| overlap::target_seen(config, places)).collect();
+    let mut before: Vec<Watched<'_>> = Vec::new();
+    for (((id, config), seen), target) in watchers.iter().zip(&folders).zip(&targets) {
+        if !seen.is_fresh {
+            warn!(watcher = %id, path = %config.path.display(), "watched folder does not answer, tried again at each interval");
         }
-        before.push((id, config));
+        let watched = Watched { id, config, at: &seen.at, target: target.as_ref() };
+        check_alone(watched, &own)?;
+        before.iter().try_for_each(|other| overlap::check_other(watched, *other))?;
+        before.push(watched);
     }
     Ok(())
 }
@@ -662,4 +839,27 @@ fn remove_durably(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<()> {
         other => other.map_err(Error::io("remove", path))?,
     }
     sync_dir(disk, dir, Site::ReplacedName).map_err(Error::io("sync", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use locus_testkit::ManualClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_that_is_changed_waits_for_what_it_left_under_way_and_one_of_another_folder_does_not() {
+        let clock: Arc<dyn Clock> = ManualClock::new();
+        let before = Watcher::new(FileWatcherConfig::new("/inbox"), &clock);
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let door = before.working.clone();
+        let hanging = tokio::spawn(async move { door.ask(move || hangs.recv().is_err()).await });
+        while !before.working.is_busy() {
+            tokio::task::yield_now().await;
+        }
+        assert!(before.next(FileWatcherConfig::new("/inbox").enabled(false), &clock).working.is_busy());
+        assert!(!before.next(FileWatcherConfig::new("/other"), &clock).working.is_busy());
+        drop(release);
+        assert!(hanging.await.unwrap().unwrap());
+    }
 }

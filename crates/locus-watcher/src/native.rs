@@ -18,10 +18,9 @@ impl Native {
     /// # Errors
     /// Why there will be no events: too many watches, or a file system without them.
     pub(crate) fn listen(path: &Path, deep: bool, hint: Arc<Notify>) -> Result<Self, notify::Error> {
-        use notify::{Config, Event, EventKind, RecursiveMode, Watcher};
+        use notify::{Config, Event, RecursiveMode, Watcher};
         let told = move |event: Result<Event, notify::Error>| {
-            // Looking into the folder makes events, too. Lost events (an overflow) come as others do, or as errors.
-            if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
+            if is_news(&event) {
                 hint.notify_one();
             }
         };
@@ -33,10 +32,34 @@ impl Native {
     }
 }
 
+/// Looking into the folder makes events, too. Lost events (an overflow) come as others do, or as errors.
+#[cfg(feature = "notify")]
+const fn is_news(event: &Result<notify::Event, notify::Error>) -> bool {
+    !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(_), .. }))
+}
+
 #[cfg(not(feature = "notify"))]
 impl Native {
     /// There are none: what happens is found by polling.
     pub(crate) fn listen(_: &Path, _: bool, _: Arc<Notify>) -> Result<Self, std::io::Error> {
         Ok(Self {})
+    }
+}
+
+#[cfg(all(test, feature = "notify"))]
+mod tests {
+    use notify::{
+        Event, EventKind,
+        event::{AccessKind, CreateKind, Flag},
+    };
+
+    use super::*;
+
+    #[test]
+    fn b85_lost_events_bring_a_scan_forward_as_any_news_and_looking_into_a_folder_does_not() {
+        let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(is_news(&Ok(lost)) && is_news(&Err(notify::Error::generic("overflow"))));
+        assert!(is_news(&Ok(Event::new(EventKind::Create(CreateKind::File)))));
+        assert!(!is_news(&Ok(Event::new(EventKind::Access(AccessKind::Read)))));
     }
 }

@@ -1,69 +1,147 @@
 //! Folders that may not be watched: those of the store, and those that are watched already.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use locus_core::{Result, WatcherId};
 
-use crate::config::{FileWatcherConfig, invalid};
+use crate::{
+    config::{AfterImport, FileWatcherConfig, invalid},
+    places::{Places, Whereabouts},
+    target::within,
+};
 
-/// Refuses a folder that lies in a place of the store or contains one whose files it would take. Blocks the thread.
-pub(crate) fn check_own(id: &WatcherId, config: &FileWatcherConfig, own: &[PathBuf]) -> Result<()> {
-    let folder = real(&config.path);
-    for place in own {
-        let place = real(place);
-        if folder.starts_with(&place) {
-            return invalid(id, "path", format!("lies in {}, which is the store's own", place.display()));
+/// Refuses a folder that is a place of the store or lies in one: the store would eat itself. So it is with one that is
+/// marked as any store's, a volume that is not mounted at present among them.
+pub(crate) fn check_within<'a>(
+    id: &WatcherId,
+    folder: &Whereabouts,
+    own: impl IntoIterator<Item = &'a Whereabouts>,
+) -> Result<()> {
+    match own.into_iter().find(|place| folder.lies_in(place)) {
+        Some(place) => {
+            invalid(id, "path", format!("lies in {}, which is the store's own", place.path.display()))
         }
-        if place.starts_with(&folder) {
-            return invalid(id, "path", format!("contains {}, which is the store's own", place.display()));
+        None if folder.is_marked() => {
+            invalid(id, "path", "lies in a volume or a data directory, as the marker there says")
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Refuses a folder in which a place of the store lies.
+pub(crate) fn check_around<'a>(
+    id: &WatcherId,
+    folder: &Whereabouts,
+    own: impl IntoIterator<Item = &'a Whereabouts>,
+) -> Result<()> {
+    match own.into_iter().find(|place| place.lies_in(folder)) {
+        Some(place) => {
+            invalid(id, "path", format!("contains {}, which is the store's own", place.path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A watched folder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watched<'a> {
+    pub(crate) id: &'a WatcherId,
+    pub(crate) config: &'a FileWatcherConfig,
+    pub(crate) at: &'a Whereabouts,
+    /// Where its sources are moved to.
+    pub(crate) target: Option<&'a Whereabouts>,
+}
+
+impl Watched<'_> {
+    const fn reaches_below(&self) -> bool {
+        self.config.subdirectories || self.config.multi_tenant
+    }
 }
 
 /// Refuses a folder that another watcher watches, or that lies in one whose subdirectories another watches, or the other
-/// way round: each source would be imported twice. Blocks the thread.
-pub(crate) fn check_other(
-    id: &WatcherId,
-    config: &FileWatcherConfig,
-    other_id: &WatcherId,
-    other: &FileWatcherConfig,
+/// way round: each source would be imported twice.
+pub(crate) fn check_other(watched: Watched<'_>, other: Watched<'_>) -> Result<()> {
+    let (is_within, is_around) = (watched.at.lies_in(other.at), other.at.lies_in(watched.at));
+    let is_refused =
+        is_within && (is_around || other.reaches_below()) || is_around && watched.reaches_below();
+    if is_refused {
+        let why = format!("is watched by {} already, in {}", other.id, other.at.path.display());
+        return invalid(watched.id, "path", why);
+    }
+    check_targets(watched, other)
+}
+
+/// Where a watcher moves sources to, when it does.
+pub(crate) fn target_of(config: &FileWatcherConfig) -> Option<&PathBuf> {
+    match &config.after_import {
+        AfterImport::Move(to) => Some(to),
+        _ => None,
+    }
+}
+
+/// Where they were seen to be moved to.
+pub(crate) fn target_seen(config: &FileWatcherConfig, places: &Places) -> Option<Whereabouts> {
+    target_of(config).map(|to| places.seen(to))
+}
+
+/// Refuses to move sources to where they would be imported again, or eaten by the store.
+pub(crate) fn check_target<'a>(
+    Watched { id, config, at, target }: Watched<'_>,
+    own: impl IntoIterator<Item = &'a Whereabouts>,
 ) -> Result<()> {
-    let (folder, taken) = (real(&config.path), real(&other.path));
-    let reaches = |config: &FileWatcherConfig| config.subdirectories || config.multi_tenant;
-    let refused = folder == taken
-        || folder.starts_with(&taken) && reaches(other)
-        || taken.starts_with(&folder) && reaches(config);
-    if refused {
-        return invalid(id, "path", format!("is watched by {other_id} already, in {}", taken.display()));
+    let Some(target) = target else { return Ok(()) };
+    let refuse = |why: &str| invalid(id, "after_import", why);
+    if target.is_uncertain() {
+        return refuse("names a directory by way of one that is not there");
+    }
+    if at.lies_in(target) {
+        return refuse("moves sources to the watched folder, or to one that holds it");
+    }
+    if target.lies_in(at) && within(config, &target.path).is_none() {
+        return refuse(
+            "names a directory in the watched folder by another path: let it begin as `path` does",
+        );
+    }
+    if let Some(place) = own.into_iter().find(|place| target.lies_in(place) || place.lies_in(target)) {
+        let place = place.path.display();
+        return refuse(&format!("moves sources into or around {place}, which is the store's own"));
+    }
+    if target.is_marked() {
+        return refuse("moves sources into a volume or a data directory, as the marker there says");
     }
     Ok(())
 }
 
-/// Refuses a path that leads to something that is no folder. One that leads nowhere may come to be. Blocks the thread.
-pub(crate) fn check_folder(id: &WatcherId, config: &FileWatcherConfig) -> Result<()> {
-    match std::fs::metadata(&config.path) {
-        Ok(found) if !found.is_dir() => invalid(id, "path", "is no folder"),
-        _ => Ok(()),
+/// Refuses to move sources to where the other watcher takes them in, and the other way round.
+pub(crate) fn check_targets(watched: Watched<'_>, other: Watched<'_>) -> Result<()> {
+    if watched.target.is_some_and(|target| reaches(other, watched, target)) {
+        let why =
+            format!("moves sources to where {} takes them in, in {}", other.id, other.at.path.display());
+        return invalid(watched.id, "after_import", why);
     }
+    if other.target.is_some_and(|target| reaches(watched, other, target)) {
+        return invalid(watched.id, "path", format!("is where {} moves sources to", other.id));
+    }
+    Ok(())
 }
 
-/// Where a path leads, as far as it leads anywhere.
-pub(crate) fn real(path: &Path) -> PathBuf {
-    if let Ok(real) = std::fs::canonicalize(path) {
-        return real;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => real(parent).join(name),
-        _ => path.to_owned(),
-    }
+/// Whether a watcher takes in what the other one moves to its target.
+fn reaches(watcher: Watched<'_>, mover: Watched<'_>, target: &Whereabouts) -> bool {
+    let (is_within, is_around) = (target.lies_in(watcher.at), watcher.at.lies_in(target));
+    is_within && (is_around || watcher.reaches_below()) || is_around && mover.reaches_below()
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
+    use locus_core::SystemClock;
     use rstest::rstest;
 
     use super::*;
+    use crate::places::Places;
+
+    async fn at(path: std::path::PathBuf) -> Whereabouts {
+        Places::new(std::sync::Arc::new(SystemClock::new())).look_at(path).await.at
+    }
 
     #[rstest]
     #[case::beside("in", "out", true, true)]
@@ -73,7 +151,8 @@ mod tests {
     #[case::within_out_of_reach("in", "in/deep", false, true)]
     #[case::a_name_that_begins_alike("in", "in2", true, true)]
     #[case::through_a_link("in", "link", true, false)]
-    fn two_watchers_do_not_take_the_same_files(
+    #[tokio::test]
+    async fn two_watchers_do_not_take_the_same_files(
         #[case] first: &str,
         #[case] second: &str,
         #[case] subdirectories: bool,
@@ -81,13 +160,14 @@ mod tests {
     ) {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("in")).unwrap();
-        #[cfg(unix)]
         std::os::unix::fs::symlink("in", temp.path().join("link")).unwrap();
-        let config = |path: &str| {
-            FileWatcherConfig::new(temp.path().join(path)).tenant("acme").subdirectories(subdirectories)
-        };
-        let id = |text: &str| WatcherId::parse(text).unwrap();
-        let checked = check_other(&id("b"), &config(second), &id("a"), &config(first));
+        let config = FileWatcherConfig::new("x").tenant("acme").subdirectories(subdirectories);
+        let (a, b) = (WatcherId::parse("a").unwrap(), WatcherId::parse("b").unwrap());
+        let (first, second) = (at(temp.path().join(first)).await, at(temp.path().join(second)).await);
+        let checked = check_other(
+            Watched { id: &b, config: &config, at: &second, target: None },
+            Watched { id: &a, config: &config, at: &first, target: None },
+        );
         assert_eq!(checked.is_ok(), good, "{checked:?}");
     }
 
@@ -96,12 +176,15 @@ mod tests {
     #[case::in_it("data/in", false)]
     #[case::around_it("", false)]
     #[case::it("data", false)]
-    fn a_folder_of_the_store_is_not_watched(#[case] path: &str, #[case] good: bool) {
+    #[case::through_a_link("link/in", false)]
+    #[tokio::test]
+    async fn a_folder_of_the_store_is_not_watched(#[case] path: &str, #[case] good: bool) {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("data")).unwrap();
-        let config = FileWatcherConfig::new(temp.path().join(path)).tenant("acme");
-        let own = [temp.path().join("data")];
-        let checked = check_own(&WatcherId::parse("in").unwrap(), &config, &own);
+        std::os::unix::fs::symlink("data", temp.path().join("link")).unwrap();
+        let (folder, own) = (at(temp.path().join(path)).await, at(temp.path().join("data")).await);
+        let id = WatcherId::parse("in").unwrap();
+        let checked = check_within(&id, &folder, [&own]).and_then(|()| check_around(&id, &folder, [&own]));
         assert_eq!(checked.is_ok(), good, "{checked:?}");
     }
 }

@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Result, join_bounded};
+use locus_core::{Intake, Result, WatcherId, join_bounded};
 use tracing::{debug, warn};
 
 use crate::{
+    door::Going,
     folder::{Folder, path_of},
     ledger::{PAGE, Reading},
-    scan::{Scanner, on_disk},
-    source::Noted,
+    scan::Scanner,
+    source::{Noted, Stat},
 };
 
 /// How often it is read when little is added.
@@ -66,8 +67,9 @@ impl Scanner {
     }
 
     async fn judge(&self, root: &Arc<Folder>, page: Vec<Noted>, reading: &mut Reading) -> Result<usize> {
-        let (root, per_tenant) = (Arc::clone(root), self.rules.tenant.is_none());
-        let judged = on_disk(move || judge_all(&root, page, per_tenant)).await;
+        let root = Arc::clone(root);
+        let is_of_another = reading.is_of_another;
+        let judged = self.work(move |going| judge_all(&root, page, is_of_another, going)).await?;
         let (mut kept, mut gone) = (Vec::with_capacity(PAGE), Vec::new());
         for (noted, fate) in judged {
             // What was noted and not brought in is noted again when it is.
@@ -76,28 +78,29 @@ impl Scanner {
             }
         }
         let before = gone.len();
-        let failed = self.forget(gone).await;
+        let failed = forget(&*self.intake, &self.rules.id, gone).await;
         let forgotten = before - failed.len();
         kept.extend(failed); // and tried again
         self.ledger.keep(reading, kept).await?;
         Ok(forgotten)
     }
-
-    /// Lets the store forget sources whose absence survives power loss. Gives back those that it did not forget.
-    pub(crate) async fn forget(&self, gone: Vec<Noted>) -> Vec<Noted> {
-        let forget = async |noted: &Noted| {
-            let identity = noted.identity(&self.rules.id);
-            self.intake.forget(&noted.tenant, &identity).await
-        };
-        let answers = join_bounded(gone.iter().map(forget).collect(), FORGOTTEN_AT_ONCE).await;
-        gone.into_iter().zip(answers).filter(|(_, answer)| answer.is_err()).map(|(noted, _)| noted).collect()
-    }
 }
 
-fn judge_all(root: &Folder, page: Vec<Noted>, per_tenant: bool) -> Vec<(Noted, Fate)> {
-    let mut judge = Judge { root, per_tenant, anchor: None };
+/// Lets the store forget sources whose absence survives power loss. Gives back those that it did not forget.
+pub(crate) async fn forget(intake: &dyn Intake, watcher: &WatcherId, gone: Vec<Noted>) -> Vec<Noted> {
+    let forget = async |noted: &Noted| intake.forget(&noted.tenant, &noted.identity(watcher)).await;
+    let answers = join_bounded(gone.iter().map(forget).collect(), FORGOTTEN_AT_ONCE).await;
+    gone.into_iter().zip(answers).filter(|(_, answer)| answer.is_err()).map(|(noted, _)| noted).collect()
+}
+
+fn judge_all(root: &Folder, page: Vec<Noted>, is_of_another: bool, going: &Going) -> Vec<(Noted, Fate)> {
+    let Ok(Stat { inode, .. }) = root.stat() else {
+        return page.into_iter().map(|noted| (noted, Fate::Unclear)).collect();
+    };
+    let mut judge = Judge { root, inode, is_of_another, anchor: None };
     let fate = |noted: Noted| {
         let fate = judge.fate(&noted);
+        going.step();
         (noted, fate)
     };
     let mut judged: Vec<_> = page.into_iter().map(fate).collect();
@@ -105,6 +108,7 @@ fn judge_all(root: &Folder, page: Vec<Noted>, per_tenant: bool) -> Vec<(Noted, F
     let mut syncing = Syncing { root, synced: BTreeSet::new(), parent: None };
     for (noted, fate) in judged.iter_mut().filter(|(_, fate)| *fate == Fate::Gone) {
         let path = path_of(noted.path.clone());
+        going.step();
         if let Err(error) = syncing.sync(path.parent().unwrap_or(Path::new(""))) {
             warn!(path = %path.display(), %error, "watched folder could not be synced, what is gone is remembered");
             *fate = Fate::Unclear;
@@ -115,17 +119,32 @@ fn judge_all(root: &Folder, page: Vec<Noted>, per_tenant: bool) -> Vec<(Noted, F
 
 struct Judge<'a> {
     root: &'a Folder,
-    /// The first folder is the one that a source was seen under.
-    per_tenant: bool,
-    /// The last one that was looked at, and its inode.
-    anchor: Option<(PathBuf, Option<u64>)>,
+    inode: u64,
+    /// What is judged was noted of another path.
+    is_of_another: bool,
+    /// The last one that was looked at.
+    anchor: Option<(PathBuf, Anchor)>,
+}
+
+/// A folder that sources were seen under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anchor {
+    /// It has this inode.
+    Inode(u64),
+    Absent,
+    Unclear,
 }
 
 impl Judge<'_> {
     fn fate(&mut self, noted: &Noted) -> Fate {
         let path = path_of(noted.path.clone());
-        if self.anchor_of(&path) != Some(noted.anchor) {
-            return Fate::Unclear;
+        match self.anchor_of(noted, &path) {
+            Anchor::Inode(inode) if inode == noted.anchor => {}
+            Anchor::Unclear => return Fate::Unclear,
+            // Nobody looks there any more.
+            _ if self.is_of_another => return Fate::Gone,
+            Anchor::Absent if self.inode == noted.root => return Fate::Gone,
+            _ => return Fate::Unclear,
         }
         match self.root.stat_of(&path) {
             Ok(stat) if noted.is(&stat) => Fate::There,
@@ -137,17 +156,25 @@ impl Judge<'_> {
         }
     }
 
-    fn anchor_of(&mut self, path: &Path) -> Option<u64> {
-        let anchor = if self.per_tenant { path.iter().next().map(PathBuf::from)? } else { PathBuf::new() };
-        if let Some((known, inode)) = &self.anchor
-            && *known == anchor
-        {
-            return *inode;
+    /// The folder as it is now that a source was seen under: the watched one, or its first folder, as the watcher had it then,
+    /// which may have another mode by now.
+    fn anchor_of(&mut self, noted: &Noted, path: &Path) -> Anchor {
+        if noted.anchor == noted.root {
+            return Anchor::Inode(self.inode);
         }
-        let stat = if self.per_tenant { self.root.stat_of(&anchor) } else { self.root.stat() };
-        let inode = stat.ok().map(|stat| stat.inode);
-        self.anchor = Some((anchor, inode));
-        inode
+        let Some(folder) = path.iter().next().map(PathBuf::from) else { return Anchor::Unclear };
+        if let Some((known, anchor)) = &self.anchor
+            && *known == folder
+        {
+            return *anchor;
+        }
+        let anchor = match self.root.stat_of(&folder) {
+            Ok(stat) => Anchor::Inode(stat.inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Anchor::Absent,
+            Err(_) => Anchor::Unclear,
+        };
+        self.anchor = Some((folder, anchor));
+        anchor
     }
 }
 

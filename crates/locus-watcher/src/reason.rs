@@ -31,7 +31,8 @@ pub enum SkipReason {
     TooDeep,
     /// The folder leads back to one that it lies in.
     Loop,
-    /// It belongs to the store, or is where imported sources are moved to.
+    /// It belongs to the store or to another one (what holds the marker of a volume, or is a data directory, does), or is where
+    /// imported sources are moved to.
     Own,
     /// It lies in no tenant's folder.
     NoTenant,
@@ -74,7 +75,7 @@ impl SkipReason {
             Self::TooLarge => "is too large",
             Self::TooDeep => "lies too deep",
             Self::Loop => "leads back to a folder that it lies in",
-            Self::Own => "belongs to the store or holds imported sources",
+            Self::Own => "belongs to a store or holds imported sources",
             Self::NoTenant => "lies in no tenant's folder",
             Self::UnknownTenant => "belongs to no tenant",
             Self::TenantDisabled => "belongs to a tenant that takes no files",

@@ -49,6 +49,11 @@ impl Rules {
         })
     }
 
+    /// What holds a source back that the store does not know: one that it knows may be half-way to where it is moved to.
+    pub(crate) fn refuse_new(stat: &Stat) -> Option<SkipReason> {
+        (stat.links > 1).then_some(SkipReason::HardLinked)
+    }
+
     /// Whether a folder is not looked into. `path` begins at the folder of the tenant.
     pub(crate) fn excludes_folder(&self, path: &Path) -> bool {
         self.exclude.match_(path)
@@ -72,7 +77,6 @@ impl Rules {
             return Some(SkipReason::NotIncluded);
         }
         match stat {
-            Stat { links: 2.., .. } => Some(SkipReason::HardLinked),
             Stat { size: 0, .. } => Some(SkipReason::Empty),
             Stat { size, .. } if *size > self.size_max => Some(SkipReason::TooLarge),
             _ => None,
@@ -170,7 +174,6 @@ mod tests {
     #[case(Stat { kind: Kind::Fifo, ..file(1) }, SkipReason::Fifo)]
     #[case(Stat { kind: Kind::Socket, ..file(1) }, SkipReason::Socket)]
     #[case(Stat { kind: Kind::Device, ..file(1) }, SkipReason::Device)]
-    #[case(Stat { links: 2, ..file(1) }, SkipReason::HardLinked)]
     #[case(file(0), SkipReason::Empty)]
     #[case(file(11), SkipReason::TooLarge)]
     fn b84_what_is_no_plain_file_of_a_good_size_stays(#[case] stat: Stat, #[case] why: SkipReason) {

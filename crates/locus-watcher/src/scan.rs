@@ -5,29 +5,34 @@
 //! finds a source that the store knows, and does what is left to do.
 
 use std::{
-    collections::HashMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use locus_core::{Clock, Content, Error, FileKey, Incoming, Intake, LogicalDir, Result, join_bounded};
-use locus_fs::{OsDisk, off_thread};
+use locus_core::{Clock, Error, FileKey, Incoming, Intake, LogicalDir, Result, join_bounded};
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use crate::{
     after,
     config::{AfterImport, FileWatcherConfig},
+    content,
+    door::{Door, Going, PATIENCE, SHORT_PATIENCE},
     folder::{Folder, name_bytes},
     ledger::Ledger,
-    overlap,
-    pauses::{Pauses, Place},
+    neighbours::Neighbours,
+    overlap::{self, Watched},
+    pauses::{Pauses, Place, Subject},
+    places::{Places, Seen, Whereabouts},
+    reading::forget,
     reason::SkipReason,
     report::ScanReport,
     rules::{NotYet, Rules},
     settling::Settling,
     source::Noted,
+    target::Target,
     told::Told,
     walk::{Bounds, Found, Step, Walk},
 };
@@ -53,11 +58,29 @@ pub(crate) struct Scanner {
     pub(crate) memory: Arc<Mutex<Memory>>,
     told: Told,
     /// The folder that was looked into last: another one may have come to its place.
-    pub(crate) place: Option<(u64, u64)>,
-    own: OwnPlaces,
+    place: Option<(u64, u64)>,
+    places: Places,
+    neighbours: Neighbours,
+    /// Where sources are moved to.
+    target: Option<Arc<Target>>,
+    /// To the watched folder.
+    pub(crate) door: Door,
     /// Of the tenants for which folders were made.
     tenants_version: Option<u64>,
     pub(crate) read_at: Duration,
+}
+
+/// What a scanner is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: FileWatcherConfig,
+    pub(crate) rules: Rules,
+    pub(crate) intake: Arc<dyn Intake>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ledger: Ledger,
+    pub(crate) places: Places,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) door: Door,
 }
 
 /// What a look came to.
@@ -87,6 +110,12 @@ struct Ready {
     identity: String,
 }
 
+impl Ready {
+    fn subject(&self) -> Subject<'_> {
+        self.found.subject(&self.directory)
+    }
+}
+
 /// What became of it.
 enum Outcome {
     Imported(FileKey),
@@ -94,6 +123,7 @@ enum Outcome {
     /// The store took nothing, and is not asked again before then.
     Refused {
         until: Duration,
+        why: SkipReason,
         is_fault: bool,
     },
     /// The store is being closed.
@@ -101,18 +131,28 @@ enum Outcome {
 }
 
 impl Scanner {
-    pub(crate) fn new(
-        config: FileWatcherConfig,
-        rules: Rules,
-        intake: Arc<dyn Intake>,
-        clock: Arc<dyn Clock>,
-        ledger: Ledger,
-        memory: Arc<Mutex<Memory>>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, rules, intake, clock, ledger, places, neighbours, door } = parts;
         let (config, rules) = (Arc::new(config), Arc::new(rules));
         let (told, read_at) = (Told::new(rules.id.clone()), clock.monotonic());
-        let (place, own, tenants_version) = (None, OwnPlaces::default(), None);
-        Self { config, rules, intake, clock, ledger, memory, told, place, own, tenants_version, read_at }
+        let target = Target::of(&config).map(Arc::new);
+        let (memory, place, tenants_version) = (Arc::default(), None, None);
+        Self {
+            config,
+            rules,
+            intake,
+            clock,
+            ledger,
+            memory,
+            told,
+            place,
+            places,
+            neighbours,
+            target,
+            door,
+            tenants_version,
+            read_at,
+        }
     }
 
     /// Looks through the folder once.
@@ -124,60 +164,125 @@ impl Scanner {
     /// # Cancel safety
     /// What was brought in is; the rest is found again.
     pub(crate) async fn scan(&mut self) -> Result<Scanned> {
-        let (root, mut walk) = self.begin().await?;
+        let own = self.intake.own_places();
+        let (root, mut walk) = self.begin(own.clone()).await?;
+        let mut scanned = Scanned::default();
+        if let Some(why) = self.tenant_takes_none()? {
+            self.told.skipped(&self.config.path, why);
+            scanned.skip(why);
+            return Ok(scanned);
+        }
         if self.reading_is_due().await {
             self.read_ledger(&root).await?;
         }
         if self.config.auto_create_tenant_directories {
             self.make_tenant_folders(&root).await?;
         }
-        let mut scanned = Scanned::default();
         loop {
-            let (back, step) = on_disk(move || {
-                let step = walk.step(STEP_MAX);
-                (walk, step)
-            })
-            .await;
+            let (back, step) = self
+                .look(move || {
+                    let step = walk.step(STEP_MAX)?;
+                    Ok((walk, step))
+                })
+                .await?;
             walk = back;
-            let step = step.map_err(|source| self.unavailable(source))?;
+            if self.intake.own_places() != own {
+                // A volume may have come to where this looks: from the beginning, and not into it.
+                scanned.wait_until(self.clock.monotonic());
+                return Ok(scanned);
+            }
             let is_done = step.is_done;
-            self.take(step, &mut scanned).await?;
+            self.take(step, &root, &mut scanned).await?;
             if is_done {
                 break;
             }
         }
-        self.memory.lock().settling.end_round();
+        let mut memory = self.memory.lock();
+        memory.settling.end_round();
+        memory.pauses.end_round(self.clock.monotonic(), self.config.polling_interval);
+        self.told.end_round(&scanned.report);
+        drop(memory);
         Ok(scanned)
     }
 
-    /// Opens the folder anew each time: another one may have come to its place.
-    async fn begin(&mut self) -> Result<(Arc<Folder>, Walk)> {
-        let (config, rules) = (Arc::clone(&self.config), Arc::clone(&self.rules));
-        let (intake, seen, mut places) =
-            (Arc::clone(&self.intake), self.place, std::mem::take(&mut self.own));
-        let opened = on_disk(move || {
-            let root = Arc::new(Folder::open(&config.path)?);
-            let place = root.stat()?.place();
-            let own = intake.own_places();
-            let checked = match seen == Some(place) {
-                true => Ok(()),
-                false => overlap::check_own(&rules.id, &config, &own),
-            };
-            let bounds = bounds(&config, &rules, &own, &mut places);
-            Ok((place, checked, places, Arc::clone(&root), Walk::begin(root, bounds, intake)?))
-        });
-        let (place, checked, places, root, walk) =
-            opened.await.map_err(|source: std::io::Error| self.unavailable(source))?;
-        self.own = places;
-        checked?;
-        if self.place != Some(place) {
+    /// Why nothing is taken of the one tenant that this is for.
+    fn tenant_takes_none(&mut self) -> Result<Option<SkipReason>> {
+        let Some(tenant) = &self.rules.tenant else { return Ok(None) };
+        match self.intake.check_tenant(tenant) {
+            Ok(()) => {
+                self.told.takes(&self.config.path);
+                Ok(None)
+            }
+            Err(Error::ShuttingDown) => Err(Error::ShuttingDown),
+            Err(error) => Ok(Some(of_tenant(&error))),
+        }
+    }
+
+    /// Opens the folder anew each time: another one may have come to its place, or a volume of the store.
+    async fn begin(&mut self, own: Vec<PathBuf>) -> Result<(Arc<Folder>, Walk)> {
+        // One that was stopped, or given up, may have left one.
+        if !self.door.is_idle_in(SHORT_PATIENCE).await {
+            let why = "a call into it does not return";
+            return Err(self.unavailable(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
+        let own = self.places.look(own).await;
+        let target = match &self.target {
+            Some(target) => Some(self.places.look_at(target.path().to_owned()).await.at),
+            None => None,
+        };
+        let bounds = bounds(&self.config, &self.rules, &own, self.target.as_deref(), target.as_ref());
+        let (config, intake) = (Arc::clone(&self.config), Arc::clone(&self.intake));
+        let (at, root, walk) = self
+            .look(move || {
+                let root = Arc::new(Folder::open(&config.path)?);
+                let at = Whereabouts::of(&config.path, &root)?;
+                Ok((at, Arc::clone(&root), Walk::begin(root, bounds, intake)?))
+            })
+            .await?;
+        // What lies in it is passed over by the walk.
+        overlap::check_within(&self.rules.id, &at, own.iter().map(|seen| &seen.at))?;
+        self.check_targets(&at, target.as_ref(), &own)?;
+        if self.place != at.place() {
             self.tenants_version = None; // its folders are to be made in this one
-            self.place = Some(place);
+            self.place = at.place();
         }
         Ok((root, walk))
     }
 
-    fn unavailable(&self, source: std::io::Error) -> Error {
+    /// Refuses to go on when sources would be moved to where they are imported again: links may lead elsewhere by now.
+    fn check_targets(&self, at: &Whereabouts, target: Option<&Whereabouts>, own: &[Seen]) -> Result<()> {
+        self.places.learn(at.clone());
+        let watched = Watched { id: &self.rules.id, config: &self.config, at, target };
+        overlap::check_target(watched, own.iter().map(|seen| &seen.at))?;
+        for (id, config) in self.neighbours.others(&self.rules.id) {
+            let (at, target) = (self.places.seen(&config.path), overlap::target_seen(&config, &self.places));
+            let other = Watched { id: &id, config: &config, at: &at, target: target.as_ref() };
+            overlap::check_targets(watched, other)?;
+        }
+        if let (Some(known), Some(target)) = (&self.target, target) {
+            known.saw(target);
+        }
+        Ok(())
+    }
+
+    /// Looks at the watched folder, in time.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let looked = self.door.ask_in_time(PATIENCE, work).await;
+        looked.and_then(|done| done).map_err(|source| self.unavailable(source))
+    }
+
+    /// Does something to the watched folder, which may take as long as what lies there is long, while it gets on.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Going) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.door.work(PATIENCE, work).await.map_err(|source| self.unavailable(source))
+    }
+
+    fn unavailable(&self, source: io::Error) -> Error {
         let (watcher, path) = (self.rules.id.clone(), self.config.path.clone());
         Error::FolderUnavailable { watcher, path, source }
     }
@@ -189,7 +294,7 @@ impl Scanner {
         }
         let tenants = self.intake.enabled_tenants().await?;
         let root = Arc::clone(root);
-        let made = on_disk(move || {
+        let made = self.door.ask_in_time(PATIENCE, move || {
             let mut failed = None;
             for tenant in &tenants {
                 if let Err(error) = root.make_folder(tenant.as_str().as_ref()) {
@@ -198,7 +303,7 @@ impl Scanner {
             }
             failed.map_or(Ok(()), Err)
         });
-        match made.await {
+        match made.await.and_then(|done| done) {
             Ok(()) => self.tenants_version = Some(version),
             Err(error) => self.told.trouble("folders of tenants could not be made", &error),
         }
@@ -206,7 +311,7 @@ impl Scanner {
     }
 
     /// Does what is to be done about everything that a step met.
-    async fn take(&mut self, step: Step, scanned: &mut Scanned) -> Result<()> {
+    async fn take(&mut self, step: Step, root: &Arc<Folder>, scanned: &mut Scanned) -> Result<()> {
         scanned.report.discovered += (step.found.len() + step.held.len()) as u64 - step.folders_held;
         self.told.heed_tenants(self.intake.tenants_version());
         for (path, why) in step.held {
@@ -223,7 +328,7 @@ impl Scanner {
         }
         let imported = self.import(ready, scanned).await;
         finishing.extend(imported.done.into_iter().map(|found| (found, true)));
-        self.finish(finishing, scanned).await?;
+        self.finish(finishing, root, scanned).await?;
         imported.end
     }
 
@@ -238,16 +343,20 @@ impl Scanner {
             }
             return Ok(Sifted::Known(Box::new(found)));
         }
-        let Some(directory) = self.directory_of(&found) else {
-            self.told.skipped(&found.path, SkipReason::Refused);
-            scanned.skip(SkipReason::Refused);
-            return Ok(Sifted::Held);
+        let directory = match (Rules::refuse_new(&found.stat), self.directory_of(&found)) {
+            (None, Some(directory)) => directory,
+            (why, _) => {
+                let why = why.unwrap_or(SkipReason::Refused);
+                self.told.skipped(&found.path, why);
+                scanned.skip(why);
+                return Ok(Sifted::Held);
+            }
         };
         let (now, age) = (self.clock.monotonic(), found.stat.age(self.clock.wall()));
         let mut memory = self.memory.lock();
-        if let Some(until) = memory.pauses.of_directory(&noted.tenant, &directory, now) {
+        if let Some((until, why)) = memory.pauses.of_source(found.subject(&directory), now) {
             scanned.wait_until(until);
-            scanned.skip(SkipReason::Waiting);
+            scanned.skip(why);
             return Ok(Sifted::Held);
         }
         let alike = memory.settling.look(name_bytes(&found.path), &found.stat, now);
@@ -272,7 +381,7 @@ impl Scanner {
         let entries = ready.iter().map(|source| source.noted.clone()).collect();
         if let Err(error) = self.ledger.add(entries).await {
             scanned.report.failed += 1;
-            scanned.wait_until(self.refused(Place::Store, &error));
+            scanned.wait_until(self.refused(Place::Store, 0, &error));
             ready.iter().for_each(|_| scanned.skip(SkipReason::Waiting));
             return imported;
         }
@@ -280,7 +389,7 @@ impl Scanner {
         let outcomes =
             join_bounded(ready.iter().map(|source| self.bring_in(source)).collect(), at_once).await;
         for (source, outcome) in ready.into_iter().zip(outcomes) {
-            let Ready { found, noted, directory, .. } = source;
+            let noted = &source.noted;
             match outcome {
                 Outcome::Imported(key) => {
                     debug!(watcher = %self.rules.id, tenant = %noted.tenant, %key, size = noted.size, "source imported");
@@ -288,23 +397,30 @@ impl Scanner {
                     scanned.report.bytes += noted.size;
                     let mut memory = self.memory.lock();
                     memory.settling.forget(&noted.path);
-                    if memory.pauses.taken(&noted.tenant, &directory) {
+                    if memory.pauses.taken(source.subject()) {
                         info!(watcher = %self.rules.id, tenant = %noted.tenant, "store takes files again");
                     }
                     drop(memory);
-                    imported.done.push(found);
+                    imported.done.push(source.found);
                 }
                 Outcome::Held(why) => {
                     self.memory.lock().settling.forget(&noted.path); // it begins anew
-                    scanned.wait_until(self.clock.monotonic().saturating_add(self.config.stability_delay));
-                    self.told.skipped(&found.path, why);
+                    if why == SkipReason::TenantDisabled {
+                        let folder = &source.found.anchor.path; // that changed meanwhile, and is told once for all of it
+                        let is_root = folder.as_os_str().is_empty();
+                        self.told.skipped(if is_root { &self.config.path } else { folder }, why);
+                    } else {
+                        scanned
+                            .wait_until(self.clock.monotonic().saturating_add(self.config.stability_delay));
+                        self.told.skipped(&source.found.path, why);
+                    }
                     scanned.report.failed += u64::from(why == SkipReason::Unreadable);
                     scanned.skip(why);
                 }
-                Outcome::Refused { until, is_fault } => {
+                Outcome::Refused { until, why, is_fault } => {
                     scanned.report.failed += u64::from(is_fault);
                     scanned.wait_until(until);
-                    scanned.skip(SkipReason::Waiting);
+                    scanned.skip(why);
                 }
                 Outcome::Ended => imported.end = Err(Error::ShuttingDown),
             }
@@ -312,26 +428,42 @@ impl Scanner {
         imported
     }
 
-    /// The store took nothing: the source stays, and is not tried again before the answer.
-    fn refused(&self, place: Place, error: &Error) -> Duration {
+    /// The store took nothing: what is at least so long stays, and is not tried again before the answer.
+    fn refused(&self, place: Place, from_size: u64, error: &Error) -> Duration {
         let now = self.clock.monotonic();
-        let mut memory = self.memory.lock();
-        if memory.pauses.refused(place.clone(), now) {
+        let (until, is_news) = self.memory.lock().pauses.refused(place, from_size, SkipReason::Waiting, now);
+        if is_news {
             let error = error as &dyn std::error::Error;
             warn!(watcher = %self.rules.id, error, "store takes no files, sources stay where they are until it does");
         }
-        memory.pauses.of(&place, now).unwrap_or(now)
+        until
+    }
+
+    /// The store took nothing of this source, and perhaps nothing else either.
+    fn refused_source(&self, source: &Ready, error: &Error) -> Outcome {
+        let is_fault = !is_backpressure(error);
+        let (place, from_size) = self.memory.lock().pauses.place_of(error, source.subject());
+        if !matches!(place, Place::Source(_)) {
+            let until = self.refused(place, from_size, error);
+            return Outcome::Refused { until, why: SkipReason::Waiting, is_fault };
+        }
+        let is_its_own =
+            matches!(error, Error::TooLarge { .. } | Error::InvalidArgument { .. } | Error::InvalidId { .. });
+        let why = if is_its_own { SkipReason::Refused } else { SkipReason::Waiting };
+        let now = self.clock.monotonic();
+        let (until, _) = self.memory.lock().pauses.refused(place, from_size, why, now);
+        self.told.refused(&source.found.path, why, error);
+        Outcome::Refused { until, why, is_fault }
     }
 
     async fn bring_in(&self, source: &Ready) -> Outcome {
         let Ready { found, noted, directory, identity } = source;
         let now = self.clock.monotonic();
-        let paused = self.memory.lock().pauses.of_directory(&noted.tenant, directory, now);
-        if let Some(until) = paused {
-            return Outcome::Refused { until, is_fault: false }; // one beside it was
+        let paused = self.memory.lock().pauses.of_source(source.subject(), now);
+        if let Some((until, why)) = paused {
+            return Outcome::Refused { until, why, is_fault: false }; // one beside it was
         }
-        let opening = found.clone();
-        let content = match on_disk(move || open(&opening)).await {
+        let content = match content::open(&self.door, found).await {
             Ok(content) => content,
             Err(why) => return Outcome::Held(why),
         };
@@ -344,65 +476,93 @@ impl Scanner {
         };
         match self.intake.bring_in(file).await {
             Ok(key) => Outcome::Imported(key),
-            Err(Error::Source { source }) if is_changed(&source) => Outcome::Held(SkipReason::Changed),
+            Err(Error::Source { source }) if content::is_changed(&source) => {
+                Outcome::Held(SkipReason::Changed)
+            }
             Err(Error::Source { .. }) => Outcome::Held(SkipReason::Unreadable),
             Err(Error::ShuttingDown) => Outcome::Ended,
             Err(
-                Error::TenantDisabled { .. } | Error::TenantNotFound { .. } | Error::TenantLeaving { .. },
+                Error::TenantDisabled { .. }
+                | Error::TenantNotFound { .. }
+                | Error::TenantLeaving { .. }
+                | Error::TenantLost { .. },
             ) => Outcome::Held(SkipReason::TenantDisabled),
-            Err(error) => {
-                let place = Place::of(&error, &noted.tenant, directory);
-                Outcome::Refused { until: self.refused(place, &error), is_fault: !is_backpressure(&error) }
-            }
+            Err(error) => self.refused_source(source, &error),
         }
     }
 
     /// Removes or moves what the store has, whether it was brought in just now or before.
-    async fn finish(&mut self, sources: Vec<(Found, bool)>, scanned: &mut Scanned) -> Result<()> {
+    async fn finish(
+        &mut self,
+        sources: Vec<(Found, bool)>,
+        root: &Arc<Folder>,
+        scanned: &mut Scanned,
+    ) -> Result<()> {
         if sources.is_empty() || self.config.after_import == AfterImport::Keep {
             return Ok(());
         }
         let now = self.clock.monotonic();
-        if let Some(until) = self.memory.lock().pauses.of(&Place::After, now) {
-            scanned.wait_until(until);
-            sources.iter().for_each(|_| scanned.skip(SkipReason::AfterImport));
+        let rested = self.rested(sources, now, scanned);
+        if rested.is_empty() {
             return Ok(());
         }
         // A source is given up only when its file survives power loss, whatever the store promises otherwise.
-        self.intake.sync().await?;
-        let config = Arc::clone(&self.config);
-        let done = on_disk(move || {
-            let done = |(found, is_new): (Found, bool)| {
-                let done = match &config.after_import {
-                    AfterImport::Delete => after::remove(&found),
-                    AfterImport::Move(target) => after::move_to(&found, target),
-                    AfterImport::Keep => Ok(()),
-                };
-                (found, is_new, done)
-            };
-            sources.into_iter().map(done).collect::<Vec<_>>()
-        })
-        .await;
+        match self.intake.sync().await {
+            Ok(()) => {
+                if self.memory.lock().pauses.over(&Place::After) {
+                    info!(watcher = %self.rules.id, "imported sources are removed or moved again");
+                }
+            }
+            Err(Error::ShuttingDown) => return Err(Error::ShuttingDown),
+            Err(error) => {
+                let why = SkipReason::AfterImport;
+                let (until, is_news) = self.memory.lock().pauses.refused(Place::After, 0, why, now);
+                if is_news {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(watcher = %self.rules.id, error, "imported sources stay until the store can say that their files survive power loss");
+                }
+                scanned.report.failed += 1;
+                scanned.wait_until(until);
+                rested.iter().for_each(|_| scanned.skip(why));
+                return Ok(());
+            }
+        }
+        let (target, root) = (self.target.clone(), Arc::clone(root));
+        let done = self
+            .work(move |going| {
+                let mut all = Vec::with_capacity(rested.len());
+                for (found, is_new) in rested {
+                    if !going.is_wanted() {
+                        break; // another one may be at it by now
+                    }
+                    let done = match &target {
+                        None => after::remove(&found),
+                        Some(target) => after::move_to(&found, target, &root, going),
+                    };
+                    going.step();
+                    all.push((found, is_new, done));
+                }
+                all
+            })
+            .await?;
         let mut gone = Vec::new();
         for (found, is_new, done) in done {
             match done {
                 Ok(()) => {
                     gone.push(found.clone());
                     scanned.report.finished += u64::from(!is_new);
-                    if self.memory.lock().pauses.over(&Place::After) {
-                        info!(watcher = %self.rules.id, "sources can be removed or moved again");
-                    }
+                    let mut memory = self.memory.lock();
+                    let place = memory.pauses.source(name_bytes(&found.path), &found.stat);
+                    memory.pauses.over(&place);
                 }
                 Err(error) => {
                     scanned.report.failed += 1;
                     scanned.skip(SkipReason::AfterImport);
                     let mut memory = self.memory.lock();
-                    if memory.pauses.refused(Place::After, now) {
-                        warn!(watcher = %self.rules.id, path = %found.path.display(), %error, "imported source could not be removed or moved, tried again later");
-                    }
-                    if let Some(until) = memory.pauses.of(&Place::After, now) {
-                        scanned.wait_until(until);
-                    }
+                    let place = memory.pauses.source(name_bytes(&found.path), &found.stat);
+                    let (until, _) = memory.pauses.refused(place, 0, SkipReason::AfterImport, now);
+                    scanned.wait_until(until);
+                    self.told.refused(&found.path, SkipReason::AfterImport, &error);
                 }
             }
         }
@@ -410,22 +570,43 @@ impl Scanner {
         Ok(())
     }
 
+    /// Those whose removal, or that of all, did not fail just now.
+    fn rested(
+        &self,
+        sources: Vec<(Found, bool)>,
+        now: Duration,
+        scanned: &mut Scanned,
+    ) -> Vec<(Found, bool)> {
+        let memory = self.memory.lock();
+        let all = memory.pauses.of(&Place::After, now);
+        let mut rested = sources;
+        rested.retain(|(found, _)| {
+            let place = memory.pauses.source(name_bytes(&found.path), &found.stat);
+            let Some(until) = all.or_else(|| memory.pauses.of(&place, now)) else { return true };
+            scanned.wait_until(until);
+            scanned.skip(SkipReason::AfterImport);
+            false
+        });
+        rested
+    }
+
     /// Forgets sources at once when it is durable that they are gone: the same name, size and time may come back with the
     /// same inode, and is another source then. Where that fails, the ledger knows.
     async fn forget_all(&self, gone: Vec<Found>) {
         let noted: Vec<_> = gone.iter().map(Found::noted).collect();
-        let synced = on_disk(move || {
+        let synced = self.door.work(PATIENCE, move |going| {
             let mut last: Option<Arc<Folder>> = None;
             for found in gone {
                 if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &found.folder)) {
                     found.folder.sync_names()?;
+                    going.step();
                     last = Some(found.folder);
                 }
             }
-            Ok::<_, std::io::Error>(())
+            Ok(())
         });
-        match synced.await {
-            Ok(()) => drop(self.forget(noted).await),
+        match synced.await.and_then(|done| done) {
+            Ok(()) => drop(forget(&*self.intake, &self.rules.id, noted).await),
             Err(error) => debug!(watcher = %self.rules.id, %error, "watched folder could not be synced"),
         }
     }
@@ -451,61 +632,18 @@ pub(crate) fn directory_of(config: &FileWatcherConfig, found: &Found) -> Option<
     LogicalDir::parse(&found.beneath_anchor().to_string_lossy()).ok()
 }
 
-/// The places of the store that were found: a volume that hangs by now is not asked where it lies.
-pub(crate) type OwnPlaces = HashMap<PathBuf, (u64, u64)>;
-
 /// What is not looked into.
 pub(crate) fn bounds(
     config: &FileWatcherConfig,
     rules: &Arc<Rules>,
-    own: &[PathBuf],
-    known: &mut OwnPlaces,
+    own: &[Seen],
+    target: Option<&Target>,
+    target_at: Option<&Whereabouts>,
 ) -> Bounds {
-    let place = |path: &PathBuf| Some(Folder::open(path).ok()?.stat().ok()?.place());
-    known.retain(|path, _| own.contains(path));
-    for path in own {
-        if !known.contains_key(path)
-            && let Some(found) = place(path)
-        {
-            known.insert(path.clone(), found);
-        }
-    }
-    let mut own: Vec<_> = known.values().copied().collect();
-    if let AfterImport::Move(target) = &config.after_import {
-        own.extend(place(target)); // it may be made, or made anew, at any time
-    }
-    Bounds { rules: Arc::clone(rules), subdirectories: config.subdirectories, own }
-}
-
-/// The content of a source, which ends in an error as soon as the source is not what was found any more.
-fn open(found: &Found) -> Result<Content, SkipReason> {
-    let file = found.folder.file(&found.name).map_err(|error| crate::walk::unseen(&error))?;
-    let expected = found.stat;
-    let check = move |file: &std::fs::File| match Folder::stat_of_file(file)? {
-        now if now == expected => Ok(()),
-        _ => Err(std::io::Error::other(Changed)),
-    };
-    match check(&file) {
-        Ok(()) => Ok(Content::checked(file, check)),
-        Err(error) if is_changed(&error) => Err(SkipReason::Changed),
-        Err(_) => Err(SkipReason::Unreadable),
-    }
-}
-
-/// The source is another than it was.
-#[derive(Debug)]
-struct Changed;
-
-impl std::fmt::Display for Changed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the source changed while it was read")
-    }
-}
-
-impl std::error::Error for Changed {}
-
-fn is_changed(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Changed>)
+    let mut own: Vec<_> = own.iter().filter_map(|seen| seen.at.place()).collect();
+    own.extend(target_at.and_then(Whereabouts::place));
+    let target = target.and_then(Target::within).map(Path::to_path_buf); // it may be made, or made anew, at any time
+    Bounds { rules: Arc::clone(rules), subdirectories: config.subdirectories, own, target }
 }
 
 /// What comes of a store that is full or away, and passes.
@@ -521,12 +659,10 @@ const fn is_backpressure(error: &Error) -> bool {
     )
 }
 
-/// Works on folders that are not ours, where blocking is allowed.
-pub(crate) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    off_thread(&OsDisk, work).await
-}
-
-/// Where a path of a watched folder lies in it.
-pub(crate) fn within(config: &FileWatcherConfig, path: &Path) -> Option<PathBuf> {
-    path.strip_prefix(&config.path).ok().map(Path::to_path_buf)
+/// What a tenant that takes nothing is.
+pub(crate) const fn of_tenant(error: &Error) -> SkipReason {
+    match error {
+        Error::TenantNotFound { .. } => SkipReason::UnknownTenant,
+        _ => SkipReason::TenantDisabled,
+    }
 }

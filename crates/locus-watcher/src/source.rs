@@ -57,6 +57,8 @@ pub(crate) struct Noted {
     pub(crate) tenant: TenantId,
     /// The inode of the folder under which it was seen: the watched one, or its tenant's.
     pub(crate) anchor: u64,
+    /// The inode of the watched one.
+    pub(crate) root: u64,
     /// From the watched folder on, as the system writes it.
     pub(crate) path: Vec<u8>,
     pub(crate) size: u64,
@@ -87,7 +89,7 @@ mod tests {
 
     fn noted() -> Noted {
         let tenant = TenantId::parse("acme").unwrap();
-        Noted { tenant, anchor: 1, path: b"a/b".to_vec(), size: 2, modified: (3, 4), inode: 5 }
+        Noted { tenant, anchor: 1, root: 7, path: b"a/b".to_vec(), size: 2, modified: (3, 4), inode: 5 }
     }
 
     #[test]

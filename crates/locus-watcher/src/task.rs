@@ -5,16 +5,21 @@ use std::{sync::Arc, time::Duration};
 use locus_core::{Error, Result, Timestamp};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify, mpsc,
+        oneshot::{self, error::TryRecvError},
+    },
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    door::Door,
     native::Native,
+    reason::SkipReason,
     report::ScanReport,
-    scan::{Memory, Scanned, Scanner, on_disk},
+    scan::{Memory, Scanned, Scanner},
 };
 
 /// Scans that may be asked for and not be begun.
@@ -54,14 +59,17 @@ impl Running {
         let stop = CancellationToken::new();
         let status = Arc::new(Mutex::new(Status::default()));
         let memory = Arc::clone(&scanner.memory);
+        let listening = Door::new(Arc::clone(&scanner.clock), 1);
         let task = Task {
             scanner,
+            listening,
             requests,
             status: Arc::clone(&status),
             hint: Arc::default(),
-            native: None,
+            native: Events::None,
             is_away: false,
             tenants_version: 0,
+            lacks_tenant: false,
         };
         let task = tokio::spawn(task.run(stop.clone()));
         Self { asked, stop, task, status, memory }
@@ -81,7 +89,12 @@ impl Running {
         }
     }
 
-    /// Stops it and waits. What it imports at the moment is dropped: it is in the store wholly or not at all.
+    /// Tells it to stop.
+    pub(crate) fn halt(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops it and waits. Not for calls into its folder: one may hang. What it imports at the moment is dropped: it is in the store wholly or not at all.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         if let Err(error) = (&mut self.task).await
@@ -103,11 +116,15 @@ struct Task {
     requests: mpsc::Receiver<Answer>,
     status: Arc<Mutex<Status>>,
     hint: Arc<Notify>,
-    native: Option<Native>,
+    native: Events,
+    /// To the watched folder, for who listens: that takes long where there are many folders.
+    listening: Door,
     /// The folder could not be looked into, and that was told.
     is_away: bool,
     /// What the last scan knew of tenants.
     tenants_version: u64,
+    /// Its one tenant took no files then.
+    lacks_tenant: bool,
 }
 
 impl Task {
@@ -150,7 +167,7 @@ impl Task {
                 break;
             }
             self.tell(scanned, next, answers);
-            self.listen(&stop).await;
+            self.listen();
         }
         // What is written of the ledger is written before anybody else may have its directory.
         self.scanner.ledger.rest().await;
@@ -158,7 +175,7 @@ impl Task {
 
     async fn wait(&mut self, next: Duration) -> Woken {
         let seen = self.tenants_version;
-        let follows_tenants = self.scanner.config.multi_tenant;
+        let follows_tenants = self.scanner.config.multi_tenant || self.lacks_tenant;
         let (intake, clock) = (Arc::clone(&self.scanner.intake), Arc::clone(&self.scanner.clock));
         tokio::select! {
             biased;
@@ -188,6 +205,9 @@ impl Task {
                 if std::mem::take(&mut self.is_away) {
                     info!(%watcher, "watched folder can be looked into again");
                 }
+                let skipped = &scanned.report.skipped;
+                self.lacks_tenant = skipped.contains_key(&SkipReason::TenantDisabled)
+                    || skipped.contains_key(&SkipReason::UnknownTenant);
                 status.trouble = None;
                 status.total.add(&scanned.report);
                 debug!(%watcher, imported = scanned.report.imported, discovered = scanned.report.discovered, "folder scanned");
@@ -217,30 +237,48 @@ impl Task {
         Error::FolderUnavailable { watcher, path, source: std::io::Error::other("the scan failed") }
     }
 
-    /// Listens for events once the folder is there. One that vanished is listened to anew when it is back.
-    async fn listen(&mut self, stop: &CancellationToken) {
+    /// Listens for events once the folder is there; nobody waits until that is so. A folder that vanished is listened to anew
+    /// when it is back.
+    fn listen(&mut self) {
         if self.is_away {
-            self.native = None;
-        } else if self.native.is_none() {
-            let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
-            let deep = config.subdirectories || config.multi_tenant;
-            let listening = on_disk(move || Native::listen(&config.path, deep, hint));
-            let heard = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                heard = listening => heard,
-            };
-            match heard {
-                Ok(native) => {
-                    self.native = Some(native);
-                    self.hint.notify_one(); // what came in between
-                }
-                Err(error) => {
-                    debug!(watcher = %self.scanner.rules.id, %error, "no events from the watched folder, it is polled");
-                }
+            self.native = Events::None;
+        }
+        if let Events::Asked(told) = &mut self.native {
+            match told.try_recv() {
+                Ok(native) => self.native = Events::Here(native),
+                Err(TryRecvError::Closed) => self.native = Events::None,
+                Err(TryRecvError::Empty) => {}
             }
         }
+        if matches!(self.native, Events::None) && !self.is_away && !self.listening.is_busy() {
+            let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
+            let (door, watcher) = (self.listening.clone(), self.scanner.rules.id.clone());
+            let (tell, told) = oneshot::channel();
+            self.native = Events::Asked(told);
+            tokio::spawn(async move {
+                let deep = config.subdirectories || config.multi_tenant;
+                let asked = Arc::clone(&hint);
+                match door.ask(move || Native::listen(&config.path, deep, asked)).await {
+                    Ok(Ok(native)) => {
+                        let _ = tell.send(native); // it may be stopped
+                        hint.notify_one(); // what came in between
+                    }
+                    Ok(Err(error)) => {
+                        debug!(%watcher, %error, "no events from the watched folder, it is polled");
+                    }
+                    Err(error) => debug!(%watcher, %error, "watched folder is not listened to, it is polled"),
+                }
+            });
+        }
     }
+}
+
+/// Whether events of the folder are heard.
+enum Events {
+    None,
+    /// They will be, perhaps.
+    Asked(oneshot::Receiver<Native>),
+    Here(#[expect(dead_code, reason = "it is heard as long as it is kept")] Native),
 }
 
 enum Woken {

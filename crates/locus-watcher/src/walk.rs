@@ -7,17 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{Error, Intake, TenantId};
+use locus_core::{Intake, LogicalDir, TenantId};
 
 use crate::{
     folder::{Entries, Folder, is_link, name_bytes},
+    pauses::Subject,
     reason::SkipReason,
     rules::Rules,
+    scan::of_tenant,
     source::{Kind, Noted, Stat},
 };
 
 /// Deepest folder that is looked into, counted from the watched one.
 pub(crate) const DEPTH_MAX: usize = 32;
+/// A step ends when its sources lie in so many folders: each of them is open until something was done about them.
+const FOLDERS_MAX: usize = 16;
 /// Longest path of a source from the watched folder on, in bytes.
 const PATH_BYTES_MAX: usize = 3_072;
 
@@ -26,6 +30,8 @@ const PATH_BYTES_MAX: usize = 3_072;
 pub(crate) struct Anchor {
     pub(crate) tenant: TenantId,
     pub(crate) inode: u64,
+    /// The inode of the watched folder.
+    pub(crate) root: u64,
     /// From the watched folder on.
     pub(crate) path: PathBuf,
 }
@@ -48,11 +54,17 @@ impl Found {
         Noted {
             tenant: self.anchor.tenant.clone(),
             anchor: self.anchor.inode,
+            root: self.anchor.root,
             path: name_bytes(&self.path).to_vec(),
             size: self.stat.size,
             modified: self.stat.modified,
             inode: self.stat.inode,
         }
+    }
+
+    /// What may hold it up on its way to this directory.
+    pub(crate) fn subject<'a>(&'a self, directory: &'a LogicalDir) -> Subject<'a> {
+        Subject { tenant: &self.anchor.tenant, directory, path: name_bytes(&self.path), stat: &self.stat }
     }
 
     /// The folder that it lies in, from the folder of its tenant on.
@@ -70,6 +82,8 @@ pub(crate) struct Step {
     pub(crate) held: Vec<(PathBuf, SkipReason)>,
     /// How many of those are folders.
     pub(crate) folders_held: u64,
+    /// In how many folders the sources were found.
+    folders: usize,
     /// Everything was met.
     pub(crate) is_done: bool,
 }
@@ -81,6 +95,8 @@ pub(crate) struct Bounds {
     pub(crate) subdirectories: bool,
     /// The places of the store, and where sources are moved to.
     pub(crate) own: Vec<(u64, u64)>,
+    /// The path of the latter, when it lies in the watched folder.
+    pub(crate) target: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -109,7 +125,8 @@ impl Walk {
             .rules
             .tenant
             .clone()
-            .map(|tenant| Arc::new(Anchor { tenant, inode: stat.inode, path: PathBuf::new() }));
+            .map(|tenant| Anchor { tenant, inode: stat.inode, root: stat.inode, path: PathBuf::new() })
+            .map(Arc::new);
         let level = Level {
             entries: root.entries()?,
             folder: root,
@@ -127,6 +144,9 @@ impl Walk {
     pub(crate) fn step(&mut self, max: usize) -> io::Result<Step> {
         let mut step = Step::default();
         for _ in 0..max {
+            if step.folders == FOLDERS_MAX {
+                break;
+            }
             let depth = self.levels.len();
             let Some(level) = self.levels.last_mut() else { break };
             match level.entries.next() {
@@ -185,6 +205,8 @@ impl Walk {
             Some(why) => step.held.push((path, why)),
             None => {
                 let (folder, anchor) = (Arc::clone(&level.folder), Arc::clone(anchor));
+                let is_last = step.found.last().is_some_and(|last| Arc::ptr_eq(&last.folder, &folder));
+                step.folders += usize::from(!is_last);
                 step.found.push(Found { folder, anchor, name, path, stat });
             }
         }
@@ -204,9 +226,12 @@ impl Walk {
         if above.anchor.is_some() && !self.bounds.subdirectories {
             return Ok(None);
         }
+        if self.bounds.target.as_deref() == Some(path) {
+            return Err(SkipReason::Own);
+        }
         let folder = above.folder.folder(name).map_err(|error| unseen(&error))?;
         let stat = folder.stat().map_err(|error| unseen(&error))?;
-        if self.bounds.own.contains(&stat.place()) {
+        if self.bounds.own.contains(&stat.place()) || folder.is_marked() {
             return Err(SkipReason::Own);
         }
         if self.levels.iter().any(|level| level.place == stat.place()) {
@@ -220,8 +245,8 @@ impl Walk {
                 Arc::clone(anchor)
             }
             None => {
-                let tenant = self.tenant_of(name)?;
-                Arc::new(Anchor { tenant, inode: stat.inode, path: path.to_owned() })
+                let (tenant, (_, root)) = (self.tenant_of(name)?, above.place);
+                Arc::new(Anchor { tenant, inode: stat.inode, root, path: path.to_owned() })
             }
         };
         if self.levels.len() > DEPTH_MAX {
@@ -237,8 +262,7 @@ impl Walk {
         let tenant = tenant.ok_or(SkipReason::UnknownTenant)?;
         match self.intake.check_tenant(&tenant) {
             Ok(()) => Ok(tenant),
-            Err(Error::TenantNotFound { .. }) => Err(SkipReason::UnknownTenant),
-            Err(_) => Err(SkipReason::TenantDisabled),
+            Err(error) => Err(of_tenant(&error)),
         }
     }
 }
@@ -278,7 +302,7 @@ mod tests {
             std::fs::File::create(temp.path().join(number.to_string())).unwrap().set_len(1).unwrap();
         }
         let rules = Arc::new(FileWatcherConfig::new(temp.path()).tenant("acme").rules().unwrap());
-        let bounds = Bounds { rules, subdirectories: true, own: Vec::new() };
+        let bounds = Bounds { rules, subdirectories: true, own: Vec::new(), target: None };
         let root = Arc::new(Folder::open(temp.path()).unwrap());
         let mut walk = Walk::begin(root, bounds, MemoryIntake::new(&["acme"])).unwrap();
         let (mut met, mut is_done) = (std::collections::BTreeSet::new(), false);
@@ -289,5 +313,43 @@ mod tests {
             is_done = step.is_done;
         }
         assert_eq!(met.len(), 3_000);
+    }
+
+    #[test]
+    fn b85_a_step_keeps_few_folders_open_however_many_there_are() {
+        let temp = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            std::fs::create_dir(temp.path().join(number.to_string())).unwrap();
+            std::fs::File::create(temp.path().join(format!("{number}/a"))).unwrap().set_len(1).unwrap();
+        }
+        let rules = Arc::new(FileWatcherConfig::new(temp.path()).tenant("acme").rules().unwrap());
+        let bounds = Bounds { rules, subdirectories: true, own: Vec::new(), target: None };
+        let root = Arc::new(Folder::open(temp.path()).unwrap());
+        let mut walk = Walk::begin(root, bounds, MemoryIntake::new(&["acme"])).unwrap();
+        let (mut met, mut is_done) = (0, false);
+        while !is_done {
+            let step = walk.step(512).unwrap();
+            assert!(step.found.len() <= FOLDERS_MAX, "{}", step.found.len());
+            met += step.found.len();
+            is_done = step.is_done;
+        }
+        assert_eq!(met, 100);
+    }
+
+    #[test]
+    fn where_sources_are_moved_to_is_not_looked_into_even_if_it_was_made_a_moment_ago() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("sub")).unwrap();
+        let rules = Arc::new(FileWatcherConfig::new(temp.path()).tenant("acme").rules().unwrap());
+        let target = Some("sub/done".into());
+        let bounds = Bounds { rules, subdirectories: true, own: Vec::new(), target };
+        let root = Arc::new(Folder::open(temp.path()).unwrap());
+        let mut walk = Walk::begin(root, bounds, MemoryIntake::new(&["acme"])).unwrap();
+        assert!(!walk.step(1).unwrap().is_done);
+        std::fs::create_dir(temp.path().join("sub/done")).unwrap();
+        std::fs::File::create(temp.path().join("sub/done/moved")).unwrap().set_len(1).unwrap();
+        let step = walk.step(100).unwrap();
+        assert!(step.is_done && step.found.is_empty());
+        assert_eq!(step.held, [("sub/done".into(), SkipReason::Own)]);
     }
 }

@@ -380,12 +380,14 @@ impl Plan {
         let upkeep: Arc<dyn Upkeep> = engine.clone();
         let gate = Arc::new(Gate::new(tenants, Arc::clone(&store)));
         let durability = self.settings.store.durability;
+        let volumes = Arc::clone(&registry);
         let pool = StoragePool::new(Arc::clone(&store), registry, gate.clone(), context, durability);
         pool.set_placement(self.settings.store.placement);
         self.grow(&pool, &engine).await?;
+        let mounted_before = note.places().await;
         note.refresh(&pool, None).await?;
-        let volumes: Arc<dyn VolumeSet> = Arc::new(pool.clone());
-        let sweeper = Sweeper::new(upkeep, volumes, Arc::clone(&self.clock))
+        let in_pool: Arc<dyn VolumeSet> = Arc::new(pool.clone());
+        let sweeper = Sweeper::new(upkeep, in_pool, Arc::clone(&self.clock))
             .with_settings(self.settings.cleanup.clone())
             .with_disposal(Arc::new(pool.clone()))
             .with_tenants(Arc::new(gate.directory().clone()));
@@ -401,7 +403,7 @@ impl Plan {
             visibility_timeout: self.settings.leases.visibility_timeout,
         };
 
-        let watchers = self.watchers(&tools).await?;
+        let watchers = self.watchers(&tools, volumes, mounted_before).await?;
         let threads = engine
             .spawn_threads()
             .map_err(Error::io("start the threads of", &self.settings.store.data_dir))?;
@@ -421,15 +423,22 @@ impl Plan {
     }
 
     /// Everything that watches folders, not yet at work.
-    async fn watchers(&mut self, tools: &Tools) -> Result<FileWatchers> {
+    async fn watchers(
+        &mut self,
+        tools: &Tools,
+        volumes: Arc<VolumeRegistry>,
+        mounted_before: Vec<PathBuf>,
+    ) -> Result<FileWatchers> {
         let store = &self.settings.store;
-        let volumes = self.settings.volumes.iter().flat_map(VolumeSettings::parts);
+        let named = self.settings.volumes.iter().chain(&self.settings.expansion.volumes);
+        let named = named.flat_map(VolumeSettings::parts).map(|volume| volume.path.clone());
         let intake = PoolIntake {
             pool: tools.pool.clone(),
             gate: Arc::clone(&tools.gate),
             store: Arc::clone(&tools.store),
             durability: store.durability,
-            places: volumes.map(|volume| volume.path.clone()).chain([store.data_dir.clone()]).collect(),
+            volumes,
+            places: named.chain(mounted_before).chain([store.data_dir.clone()]).collect(),
         };
         FileWatchers::open(WatchersOptions {
             dir: store.data_dir.join("watchers"),
@@ -445,7 +454,7 @@ impl Plan {
     /// Says where further volumes come from. A spare one that files came to rest on just before the end of the last process
     /// may not have been noted as mounted: its files are known by now.
     async fn grow(&mut self, pool: &StoragePool, store: &EmbeddedStore) -> Result<()> {
-        let spares = std::mem::take(&mut self.settings.expansion.volumes);
+        let spares = self.settings.expansion.volumes.clone();
         for spare in &spares {
             if store.files_on(&spare.id) > 0 && pool.volume(&spare.id).is_none() {
                 pool.mount_boxed(spare.spec()).await?;

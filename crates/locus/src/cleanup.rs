@@ -60,9 +60,8 @@ impl StorageCleanup {
         self
     }
 
-    /// The same, but it only counts what it would do, all of it, and changes nothing. Jobs that only find out by doing
-    /// ([`completed`](Self::completed), [`timed_out`](Self::timed_out), [`leftovers`](Self::leftovers),
-    /// [`optimise_store`](Self::optimise_store)) then do nothing.
+    /// The same, but it only counts what it would do, all of it, and changes nothing. What [`completed`](Self::completed) would free
+    /// is not among that, and of [`optimise_store`](Self::optimise_store) it is an estimate.
     #[must_use]
     pub const fn dry_run(mut self) -> Self {
         self.dry_run = true;

@@ -1,13 +1,13 @@
 //! The way of watchers into the pool.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use locus_core::{
     Durability, FileKey, IdempotencyKey, Incoming, Intake, MetadataStore, Result, TenantAccess,
     TenantContext, TenantId, TenantManager, TenantStatus,
 };
-use locus_storage::{StoragePool, WriteOptions};
+use locus_storage::{StoragePool, VolumeRegistry, WriteOptions};
 
 use crate::gate::Gate;
 
@@ -18,7 +18,10 @@ pub(crate) struct PoolIntake {
     pub(crate) gate: Arc<Gate>,
     pub(crate) store: Arc<dyn MetadataStore>,
     pub(crate) durability: Durability,
-    /// The data directory, and volumes that the settings name.
+    /// What is mounted, and was since the start.
+    pub(crate) volumes: Arc<VolumeRegistry>,
+    /// The data directory, volumes that the settings name, those to spare among them, and those that were noted as mounted by
+    /// an earlier run.
     pub(crate) places: Vec<PathBuf>,
 }
 
@@ -67,14 +70,16 @@ impl Intake for PoolIntake {
     }
 
     fn own_places(&self) -> Vec<PathBuf> {
-        let mounted = self.pool.volumes().into_iter().filter_map(|volume| volume.mount_path);
-        self.places.iter().cloned().chain(mounted).collect()
+        // Files may wait in the directories of a volume that was unmounted.
+        let mounted = self.volumes.places();
+        let all: BTreeSet<_> = self.places.iter().cloned().chain(mounted).collect();
+        all.into_iter().collect()
     }
 }
 
 #[cfg(all(test, unix))]
 mod tests {
-    use locus_core::Error;
+    use locus_core::{Error, VolumeSet};
     use locus_testkit::intake_suite;
 
     use super::*;
@@ -86,7 +91,12 @@ mod tests {
         let locus = builder.add_tenant("acme").add_tenant("globex").build().await.expect("a good builder");
         let tools = &locus.opened().tools;
         let (pool, gate, store) = (tools.pool.clone(), Arc::clone(&tools.gate), Arc::clone(&tools.store));
-        let intake = PoolIntake { pool, gate, store, durability, places: vec![dir.join("data")] };
+        let volumes = VolumeRegistry::new();
+        pool.volumes().iter().for_each(|volume| {
+            let volume = VolumeSet::volume(&pool, &volume.id).expect("because it is mounted");
+            volumes.insert(volume).expect("because it is there once");
+        });
+        let intake = PoolIntake { pool, gate, store, durability, volumes, places: vec![dir.join("data")] };
         (locus, Arc::new(intake))
     }
 

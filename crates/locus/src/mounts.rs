@@ -80,6 +80,12 @@ impl MountNote {
         self.noted.lock().await.iter().any(|mount| mount.id == *id && mount.used)
     }
 
+    /// The directories of the volumes that are noted.
+    pub(crate) async fn places(&self) -> Vec<PathBuf> {
+        let noted = self.noted.lock().await;
+        noted.iter().map(|mount| mount.path.clone()).filter(|path| !path.as_os_str().is_empty()).collect()
+    }
+
     /// Notes what is mounted now, when that is news.
     pub(crate) async fn refresh(
         &self,

@@ -13,9 +13,9 @@ use std::{
 use async_trait::async_trait;
 use locus_cleanup::{OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
-    Area, BlobPage, BlobPath, BlobReader, Content, Cursor, Durability, Error, Extension, FileKey, Knowledge,
-    Leaving, ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume, StoredBlob, TenantId,
-    Tidy, TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus,
+    Area, BlobPage, BlobPath, BlobReader, Claim, Compacted, Content, Cursor, Durability, Error, Extension,
+    FileKey, Knowledge, Leaving, ListedBlob, Reapable, Result, Staged, Staging, StoragePath, StorageVolume,
+    StoredBlob, TenantId, Tidy, TidyReport, Timestamp, Upkeep, VolumeId, VolumeSet, VolumeStatus, Waiting,
 };
 use locus_testkit::ManualClock;
 use parking_lot::Mutex;
@@ -64,6 +64,7 @@ pub(crate) struct State {
     pub(crate) staged: BTreeMap<FileKey, BlobPath>,
     pub(crate) staging: HashSet<FileKey>,
     pub(crate) idle_uploads: usize,
+    pub(crate) claimed: Arc<Mutex<BTreeSet<FileKey>>>,
 }
 
 /// Store, volume and set of volumes in one.
@@ -71,6 +72,8 @@ pub(crate) struct State {
 pub(crate) struct World {
     pub(crate) state: Mutex<State>,
     pub(crate) wake: Notify,
+    /// What hangs looks again.
+    pub(crate) go: Notify,
     id: VolumeId,
 }
 
@@ -87,7 +90,7 @@ pub(crate) fn sweep_at_once() -> SweepSettings {
 pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
     let id = VolumeId::parse("vol").unwrap();
     let state = Mutex::new(State { page_max: usize::MAX, ..State::default() });
-    let world = Arc::new(World { state, wake: Notify::new(), id });
+    let world = Arc::new(World { state, wake: Notify::new(), go: Notify::new(), id });
     let clock = ManualClock::new();
     let volumes = Arc::new(One(Arc::clone(&world)));
     let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _)
@@ -100,7 +103,8 @@ fn page_of(blobs: &BTreeMap<FileKey, BlobPath>, from: Option<&Cursor>, limit: us
     let mut rest = blobs.values().filter(|blob| from.is_none_or(|from| blob.key > from));
     let page = rest.by_ref().take(limit).cloned().collect::<Vec<_>>();
     let next = rest.next().and(page.last()).map(|last| Cursor(last.key.to_string()));
-    BlobPage { blobs: page.into_iter().map(|path| ListedBlob { path, length: 10 }).collect(), next }
+    let blobs = page.into_iter().map(|path| ListedBlob { path, length: 10 }).collect();
+    BlobPage { blobs, next, ..BlobPage::default() }
 }
 
 fn eio() -> Error {
@@ -124,6 +128,7 @@ impl Upkeep for World {
         state.out -= files.len();
         state.events.push("reaped");
         state.reaped.extend(files.iter().map(|file| file.key));
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -141,7 +146,8 @@ impl Upkeep for World {
     }
 
     async fn settled(&self) -> Result<()> {
-        while !self.state.lock().waiting.is_empty() {
+        let is_settled = |state: &State| state.waiting.is_empty() && state.out == 0;
+        while !is_settled(&self.state.lock()) {
             self.wake.notified().await;
         }
         Ok(())
@@ -182,6 +188,27 @@ impl Upkeep for World {
             Knowledge::InFlight
         } else {
             Knowledge::Unknown
+        }
+    }
+
+    fn claim(&self, volume: &VolumeId, at: &BlobPath) -> Option<Claim> {
+        let (key, claimed) = (at.key, Arc::clone(&self.state.lock().claimed));
+        let is_free = self.knows(volume, at) == Knowledge::Unknown && claimed.lock().insert(key);
+        is_free.then(|| {
+            Claim::new(move || {
+                claimed.lock().remove(&key);
+            })
+        })
+    }
+
+    fn waiting(&self) -> Waiting {
+        let state = self.state.lock();
+        Waiting {
+            over: state.waiting.len() as u64,
+            copies: 0,
+            overdue: state.overdue as u64,
+            idle_uploads: state.idle_uploads as u64,
+            records: Compacted { bytes_before: 9, bytes_after: 4 },
         }
     }
 
@@ -244,8 +271,8 @@ impl StorageVolume for World {
     }
 
     async fn delete(&self, at: &BlobPath) -> Result<bool> {
-        if self.state.lock().hang_delete {
-            std::future::pending::<()>().await;
+        while self.state.lock().hang_delete {
+            self.go.notified().await;
         }
         let mut state = self.state.lock();
         if state.undeletable.contains(&at.key) {
@@ -274,7 +301,10 @@ impl StorageVolume for World {
         Ok(page_of(&state.blobs, from, limit.min(state.page_max)))
     }
 
-    async fn tidy(&self, _: Tidy) -> Result<TidyReport> {
+    async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
+        if matches!(what, Tidy::CountStaleStaging) {
+            return Ok(TidyReport { removed: 2, bytes: 7, ..TidyReport::default() });
+        }
         self.state.lock().events.push("tidy");
         Ok(TidyReport { removed: 2, bytes: 7, ..TidyReport::default() })
     }

@@ -3,12 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use locus_cleanup::{Sweep, SweepOptions};
-use locus_core::{BlobPath, CleanupStatistics, Clock, Error, FileKey};
+use locus_core::{Area, BlobPath, CleanupStatistics, Clock, Error, FileKey};
 use parking_lot::Mutex;
 
-use crate::fakes::{State, blob, key, sweep_at_once, world};
+use crate::fakes::{State, blob, key, reapable, sweep_at_once, world};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Lets the others run until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+}
 
 fn with_blobs(state: &mut State, numbers: impl IntoIterator<Item = u8>) {
     for number in numbers {
@@ -131,6 +138,100 @@ async fn jobs_run_at_their_intervals_and_what_killed_writes_left_is_looked_for_a
     running.await.unwrap();
     let failed = sweeper.runs().into_iter().find(|run| run.error.is_some());
     assert!(failed.is_some_and(|run| run.ended_at == clock.wall()));
+}
+
+#[tokio::test]
+async fn a_job_that_takes_long_holds_up_no_other_one() {
+    let (world, sweeper, clock) = world();
+    with_blobs(&mut world.state.lock(), [1]);
+    world.state.lock().hang_delete = true;
+    let sweeper = Arc::new(sweeper);
+    let running = tokio::spawn({
+        let sweeper = Arc::clone(&sweeper);
+        async move { sweeper.run_schedule().await }
+    });
+    let claimed = Arc::clone(&world.state.lock().claimed);
+    until(|| !claimed.lock().is_empty()).await;
+    let ran = |sweep: Sweep| sweeper.runs().iter().any(|run| run.sweep == sweep);
+    until(|| ran(Sweep::Leftovers)).await;
+    clock.advance(HOUR);
+    until(|| ran(Sweep::Missing) && ran(Sweep::EmptyDirectories)).await;
+    assert!(!ran(Sweep::Orphans), "it hangs");
+    running.abort();
+}
+
+#[tokio::test]
+async fn b70_a_sweep_that_is_dropped_lets_go_of_a_blob_when_its_removal_is_over() {
+    let (world, sweeper, _) = world();
+    with_blobs(&mut world.state.lock(), [1]);
+    world.state.lock().hang_delete = true;
+    let claimed = Arc::clone(&world.state.lock().claimed);
+    tokio::select! {
+        biased;
+        ran = sweeper.run(Sweep::Orphans, SweepOptions::default()) => panic!("{ran:?}"),
+        () = until(|| !claimed.lock().is_empty()) => {}
+    }
+    assert!(!claimed.lock().is_empty(), "it may still be removed");
+    world.state.lock().hang_delete = false;
+    world.go.notify_one();
+    until(|| claimed.lock().is_empty()).await;
+    assert!(world.state.lock().blobs.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_quarantine_uses_up_no_budget() {
+    let (world, sweeper, _) = world();
+    let mut settings = sweep_at_once();
+    (settings.orphans.batch, settings.orphans.budget) = (25, 20);
+    let sweeper = sweeper.with_settings(settings);
+    with_blobs(&mut world.state.lock(), 1..=60);
+    for (_, blob) in world.state.lock().blobs.iter_mut().take(50) {
+        blob.area = Area::Quarantine;
+    }
+    let done = sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap();
+    assert_eq!((done.orphans_removed, world.state.lock().blobs.len()), (10, 50));
+}
+
+#[tokio::test]
+async fn b78_a_read_only_volume_is_one_failure_and_not_one_for_each_file() {
+    let (world, sweeper, _) = world();
+    with_blobs(&mut world.state.lock(), 1..=60);
+    {
+        let mut state = world.state.lock();
+        state.read_only = true;
+        state.undeletable = (1..=60).map(key).collect();
+    }
+    let done = sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap();
+    assert_eq!((done.errors, done.failures.len(), done.orphans_removed), (1, 1, 0), "{done:?}");
+    assert_eq!(done.failures[0].place, "vol");
+    let done = sweeper.run(Sweep::Leftovers, SweepOptions::default()).await.unwrap();
+    assert_eq!(done.errors, 1);
+    let counted = SweepOptions { dry_run: true, ..SweepOptions::default() };
+    assert_eq!(sweeper.run(Sweep::Orphans, counted).await.unwrap().orphans_removed, 60);
+}
+
+#[tokio::test]
+async fn b78_a_dry_run_counts_what_every_job_would_do_and_changes_nothing() {
+    let (world, sweeper, _) = world();
+    {
+        let mut state = world.state.lock();
+        state.waiting.extend([reapable(1), reapable(2)]);
+        (state.overdue, state.idle_uploads) = (3, 4);
+        state.staged.insert(key(7), blob(7));
+        state.staged.insert(key(8), blob(8));
+        state.staging.insert(key(8));
+    }
+    let counted = SweepOptions { dry_run: true, ..SweepOptions::default() };
+    let would = async |sweep| sweeper.run(sweep, counted).await.unwrap();
+    assert_eq!(would(Sweep::Completed).await.completed_removed, 2);
+    assert_eq!(would(Sweep::TimedOut).await.timed_out_reset, 3);
+    let leftovers = would(Sweep::Leftovers).await;
+    assert_eq!((leftovers.uploads_expired, leftovers.staging_removed, leftovers.space_freed), (4, 2 + 1, 17));
+    let store = would(Sweep::Store).await;
+    assert_eq!((store.store_bytes_before, store.store_bytes_after, store.space_freed), (9, 4, 5));
+    let state = world.state.lock();
+    assert_eq!((state.waiting.len(), state.overdue, state.idle_uploads, state.staged.len()), (2, 3, 4, 2));
+    assert!(state.events.is_empty(), "{:?}", state.events);
 }
 
 #[tokio::test]

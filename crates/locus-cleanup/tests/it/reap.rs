@@ -1,11 +1,16 @@
 //! Reaping and expiring.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    task::Poll,
+};
 
-use locus_cleanup::SweepOptions;
-use locus_core::Error;
+use locus_cleanup::{Sweep, SweepOptions};
+use locus_core::{BlobPath, CleanupStatistics, Error, FileKey, Reapable, SweepFailure, Timestamp};
 
-use crate::fakes::{State, World, blob, key, reapable, world};
+use crate::fakes::{State, World, blob, key, reapable, sweep_at_once, world};
 
 fn with_files(state: &mut State, numbers: impl IntoIterator<Item = u8>) {
     for number in numbers {
@@ -19,17 +24,16 @@ fn out_and_waiting(world: &World) -> (usize, usize) {
     (state.out, state.waiting.len())
 }
 
-/// Polls once, for what must not be ready yet.
-async fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
-    let mut future = Some(future);
-    std::future::poll_fn(|context| {
-        let polled = future.take().expect("because it is polled once").poll(context);
-        Poll::Ready(match polled {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        })
-    })
-    .await
+/// Polls for what must not be ready yet, until all that it began has gone as far as it can.
+async fn poll_a_while<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    for _ in 0..32 {
+        let polled = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        if let Poll::Ready(output) = polled {
+            return Some(output);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
 }
 
 #[tokio::test]
@@ -90,11 +94,11 @@ async fn nobody_waits_for_ever_for_a_volume_that_takes_no_writes() {
     world.state.lock().fail_sync = true;
     {
         let mut settled = pin!(sweeper.settled());
-        assert!(poll_once(settled.as_mut()).await.is_none(), "it is tried again");
+        assert!(poll_a_while(settled.as_mut()).await.is_none(), "it is tried again");
         // Its failed sync ended its life as a place for changes, as the next step finds.
         world.state.lock().read_only = true;
         assert_eq!(sweeper.reap_step().await.unwrap().errors, 1);
-        let settled = poll_once(settled.as_mut()).await.expect("because it cannot become true");
+        let settled = poll_a_while(settled.as_mut()).await.expect("because it cannot become true");
         assert!(matches!(settled, Err(Error::VolumeUnavailable { volume: Some(_), .. })), "{settled:?}");
     }
     let settled = sweeper.settled().await;
@@ -134,13 +138,35 @@ async fn files_are_handed_out_again_when_their_records_could_not_go() {
 }
 
 #[tokio::test]
-async fn b79_a_dropped_step_gives_back_what_it_was_handed() {
+async fn b79_a_dropped_step_gives_back_what_it_was_handed_when_its_removals_have_ended() {
+    let (world, sweeper, _) = world();
+    // More than are removed at once.
+    with_files(&mut world.state.lock(), 1..=40);
+    world.state.lock().hang_delete = true;
+    {
+        let mut step = pin!(sweeper.reap_step());
+        assert!(poll_a_while(step.as_mut()).await.is_none());
+        assert_eq!(world.state.lock().out, 40);
+    }
+    assert_eq!(out_and_waiting(&world), (32, 8), "what is being removed is nobody else's");
+    world.state.lock().hang_delete = false;
+    while world.state.lock().out > 0 {
+        world.go.notify_waiters();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((out_and_waiting(&world), world.state.lock().blobs.len()), ((0, 40), 8));
+    assert_eq!(sweeper.reap_step().await.unwrap().completed_removed, 40);
+}
+
+#[test]
+fn b79_a_step_that_is_dropped_where_no_runtime_runs_gives_back_at_once() {
     let (world, sweeper, _) = world();
     with_files(&mut world.state.lock(), [1, 2]);
     world.state.lock().hang_delete = true;
     {
         let mut step = pin!(sweeper.reap_step());
-        assert!(poll_once(step.as_mut()).await.is_none());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(step.as_mut().poll(&mut context).is_pending());
         assert_eq!(world.state.lock().out, 2);
     }
     assert_eq!(out_and_waiting(&world), (0, 2));
@@ -154,14 +180,14 @@ async fn the_reaper_waits_longer_and_longer_after_failures_and_then_succeeds() {
     let mut reaper = pin!(sweeper.run_reaper());
     let began = locus_core::Clock::monotonic(&*clock);
     for waited in [100, 300, 700] {
-        assert!(poll_once(reaper.as_mut()).await.is_none());
+        assert!(poll_a_while(reaper.as_mut()).await.is_none());
         let next = clock.next_deadline().expect("because it backs off") - began;
         assert_eq!(next.as_millis(), waited);
         assert!(clock.advance_to_next());
     }
     assert_eq!(sweeper.statistics().errors, 3);
     world.state.lock().undeletable.clear();
-    assert!(poll_once(reaper.as_mut()).await.is_none());
+    assert!(poll_a_while(reaper.as_mut()).await.is_none());
     assert_eq!(world.state.lock().reaped, [key(1)]);
 }
 
@@ -173,4 +199,68 @@ async fn run_all_reaps_and_expires_everything() {
     world.state.lock().overdue = 600;
     let done = sweeper.run_all(SweepOptions::default()).await.unwrap();
     assert_eq!((done.completed_removed, done.timed_out_reset, done.space_freed), (400, 600, 2_007));
+}
+
+#[tokio::test]
+async fn a_batch_of_files_that_cannot_be_removed_does_not_end_a_run() {
+    let (world, sweeper, _) = world();
+    {
+        let mut state = world.state.lock();
+        with_files(&mut state, 0..=255);
+        state.undeletable = (0..=255).map(key).collect();
+        for number in 1..=3 {
+            let key = FileKey::generate(Timestamp::from_micros(0), &[0, number, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let file = reapable(number);
+            let blob = BlobPath { key, ..file.blob.clone() };
+            state.blobs.insert(key, blob.clone());
+            state.waiting.push_back(Reapable { key, blob, ..file });
+        }
+    }
+    let done = sweeper.run(Sweep::Completed, SweepOptions::default()).await.unwrap();
+    assert_eq!(done.completed_removed, 3);
+    assert_eq!(out_and_waiting(&world), (0, 256));
+    assert!((256..=3 * 256).contains(&done.errors), "{}: it is not tried for ever", done.errors);
+}
+
+#[tokio::test]
+async fn a_run_ends_although_the_first_file_that_could_not_be_removed_goes_after_all() {
+    let (world, sweeper, _) = world();
+    let mut settings = sweep_at_once();
+    settings.completed.batch = 2;
+    let sweeper = sweeper.with_settings(settings);
+    with_files(&mut world.state.lock(), [1, 2, 3]);
+    world.state.lock().undeletable.extend([key(1), key(2), key(3)]);
+    let steps = AtomicU32::new(0);
+    let progress = |_: &CleanupStatistics| {
+        assert!(steps.fetch_add(1, Relaxed) < 10, "it is tried for ever");
+        world.state.lock().undeletable.remove(&key(1));
+    };
+    let options = SweepOptions { progress: Some(&progress), ..SweepOptions::default() };
+    let done = sweeper.run(Sweep::Completed, options).await.unwrap();
+    // 1 and 2, 3 and 1, then 2 and 3 once more.
+    assert_eq!((steps.load(Relaxed), done.completed_removed, done.errors), (3, 1, 5));
+    assert_eq!(out_and_waiting(&world), (0, 2));
+}
+
+#[tokio::test]
+async fn a_run_names_what_could_not_be_removed_and_why() {
+    let (world, sweeper, _) = world();
+    with_files(&mut world.state.lock(), [1, 2, 3]);
+    world.state.lock().waiting[1].is_copy = true;
+    world.state.lock().undeletable.extend([key(1), key(2)]);
+    let done = sweeper.run(Sweep::Completed, SweepOptions::default()).await.unwrap();
+    assert_eq!(done.completed_removed, 1);
+    let named = |failure: &SweepFailure| (failure.place.clone(), failure.error.contains("delete"));
+    let failures = done.failures.iter().map(named).collect::<Vec<_>>();
+    let places = [format!("acme/{}", key(1)), format!("vol: {}", blob(2))];
+    assert_eq!(failures[..2], places.map(|place| (place, true)));
+    assert_eq!(done.errors, done.failures.len() as u64);
+
+    {
+        let mut state = world.state.lock();
+        (state.fail_sync, state.waiting) = (true, Default::default());
+        with_files(&mut state, [4]);
+    }
+    let done = sweeper.run(Sweep::Completed, SweepOptions::default()).await.unwrap();
+    assert_eq!(done.failures[0].place, format!("acme/{}", key(4)));
 }

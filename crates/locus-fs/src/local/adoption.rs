@@ -66,7 +66,7 @@ fn first_content(core: &Core, depth: u8) -> Result<Option<BlobPath>> {
 fn first_of(page: impl Fn(Option<&Cursor>) -> Result<BlobPage>) -> Result<Option<BlobPath>> {
     let mut from = None;
     loop {
-        let found = page(from.as_ref())?;
+        let found = page(from.as_ref())?.whole()?;
         if let Some(blob) = found.blobs.into_iter().next() {
             return Ok(Some(blob.path));
         }

@@ -2,25 +2,25 @@
 
 use std::{io, sync::Arc};
 
-use locus_core::{Area, BlobPath, Durability, Error, Result, Site};
+use locus_core::{BlobPath, Durability, Error, Result, Site};
 
 use crate::{
     disk::DiskFile,
     local::{
         core::{CHUNK_BYTES, Core, is_absent},
-        draft::{self, Draft, Failed},
+        draft::{self, Draft, Failed, Names},
     },
     synced::sync_data,
 };
 
 /// Gives the blob a second name; where the file system has no such thing, copies it.
-pub(crate) fn copy(core: &Arc<Core>, at: &BlobPath, to: Area) -> Result<()> {
+pub(crate) fn copy(core: &Arc<Core>, at: &BlobPath, to: &BlobPath, names: Names) -> Result<()> {
     core.may_write()?;
     let from = core.layout.blob(at);
     let file = core.open_there(&from, false)?;
-    match link(core, at, &*file, &at.in_area(to)) {
+    match link(core, at, &*file, to) {
         Err(Failed::Disk(error)) if error.kind() == io::ErrorKind::Unsupported => {
-            copy_bytes(core, &*file, &at.in_area(to))
+            copy_bytes(core, &*file, to, names)
         }
         Err(Failed::Disk(error)) if is_absent(&error) => Err(Error::io("copy", from)(error)),
         Err(Failed::Disk(error)) => Err(core.failed("copy", &from, 0, error)),
@@ -31,7 +31,6 @@ pub(crate) fn copy(core: &Arc<Core>, at: &BlobPath, to: Area) -> Result<()> {
 
 /// The same order as for a new blob: content durable, then the name, then the name durable.
 fn link(core: &Core, at: &BlobPath, file: &dyn DiskFile, to: &BlobPath) -> Result<(), Failed> {
-    let _claim = core.claim_name(at)?;
     let from = core.layout.blob(at);
     sync_data(file, Site::FoundContent).map_err(|error| core.poison(&from, error))?;
     let dir = draft::name_by(core, to, true, |name| core.disk.link(&from, name))?;
@@ -39,10 +38,10 @@ fn link(core: &Core, at: &BlobPath, file: &dyn DiskFile, to: &BlobPath) -> Resul
     Ok(core.sync_dir(&dir, Site::BlobName).inspect_err(|_| core.unpublish(&path))?)
 }
 
-fn copy_bytes(core: &Arc<Core>, file: &dyn DiskFile, to: &BlobPath) -> Result<()> {
+fn copy_bytes(core: &Arc<Core>, file: &dyn DiskFile, to: &BlobPath, names: Names) -> Result<()> {
     let path = core.layout.blob(to);
     let length = file.len().map_err(Error::io("look at", &path))?;
-    let mut draft = Draft::begin(core, to, Some(length), Durability::Durable)?;
+    let mut draft = Draft::begin(core, to, Some(length), Durability::Durable, names)?;
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut at = 0;
     loop {

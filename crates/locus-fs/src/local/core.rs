@@ -173,11 +173,7 @@ impl Core {
     }
 
     pub(crate) fn may_write(&self) -> Result<()> {
-        let status = self.gauge.status();
-        if status.takes_writes() {
-            return Ok(());
-        }
-        Err(self.unavailable(status.why.unwrap_or("takes no writes".into())))
+        self.gauge.status().check_writes(&self.id)
     }
 
     fn may_sync(&self) -> Result<()> {
@@ -189,10 +185,14 @@ impl Core {
         self.gauge.poisoned().map_or(Ok(()), |why| Err(self.unavailable(why)))
     }
 
-    /// The name of a blob for a call that gives or takes it: an earlier one may hang, and do so later.
+    /// The name of a blob for a call that gives or takes it: an earlier one may hang, and do so later. Claimed before its hop,
+    /// which may begin when nobody waits for it any more.
     pub(crate) fn claim_name(&self, at: &BlobPath) -> Result<Claim> {
-        let hangs = || self.unavailable("still has an earlier call that names the same blob");
-        self.in_flight.claim(&at.key.to_string()).ok_or_else(hangs)
+        self.in_flight.claim(&self.layout.blob(at)).ok_or_else(|| self.still_named())
+    }
+
+    pub(crate) fn still_named(&self) -> Error {
+        self.unavailable("still has an earlier call that names the same blob")
     }
 
     /// Whether this volume is what is mounted here. Asked before "absent" is believed.
@@ -353,7 +353,7 @@ impl Core {
     fn try_to_write(&self) -> Option<Trouble> {
         let name = format!("probe-{:016x}", self.entropy.next_u64());
         let path = self.layout.staging(&name);
-        let _claim = self.in_flight.claim(&name)?;
+        let _claim = self.in_flight.claim(&path)?;
         let tried = self.create_staged(&path).and_then(|file| {
             let written = file.write_at(b"?", 0);
             self.disk.remove_file(&path).and(written)
@@ -416,11 +416,11 @@ impl Core {
         opened.map_err(Error::io("open", path))
     }
 
-    pub(crate) fn delete(&self, at: &BlobPath) -> Result<bool> {
+    /// A removal that hangs may come to its end long after nobody waits for it: until then nothing gets this name anew, and
+    /// nobody hears of it that it is absent.
+    pub(crate) fn delete(&self, at: &BlobPath, _claim: Claim) -> Result<bool> {
         self.may_be_used()?;
         let (path, dir) = (self.layout.blob(at), self.layout.dir(at));
-        // A removal that hangs may come to its end long after nobody waits for it: until then nothing gets this name anew.
-        let _claim = self.in_flight.claim(&at.key.to_string());
         let was_there = match self.disk.remove_file(&path) {
             Ok(()) => true,
             Err(error) if is_absent(&error) => {
@@ -457,12 +457,22 @@ impl Core {
     pub(crate) fn sync(&self, take: fn(&Unsynced) -> Batch, _turn: OwnedMutexGuard<()>) -> Result<()> {
         self.may_sync()?;
         self.check_identity()?;
-        let batch = take(&self.unsynced);
-        let synced = self.sync_batch(&batch);
-        if synced.is_err() && self.gauge.poisoned().is_none() {
-            self.unsynced.put_back(batch);
+        let mut take = take;
+        loop {
+            let removed = self.dirs.removed();
+            let batch = take(&self.unsynced);
+            let synced = self.sync_batch(&batch);
+            if synced.is_err() && self.gauge.poisoned().is_none() {
+                self.unsynced.put_back(batch);
+            }
+            synced?;
+            if self.dirs.removed() == removed {
+                return Ok(());
+            }
+            // Under the name of one in the batch there may have been another directory by then: what was removed from the first
+            // one is gone with it.
+            take = Unsynced::take_removals;
         }
-        synced
     }
 
     /// Content first, then names. What is absent was removed meanwhile.
@@ -507,6 +517,22 @@ impl Core {
 /// Whether the path leads to nothing. `NotADirectory` is not that: something else has a name of ours.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
+}
+
+/// Whether something failed for want of what the process lacks at the moment, open files or memory, and not of what it was tried
+/// on: it says nothing about that, and may be tried again.
+#[must_use]
+pub fn is_passing(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else { return false };
+    #[cfg(unix)]
+    let lacks = {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(source);
+        errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno))
+    };
+    #[cfg(not(unix))]
+    let lacks = false;
+    lacks || matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::OutOfMemory)
 }
 
 /// Whether a failure to sync a directory is one of opening it, which no sync can give: too many open files, or something

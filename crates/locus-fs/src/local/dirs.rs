@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,6 +18,8 @@ pub(crate) struct Dirs {
     /// Those that lost a blob.
     emptied: Mutex<Emptied>,
     used: RwLock<()>,
+    /// How many were removed so far.
+    removed: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,16 @@ impl Dirs {
     /// Those that lost a blob since this was asked last.
     pub(crate) fn take_emptied(&self) -> Emptied {
         std::mem::take(&mut self.emptied.lock())
+    }
+
+    /// One was removed, and the sync that makes this durable is asked for.
+    pub(crate) fn removed_one(&self) {
+        self.removed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many were removed so far.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Acquire)
     }
 
     pub(crate) fn forget(&self, dirs: &[PathBuf]) {

@@ -32,7 +32,25 @@ pub(crate) struct Draft {
     length: u64,
     /// The staging name is gone.
     done: bool,
-    claim: Option<Claim>,
+    names: Option<Names>,
+}
+
+/// The names that a write uses: that of its staging, and that which it gives in the end.
+#[derive(Debug)]
+pub(crate) struct Names {
+    _staging: Claim,
+    _blob: Claim,
+}
+
+impl Names {
+    /// Claims them, before the first hop.
+    pub(crate) fn claim(core: &Core, at: &BlobPath) -> Option<Self> {
+        let staging = core.layout.staging(&at.key.to_string());
+        Some(Self {
+            _staging: core.in_flight.claim(&staging)?,
+            _blob: core.in_flight.claim(&core.layout.blob(at))?,
+        })
+    }
 }
 
 impl Draft {
@@ -42,14 +60,11 @@ impl Draft {
         at: &BlobPath,
         announced: Option<u64>,
         how: Durability,
+        names: Names,
     ) -> Result<Self> {
         core.may_write()?;
         core.measure_when_old();
-        let name = at.key.to_string();
-        let path = core.layout.staging(&name);
-        let Some(claim) = core.in_flight.claim(&name) else {
-            return Err(Error::io("write", path)(io::ErrorKind::AlreadyExists.into()));
-        };
+        let path = core.layout.staging(&at.key.to_string());
         let file = create(core, &path).map_err(|failed| match failed {
             Failed::Disk(error) => core.failed("create", &path, announced.unwrap_or(0), error),
             Failed::Volume(error) => error,
@@ -64,7 +79,7 @@ impl Draft {
             hasher: Box::default(),
             length: 0,
             done: false,
-            claim: Some(claim),
+            names: Some(names),
         })
     }
 
@@ -115,7 +130,7 @@ impl Draft {
     /// Removes the staging now.
     pub(crate) fn discard(mut self) {
         if !mem::replace(&mut self.done, true) {
-            remove(&self.core, &self.path, self.claim.take());
+            remove(&self.core, &self.path, self.names.take());
         }
     }
 }
@@ -125,16 +140,16 @@ impl Drop for Draft {
         if self.done {
             return;
         }
-        let (core, path, claim) = (Arc::clone(&self.core), mem::take(&mut self.path), self.claim.take());
+        let (core, path, names) = (Arc::clone(&self.core), mem::take(&mut self.path), self.names.take());
         if !core.disk.blocks() || may_block_here() {
-            remove(&core, &path, claim);
+            remove(&core, &path, names);
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // Behind the gate: many drafts that are dropped on a disk that hangs do not take all threads.
             let file = Arc::clone(&self.file);
             drop(runtime.spawn(async move {
                 core.write_hop(move |core| {
                     drop(file);
-                    remove(core, &path, claim);
+                    remove(core, &path, names);
                 })
                 .await;
             }));
@@ -143,13 +158,13 @@ impl Drop for Draft {
     }
 }
 
-/// The claim is let go when the name is free.
-fn remove(core: &Core, path: &Path, claim: Option<Claim>) {
+/// The names are let go when the staging is gone.
+fn remove(core: &Core, path: &Path, names: Option<Names>) {
     match core.disk.remove_file(path) {
         Err(error) if !is_absent(&error) => core.left_behind(path, &error),
         _ => {}
     }
-    drop(claim);
+    drop(names);
 }
 
 /// One step of a write: begins it when it has not begun, adds a piece, publishes after the last one.
@@ -157,22 +172,32 @@ pub(crate) fn step(
     core: &Arc<Core>,
     at: &BlobPath,
     how: Durability,
-    draft: Option<Draft>,
+    so_far: SoFar,
     piece: &[u8],
     is_last: bool,
 ) -> Result<Progress> {
-    let mut draft = draft.map_or_else(|| Draft::begin(core, at, None, how), Ok)?;
+    let mut draft = match so_far {
+        SoFar::Named(names) => Draft::begin(core, at, None, how, names)?,
+        SoFar::Begun(draft) => draft,
+    };
     if let Err(error) = core.may_write().and_then(|()| draft.push(piece)) {
         draft.discard();
         return Err(error);
     }
-    if is_last { draft.publish().map(Progress::Done) } else { Ok(Progress::Open(draft)) }
+    if is_last { draft.publish().map(Progress::Done) } else { Ok(Progress::Open(SoFar::Begun(draft))) }
+}
+
+/// What there is of a write.
+#[derive(Debug)]
+pub(crate) enum SoFar {
+    Named(Names),
+    Begun(Draft),
 }
 
 /// Where a write stands.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    Open(Draft),
+    Open(SoFar),
     Done(StoredBlob),
 }
 
@@ -182,8 +207,9 @@ pub(crate) fn write_bytes(
     at: &BlobPath,
     bytes: &[u8],
     how: Durability,
+    names: Names,
 ) -> Result<StoredBlob> {
-    let mut draft = Draft::begin(core, at, Some(bytes.len() as u64), how)?;
+    let mut draft = Draft::begin(core, at, Some(bytes.len() as u64), how, names)?;
     match draft.push(bytes) {
         Ok(()) => draft.publish(),
         Err(error) => {
@@ -199,11 +225,12 @@ pub(crate) fn write_blocking(
     at: &BlobPath,
     content: &mut Content,
     how: Durability,
+    names: Names,
 ) -> Result<StoredBlob> {
     let announced = content.size_hint();
     let room = announced.and_then(|len| usize::try_from(len).ok()).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let mut chunk = Vec::with_capacity(room);
-    let mut draft = Draft::begin(core, at, announced, how)?;
+    let mut draft = Draft::begin(core, at, announced, how, names)?;
     loop {
         chunk.clear();
         let read = content.read_chunk_blocking(&mut chunk, CHUNK_BYTES);
@@ -254,6 +281,7 @@ pub(crate) fn name_by(
         match make_dirs(core, at, durable)? {
             Place::Ready(dir) => {
                 give(&to)?;
+                core.residue.lock().remove(&to); // an earlier one is gone
                 return Ok(dir);
             }
             Place::Found(dir) => {

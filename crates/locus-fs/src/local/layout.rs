@@ -67,7 +67,7 @@ impl Layout {
         let mut parts = below.iter().filter_map(text);
         match parts.next() {
             None => false,
-            Some(first) if Area::ALL.iter().any(|area| area.dir() == Some(first)) => true,
+            Some(first) if Area::of_dir(first).is_some() => true,
             Some(first) => StoragePath::parse(first).is_ok() && parts.next().is_some(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BinaryHeap, ops::Bound, path::PathBuf};
 
-use locus_core::{Area, BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
+use locus_core::{Area, BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath, Unread};
 
 use crate::{
     disk::{DirEntry, Disk, EntryKind},
@@ -74,24 +74,30 @@ pub(crate) fn staged(
     let mut page = BlobPage::default();
     for path in names.iter().filter_map(|name| layout::parse_upload_name(name)) {
         let at = layout.upload(&path);
-        match disk.metadata(&at) {
-            Err(error) if is_absent(&error) => {} // removed meanwhile
-            other => {
-                let length = other.map_err(Error::io("look at", at))?.len;
-                page.blobs.push(ListedBlob { path, length });
-            }
-        }
+        look_at(disk, path, at, &mut page);
     }
     let is_full = names.len() == limit; // also when some of them are gone by now
     page.next = names.into_iter().next_back().filter(|_| is_full).map(Cursor);
     Ok(page)
 }
 
+/// Adds a blob to a page, unless it was removed meanwhile.
+fn look_at(disk: &dyn Disk, path: BlobPath, at: PathBuf, page: &mut BlobPage) {
+    match disk.metadata(&at) {
+        Err(error) if is_absent(&error) => {}
+        Err(error) => page.unread.push(Unread::of(at, &error)),
+        Ok(found) => page.blobs.push(ListedBlob { path, length: found.len }),
+    }
+}
+
 /// The area of a cursor, and its components: owner, shards, name.
 fn parse(cursor: &Cursor, depth: u8) -> Result<(Area, Vec<String>)> {
     let mut parts: Vec<String> = cursor.0.split('/').map(String::from).collect();
-    let of = |dir: &String| Area::ALL.into_iter().find(|area| area.dir() == Some(dir));
-    let area = parts.first().and_then(of).inspect(|_| drop(parts.remove(0))).unwrap_or_default();
+    let area = parts
+        .first()
+        .and_then(|dir| Area::of_dir(dir))
+        .inspect(|_| drop(parts.remove(0)))
+        .unwrap_or_default();
     let ok = match parts.as_slice() {
         [owner, shards @ .., name] => {
             shards.len() == usize::from(depth)
@@ -141,7 +147,9 @@ impl Walk<'_> {
         let keep = |entry: &DirEntry, name: &str| entry.kind == EntryKind::Dir && is_ours(name);
         let mut start = resume.first().cloned().map_or(Bound::Unbounded, Bound::Included);
         loop {
-            let names = smallest(self.disk, &self.dir(), start.as_ref(), NAMES_AT_A_TIME, keep)?;
+            let names = smallest(self.disk, &self.dir(), start.as_ref(), NAMES_AT_A_TIME, keep);
+            let is_mount = self.trail.is_empty() && self.area == Area::Live;
+            let names = if is_mount { names? } else { pass_by(names, &mut self.page.unread)? };
             for name in &names {
                 let rest = match resume {
                     [at, rest @ ..] if at == name => rest,
@@ -170,17 +178,12 @@ impl Walk<'_> {
                     trail[1..].iter().eq(&layout::shards(&key, depth).collect::<Vec<_>>())
                 })
         };
-        let names = smallest(self.disk, &dir, start, room, keep)?;
+        let names = pass_by(smallest(self.disk, &dir, start, room, keep), &mut self.page.unread)?;
         for name in &names {
             let Some((key, extension)) = layout::parse_blob_name(name) else { continue };
-            let path = dir.join(name);
-            let length = match self.disk.metadata(&path) {
-                Err(error) if is_absent(&error) => continue, // removed meanwhile
-                other => other.map_err(Error::io("look at", path))?.len,
-            };
             let owner = StoragePath::parse(&self.trail[0])?;
             let path = BlobPath { area: self.area, owner, key, extension };
-            self.page.blobs.push(ListedBlob { path, length });
+            look_at(self.disk, path, dir.join(name), &mut self.page);
         }
         self.dirs_left = self.dirs_left.saturating_sub(1);
         let last = match names.last() {
@@ -196,6 +199,17 @@ impl Walk<'_> {
 
 fn is_owner(name: &str) -> bool {
     StoragePath::parse(name).is_ok()
+}
+
+/// The names in a directory; none, and it is noted, when it cannot be looked at.
+pub(crate) fn pass_by(names: Result<Vec<String>>, unread: &mut Vec<Unread>) -> Result<Vec<String>> {
+    match names {
+        Err(Error::Io { path, source, .. }) => {
+            unread.push(Unread::of(path, &source));
+            Ok(Vec::new())
+        }
+        names => names,
+    }
 }
 
 /// The first `max` names of a directory behind `start`, sorted. Looks at all of them and holds `max`. A directory that

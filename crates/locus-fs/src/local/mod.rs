@@ -23,6 +23,7 @@ mod tidy;
 mod unsynced;
 mod volume;
 
+pub use self::core::is_passing;
 pub use adoption::Adopt;
 pub use spec::LocalVolume;
 pub use volume::OpenLocalVolume;

@@ -107,6 +107,10 @@ impl VolumeSpec for LocalVolume {
         self.must_exist = true;
     }
 
+    fn places(&self) -> Vec<PathBuf> {
+        std::path::absolute(&self.path).into_iter().collect()
+    }
+
     async fn open(self: Box<Self>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
         let id = self.id()?;
         if self.shard_depth > DEPTH_MAX {

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use locus_core::{Area, BlobPath, Error, Result, Site, Staged, Staging};
+use locus_core::{Area, BlobPath, Error, Extension, FileKey, Result, Site, Staged, Staging};
 
 use crate::{
     disk::DiskFile,
@@ -16,6 +16,7 @@ use crate::{
         blob,
         core::{Core, is_absent},
         draft::{self, Failed},
+        in_flight::Claim,
     },
     synced::sync_data,
 };
@@ -42,7 +43,13 @@ impl fmt::Debug for StagedBlob {
 }
 
 impl StagedBlob {
-    pub(crate) fn begin(core: &Arc<Core>, at: &BlobPath, how: Staging) -> Result<Self> {
+    /// `claim` of what was published, when it is to be taken back.
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        at: &BlobPath,
+        how: Staging,
+        _claim: Option<Claim>,
+    ) -> Result<Self> {
         core.may_write()?;
         core.measure_when_old();
         let path = core.layout.upload(at);
@@ -50,13 +57,27 @@ impl StagedBlob {
             Staging::New => create(core, &path)?,
             Staging::Resume => core.open_there(&path, true)?,
             Staging::Published { key, extension } => {
-                let blob = BlobPath { area: Area::Live, owner: at.owner.clone(), key, extension };
-                let _claim = core.claim_name(&blob)?;
+                let blob = published(at, key, extension);
                 unpublish(core, &core.layout.blob(&blob), &path)?
             }
         };
         Ok(Self(Arc::new(Inner { core: Arc::clone(core), path, file })))
     }
+
+    /// The name that `begin` takes away.
+    pub(crate) fn claim(core: &Core, at: &BlobPath, how: Staging) -> Result<Option<Claim>> {
+        match how {
+            Staging::New | Staging::Resume => Ok(None),
+            Staging::Published { key, extension } => {
+                core.claim_name(&published(at, key, extension)).map(Some)
+            }
+        }
+    }
+}
+
+/// The blob that what is staged at `at` became.
+fn published(at: &BlobPath, key: FileKey, extension: Extension) -> BlobPath {
+    BlobPath { area: Area::Live, owner: at.owner.clone(), key, extension }
 }
 
 /// Makes an empty staging file, durable by name.
@@ -151,7 +172,8 @@ impl Staged for StagedBlob {
 
     async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
         let (inner, to) = (Arc::clone(&self.0), to.clone());
-        self.0.core.write_hop(move |_| inner.publish(&to, length)).await
+        let claim = inner.core.claim_name(&to)?;
+        self.0.core.write_hop(move |_| inner.publish(&to, length, claim)).await
     }
 }
 
@@ -172,10 +194,9 @@ impl Inner {
         self.core.may_write() // a sync that follows a failed one says nothing
     }
 
-    fn publish(&self, at: &BlobPath, length: u64) -> Result<()> {
+    fn publish(&self, at: &BlobPath, length: u64, _claim: Claim) -> Result<()> {
         let core = &self.core;
         core.may_write()?;
-        let _claim = core.claim_name(at)?;
         let found = self.file.len().map_err(Error::io("measure", &self.path))?;
         if found != length {
             let why = format!("it has {found} bytes where {length} were confirmed");

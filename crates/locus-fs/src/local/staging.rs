@@ -14,11 +14,13 @@ use crate::{
 };
 
 impl Core {
-    pub(crate) fn remove_stale_staging(&self) -> Result<TidyReport> {
+    pub(crate) fn remove_stale_staging(&self, dry_run: bool) -> Result<TidyReport> {
         self.may_be_used()?;
         self.check_identity()?;
         let mut report = TidyReport::default();
-        self.remove_residue(&mut report);
+        if !dry_run {
+            self.remove_residue(&mut report);
+        }
         let staging = self.layout.staging_dir();
         let entries = match self.disk.read_dir(&staging) {
             Err(error) if is_absent(&error) => return Ok(report),
@@ -30,11 +32,17 @@ impl Core {
                 continue; // goes with its upload
             }
             // The name is ours while we remove it; a write that has it keeps its staging.
-            let claim = layout::text(&entry.name).map(|name| self.in_flight.claim(name));
-            if entry.kind == EntryKind::Dir || matches!(claim, Some(None)) {
+            let path = staging.join(&entry.name);
+            let Some(_claim) = self.in_flight.claim(&path) else { continue };
+            if entry.kind == EntryKind::Dir {
                 continue;
             }
-            self.remove_counted(&staging.join(&entry.name), &mut report);
+            if dry_run {
+                report.removed += 1;
+                report.bytes += self.disk.metadata(&path).map_or(0, |found| found.len);
+            } else {
+                self.remove_counted(&path, &mut report);
+            }
         }
         Ok(report)
     }
@@ -42,7 +50,9 @@ impl Core {
     fn remove_residue(&self, report: &mut TidyReport) {
         let known = self.residue.lock().clone();
         for path in known {
-            if self.remove_counted(&path, report) {
+            // Meanwhile it may have gone otherwise, and another blob have got its name.
+            let Some(_claim) = self.in_flight.claim(&path) else { continue };
+            if self.residue.lock().contains(&path) && self.remove_counted(&path, report) {
                 self.unsynced.removed(&path, parent_of(&path).to_owned());
                 self.residue.lock().remove(&path);
             }

@@ -7,19 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_core::{Area, Cursor, DirSweep, Error, JunkSweep, Result, StoragePath, TidyReport};
+use locus_core::{Area, Cursor, DirSweep, Error, JunkSweep, Result, StoragePath, TidyReport, Unread};
 
 use crate::{
     disk::{DirEntry, EntryKind},
     local::{
         core::{Core, is_absent},
         layout,
-        listing::smallest,
+        listing::{pass_by, smallest},
     },
     replace::parent_of,
 };
 
-/// Most directories that one step looks at.
+/// Most directories that one step looks at when nobody says.
 const DIRS_PER_STEP: usize = 1_024;
 
 /// Names of directories that are sorted at a time.
@@ -37,12 +37,14 @@ pub(crate) fn empty_dirs(core: &Core, sweep: &DirSweep) -> Result<TidyReport> {
             return Ok(report);
         }
     }
-    report.next = walk(core, sweep.owner.as_ref(), sweep.from.as_ref(), |dir, is_removable| {
+    let mut unread = Vec::new();
+    let (owner, from) = (sweep.owner.as_ref(), sweep.from.as_ref());
+    report.next = walk(core, owner, from, sweep.dirs_max, &mut unread, |dir, is_removable| {
         if is_removable {
             remove_if_empty(core, dir, sweep, &mut report);
         }
-        Ok(())
     })?;
+    report.unread = unread;
     Ok(report)
 }
 
@@ -90,6 +92,7 @@ fn remove_if_empty(core: &Core, dir: &Path, sweep: &DirSweep, report: &mut TidyR
             core.dirs.forget(&[dir.to_owned()]);
             // What was removed from it is gone with it, durably once the one above is synced.
             core.unsynced.removed(dir, parent_of(dir).to_owned());
+            core.dirs.removed_one();
         }
         removed
     };
@@ -119,26 +122,33 @@ pub(crate) fn junk(core: &Core, sweep: &JunkSweep) -> Result<TidyReport> {
     core.check_identity()?;
     let mut report = TidyReport::default();
     if sweep.from.is_none() && sweep.owner.is_none() {
-        junk_in(core, &core.layout.mount, sweep, &mut report)?;
+        junk_in(core, &core.layout.mount, sweep, &mut report)
+            .map_err(Error::io("list", &core.layout.mount))?;
     }
-    let mut found = TidyReport::default();
-    let next = walk(core, sweep.owner.as_ref(), sweep.from.as_ref(), |dir, _| {
-        junk_in(core, dir, sweep, &mut found)
+    // What the walk cannot look at it notes itself.
+    let mut unread = Vec::new();
+    let (owner, from) = (sweep.owner.as_ref(), sweep.from.as_ref());
+    report.next = walk(core, owner, from, sweep.dirs_max, &mut unread, |dir, _| {
+        let looked = junk_in(core, dir, sweep, &mut report);
+        let is_noted = |unread: &Unread| unread.path == dir;
+        if let Err(error) = looked
+            && !report.unread.iter().any(is_noted)
+        {
+            report.unread.push(Unread::of(dir.to_owned(), &error));
+        }
     })?;
-    report.removed += found.removed;
-    report.bytes += found.bytes;
-    report.failed += found.failed;
-    report.next = next;
+    unread.retain(|unread| !report.unread.iter().any(|noted| noted.path == unread.path));
+    report.unread.append(&mut unread);
     Ok(report)
 }
 
-fn junk_in(core: &Core, dir: &Path, sweep: &JunkSweep, report: &mut TidyReport) -> Result<()> {
+fn junk_in(core: &Core, dir: &Path, sweep: &JunkSweep, report: &mut TidyReport) -> io::Result<()> {
     let entries = match core.disk.read_dir(dir) {
         Err(error) if is_absent(&error) => return Ok(()),
-        other => other.map_err(Error::io("list", dir))?,
+        other => other?,
     };
     for entry in entries {
-        let entry = entry.map_err(Error::io("list", dir))?;
+        let entry = entry?;
         let Some(name) = layout::text(&entry.name) else { continue };
         let is_ours = layout::parse_blob_name(name).is_some() || name == layout::MARKER;
         if entry.kind != EntryKind::File || is_ours || !sweep.names.has(name) {
@@ -166,22 +176,24 @@ fn walk(
     core: &Core,
     owner: Option<&StoragePath>,
     from: Option<&Cursor>,
-    mut act: impl FnMut(&Path, bool) -> Result<()>,
+    dirs_max: usize,
+    unread: &mut Vec<Unread>,
+    mut act: impl FnMut(&Path, bool),
 ) -> Result<Option<Cursor>> {
     let from: Vec<_> = from.map(|from| from.0.split('/').map(String::from).collect()).unwrap_or_default();
-    let area_of = |name: &String| Area::ALL.into_iter().find(|area| area.dir() == Some(name));
-    let (first, mut from) = match from.split_first() {
-        Some((name, rest)) if area_of(name).is_some() => (area_of(name).unwrap_or_default(), rest.to_vec()),
-        _ => (Area::Live, from),
+    let (first, mut from) = match from.first().and_then(|name| Area::of_dir(name)) {
+        Some(area) => (area, from[1..].to_vec()),
+        None => (Area::Live, from),
     };
-    let mut walk = Walk { core, owner, left: DIRS_PER_STEP, act: &mut act };
+    let left = if dirs_max == 0 { DIRS_PER_STEP } else { dirs_max };
+    let mut walk = Walk { core, owner, left, unread, act: &mut act };
     for area in Area::ALL.into_iter().filter(|area| *area >= first) {
         let root = core.layout.area(area);
         if let Some(last) = walk.below(&root, 0, &from)? {
             return Ok(Some(Cursor(last)));
         }
         if area != Area::Live && owner.is_none() {
-            (walk.act)(&root, true)?;
+            (walk.act)(&root, true);
         }
         from.clear();
     }
@@ -192,7 +204,8 @@ struct Walk<'a> {
     core: &'a Core,
     owner: Option<&'a StoragePath>,
     left: usize,
-    act: &'a mut dyn FnMut(&Path, bool) -> Result<()>,
+    unread: &'a mut Vec<Unread>,
+    act: &'a mut dyn FnMut(&Path, bool),
 }
 
 impl Walk<'_> {
@@ -211,7 +224,9 @@ impl Walk<'_> {
         };
         let mut start = resume.first().cloned().map_or(Bound::Unbounded, Bound::Included);
         loop {
-            let names = smallest(&*self.core.disk, dir, start.as_ref(), NAMES_AT_A_TIME, keep)?;
+            let names = smallest(&*self.core.disk, dir, start.as_ref(), NAMES_AT_A_TIME, keep);
+            let is_mount = *dir == self.core.layout.mount;
+            let names = if is_mount { names? } else { pass_by(names, self.unread)? };
             for name in &names {
                 let rest = match resume {
                     [at] if at == name => continue,
@@ -222,7 +237,7 @@ impl Walk<'_> {
                 if let Some(last) = self.below(&child, level + 1, rest)? {
                     return Ok(Some(last));
                 }
-                (self.act)(&child, self.core.layout.is_removable(&child))?;
+                (self.act)(&child, self.core.layout.is_removable(&child));
                 self.left = self.left.saturating_sub(1);
                 if self.left == 0 {
                     return Ok(relative(self.core, &child));

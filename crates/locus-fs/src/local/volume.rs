@@ -1,7 +1,7 @@
 //! An open local volume.
 
 use std::{
-    mem,
+    io, mem,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +17,7 @@ use crate::{
     local::{
         copy,
         core::{CHUNK_BYTES, Core},
-        draft::{self, Draft, Progress},
+        draft::{self, Names, Progress, SoFar},
         listing,
         staged::{self, StagedBlob},
         tidy,
@@ -47,25 +47,26 @@ impl OpenLocalVolume {
         at: &BlobPath,
         content: &mut Content,
         how: Durability,
+        names: Names,
     ) -> Result<StoredBlob> {
-        let mut open: Option<Draft> = None;
+        let mut open = SoFar::Named(names);
         let mut chunk = Vec::new();
         loop {
             chunk.clear();
             if let Err(source) = content.read_chunk(&mut chunk, CHUNK_BYTES).await {
-                if let Some(draft) = open {
+                if let SoFar::Begun(draft) = open {
                     self.core.write_hop(move |_| draft.discard()).await;
                 }
                 return Err(Error::Source { source });
             }
             let is_last = chunk.len() < CHUNK_BYTES;
-            let (at, draft, piece) = (at.clone(), open.take(), mem::take(&mut chunk));
+            let (at, piece) = (at.clone(), mem::take(&mut chunk));
             let stepped = self.core.write_hop(move |core| {
-                draft::step(core, &at, how, draft, &piece, is_last).map(|progress| (progress, piece))
+                draft::step(core, &at, how, open, &piece, is_last).map(|progress| (progress, piece))
             });
             match stepped.await? {
                 (Progress::Done(stored), _) => return Ok(stored),
-                (Progress::Open(draft), piece) => (open, chunk) = (Some(draft), piece),
+                (Progress::Open(so_far), piece) => (open, chunk) = (so_far, piece),
             }
         }
     }
@@ -104,28 +105,30 @@ impl StorageVolume for OpenLocalVolume {
     async fn write(&self, at: &BlobPath, content: &mut Content, how: Durability) -> Result<StoredBlob> {
         self.core.may_write()?;
         content.mark().await.map_err(|source| Error::Source { source })?;
+        let taken = || Error::io("write", self.core.layout.blob(at))(io::ErrorKind::AlreadyExists.into());
+        let names = Names::claim(&self.core, at).ok_or_else(taken)?;
         let to = at.clone();
         if let Some(bytes) = content.as_bytes().cloned() {
-            return self.core.write_hop(move |core| draft::write_bytes(core, &to, &bytes, how)).await;
+            return self.core.write_hop(move |core| draft::write_bytes(core, &to, &bytes, how, names)).await;
         }
         if content.is_blocking() {
             let mut lent = mem::replace(content, Content::reader(Lost));
             let (lent, stored) = self
                 .core
                 .write_hop(move |core| {
-                    let stored = draft::write_blocking(core, &to, &mut lent, how);
+                    let stored = draft::write_blocking(core, &to, &mut lent, how, names);
                     (lent, stored)
                 })
                 .await;
             *content = lent;
             return stored;
         }
-        self.write_stream(at, content, how).await
+        self.write_stream(at, content, how, names).await
     }
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
-        let at = at.clone();
-        let staged = self.core.write_hop(move |core| StagedBlob::begin(core, &at, how)).await?;
+        let (at, claim) = (at.clone(), StagedBlob::claim(&self.core, at, how)?);
+        let staged = self.core.write_hop(move |core| StagedBlob::begin(core, &at, how, claim)).await?;
         Ok(Arc::new(staged))
     }
 
@@ -146,8 +149,9 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn copy(&self, at: &BlobPath, to: Area) -> Result<()> {
-        let at = at.clone();
-        self.core.write_hop(move |core| copy::copy(core, &at, to)).await
+        let (at, to) = (at.clone(), at.in_area(to));
+        let names = Names::claim(&self.core, &to).ok_or_else(|| self.core.still_named())?;
+        self.core.write_hop(move |core| copy::copy(core, &at, &to, names)).await
     }
 
     async fn open(&self, at: &BlobPath, expected: Range<u64>) -> Result<BlobReader> {
@@ -156,8 +160,8 @@ impl StorageVolume for OpenLocalVolume {
     }
 
     async fn delete(&self, at: &BlobPath) -> Result<bool> {
-        let at = at.clone();
-        self.core.write_hop(move |core| core.delete(&at)).await
+        let (at, claim) = (at.clone(), self.core.claim_name(at)?);
+        self.core.write_hop(move |core| core.delete(&at, claim)).await
     }
 
     async fn sync(&self) -> Result<()> {
@@ -192,7 +196,8 @@ impl StorageVolume for OpenLocalVolume {
     async fn tidy(&self, what: Tidy) -> Result<TidyReport> {
         self.core
             .write_hop(move |core| match &what {
-                Tidy::StaleStaging => core.remove_stale_staging(),
+                Tidy::StaleStaging => core.remove_stale_staging(false),
+                Tidy::CountStaleStaging => core.remove_stale_staging(true),
                 Tidy::EmptyDirectories(sweep) => tidy::empty_dirs(core, sweep),
                 Tidy::Junk(sweep) => tidy::junk(core, sweep),
                 _ => Ok(TidyReport::default()),

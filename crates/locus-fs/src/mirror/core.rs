@@ -240,7 +240,7 @@ impl Core {
         let mut is_damaged = false;
         let mut from = None;
         loop {
-            let page = volume.list(Some(&self.notes_owner), from.as_ref(), NOTES_PER_PAGE).await?;
+            let page = volume.list(Some(&self.notes_owner), from.as_ref(), NOTES_PER_PAGE).await?.whole()?;
             for blob in page.blobs {
                 let Some(notes) = read_notes(volume, &blob.path, blob.length).await? else {
                     warn!(volume = %self.id, member = %id, blob = %blob.path, "notes are damaged");
@@ -278,7 +278,7 @@ impl Core {
 
     /// Whether there are copies among the first blobs.
     async fn holds_copies(&self, volume: &Arc<dyn StorageVolume>) -> Result<bool> {
-        for blob in volume.list(None, None, NOTES_PER_PAGE).await?.blobs {
+        for blob in volume.list(None, None, NOTES_PER_PAGE).await?.whole()?.blobs {
             if blob.path.owner != self.notes_owner && look(volume, &blob.path, 0..0).await.is_ok() {
                 return Ok(true);
             }
@@ -344,7 +344,7 @@ impl Core {
 async fn is_empty(volume: &Arc<dyn StorageVolume>, but: &StoragePath) -> Result<bool> {
     let mut from = None;
     loop {
-        let page = volume.list(None, from.as_ref(), 16).await?;
+        let page = volume.list(None, from.as_ref(), 16).await?.whole()?;
         if page.blobs.iter().any(|blob| blob.path.owner != *but) {
             return Ok(false);
         }

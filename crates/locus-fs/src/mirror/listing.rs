@@ -1,6 +1,8 @@
 //! Pages over all members: those of the first one, then what the second one has beyond it, and so on.
 
-use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath};
+use std::sync::Arc;
+
+use locus_core::{BlobPage, BlobPath, Cursor, Error, ListedBlob, Result, StoragePath, StorageVolume};
 
 use crate::mirror::{core::Core, seal::content_len};
 
@@ -57,7 +59,26 @@ impl Core {
             return Err(self.unavailable("has no member that is up to date"));
         }
         let (page, next) = self.page(place, under, limit, |n| self.is_listed(n)).await?;
-        Ok(BlobPage { blobs: page, next: next.map(|next| next.encode()) })
+        Ok(BlobPage { blobs: page, next: next.map(|next| next.encode()), ..BlobPage::default() })
+    }
+
+    /// The first member from here on that is there, and where it goes on there.
+    pub(crate) fn up_from(&self, mut place: Place) -> Option<(Place, Arc<dyn StorageVolume>)> {
+        loop {
+            if let Some(volume) = self.members.get(place.member)?.up() {
+                return Some((place, volume));
+            }
+            place = Place { member: place.member + 1, from: None, ..place };
+        }
+    }
+
+    /// Where it goes on behind a page of a member.
+    pub(crate) fn go_on(&self, place: Place, next: Option<Cursor>) -> Option<Cursor> {
+        let next = match next {
+            Some(from) => Place { from: Some(from), ..place },
+            None => place.behind(),
+        };
+        (next.member < self.members.len()).then(|| next.encode())
     }
 
     /// A member whose listing may be believed.
@@ -86,7 +107,8 @@ impl Core {
             }
             place.member += 1;
         };
-        let page = volume.list(under, place.from.as_ref(), limit).await?;
+        // What one member has beyond another is known only of what was looked at.
+        let page = volume.list(under, place.from.as_ref(), limit).await?.whole()?;
         let mut blobs = Vec::new();
         for blob in page.blobs {
             if blob.path.owner != self.notes_owner && !self.was_listed(&place, &blob.path).await {

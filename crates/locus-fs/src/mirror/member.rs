@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -83,6 +84,17 @@ impl Member {
     /// The volume, when it is open, whatever its health is.
     pub(crate) fn open_volume(&self) -> Option<Arc<dyn StorageVolume>> {
         self.watched().map(|volume| volume as _)
+    }
+
+    /// The directories that it uses, whether it is open or away.
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
+        let mut places = self.spec.places();
+        if let Some(volume) = self.open_volume() {
+            places.extend(
+                volume.places().into_iter().filter(|place| !places.contains(place)).collect::<Vec<_>>(),
+            );
+        }
+        places
     }
 
     /// The volume, when it can be used.

@@ -152,17 +152,18 @@ impl Core {
                 right
             }
             Plan::Remove { at: holders } => {
-                let mut right: Vec<usize> =
-                    (0..facts.len()).filter(|n| facts[*n].held == Held::Absent).collect();
-                for n in holders {
-                    if let Some(volume) = &ups[n] {
-                        match volume.delete(at).await.and(volume.sync_names().await) {
-                            Ok(()) => {
-                                right.push(n);
-                                done.removed += 1;
-                            }
-                            Err(_) => done.postponed = true,
+                let absent = (0..facts.len()).filter(|n| facts[*n].held == Held::Absent);
+                // From a call that nobody waits for any more it may still get one: a removal hears of that, a look does not.
+                let (pending, mut right): (Vec<_>, Vec<_>) =
+                    absent.partition(|n| facts[*n].noted == Some(true));
+                for n in pending.into_iter().chain(holders) {
+                    let Some(volume) = &ups[n] else { continue };
+                    match remove(volume, at).await {
+                        Ok(was_there) => {
+                            right.push(n);
+                            done.removed += u64::from(was_there);
                         }
+                        Err(_) => done.postponed = true,
                     }
                 }
                 right
@@ -226,6 +227,15 @@ async fn examine(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> (Held, Optio
         from = to;
     }
     (Held::Good(look.seal.checksum), Some(look))
+}
+
+/// Removes a copy durably, and says whether there was one.
+async fn remove(volume: &Arc<dyn StorageVolume>, at: &BlobPath) -> Result<bool> {
+    let was_there = volume.delete(at).await?;
+    if was_there {
+        volume.sync_names().await?;
+    }
+    Ok(was_there)
 }
 
 /// Puts a copy of `source` where `held` lies.

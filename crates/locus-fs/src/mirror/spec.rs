@@ -1,6 +1,9 @@
 //! The description of a mirror, and a hold on it while it is open.
 
-use std::sync::{Arc, Weak};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use locus_core::{Error, Result, ScrubProgress, StorageVolume, VolumeId};
@@ -133,6 +136,10 @@ impl VolumeSpec for MirroredVolume {
 
     fn expect_existing(&mut self) {
         self.must_exist = true;
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        self.members.iter().flat_map(|member| member.places()).collect()
     }
 
     async fn open(self: Box<Self>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {

@@ -97,21 +97,11 @@ impl Core {
     /// Pages of one member after the other. What is staged on one that is away is found when it is back.
     pub(crate) async fn staged(&self, from: Option<&Cursor>, limit: usize) -> Result<BlobPage> {
         self.may_be_used()?;
-        let mut place = from.map_or(Ok(Place::default()), |from| Place::decode(from, self.members.len()))?;
-        loop {
-            let Some(member) = self.members.get(place.member) else { return Ok(BlobPage::default()) };
-            let Some(volume) = member.up() else {
-                place = Place { member: place.member + 1, from: None, ..place };
-                continue;
-            };
-            let page = volume.staged(place.from.as_ref(), limit).await?;
-            let next = match page.next {
-                Some(from) => Place { from: Some(from), ..place },
-                None => place.behind(),
-            };
-            let next = (next.member < self.members.len()).then(|| next.encode());
-            return Ok(BlobPage { blobs: page.blobs, next });
-        }
+        let place = from.map_or(Ok(Place::default()), |from| Place::decode(from, self.members.len()))?;
+        let Some((place, volume)) = self.up_from(place) else { return Ok(BlobPage::default()) };
+        let mut page = volume.staged(place.from.as_ref(), limit).await?;
+        page.next = self.go_on(place, page.next);
+        Ok(page)
     }
 
     pub(crate) async fn discard(&self, at: &BlobPath) -> Result<bool> {

@@ -13,30 +13,21 @@ impl Core {
             Tidy::Junk(sweep) => sweep.from.as_ref(),
             _ => return self.tidy_all(&what).await,
         };
-        let mut place = from.map_or(Ok(Place::default()), |from| Place::decode(from, self.members.len()))?;
-        loop {
-            let Some(member) = self.members.get(place.member) else { return Ok(TidyReport::default()) };
-            let Some(volume) = member.up() else {
-                place = Place { member: place.member + 1, from: None, ..place };
-                continue;
-            };
-            let done = volume.tidy(beginning_at(what, place.from.clone())).await?;
-            let next = match &done.next {
-                Some(from) => Place { from: Some(from.clone()), ..place },
-                None => place.behind(),
-            };
-            let next = (next.member < self.members.len()).then(|| next.encode());
-            return Ok(TidyReport { next, ..done });
-        }
+        let place = from.map_or(Ok(Place::default()), |from| Place::decode(from, self.members.len()))?;
+        let Some((place, volume)) = self.up_from(place) else { return Ok(TidyReport::default()) };
+        let mut done = volume.tidy(beginning_at(what, place.from.clone())).await?;
+        done.next = self.go_on(place, done.next);
+        Ok(done)
     }
 
     async fn tidy_all(&self, what: &Tidy) -> Result<TidyReport> {
         let said = ask(self, async |volume| volume.tidy(what.clone()).await).await.at_least_one(self)?;
-        Ok(said.good.into_iter().fold(TidyReport::default(), |all, (_, one)| TidyReport {
-            removed: all.removed + one.removed,
-            bytes: all.bytes + one.bytes,
-            failed: all.failed + one.failed,
-            next: None,
+        Ok(said.good.into_iter().fold(TidyReport::default(), |mut all, (_, mut one)| {
+            all.removed += one.removed;
+            all.bytes += one.bytes;
+            all.failed += one.failed;
+            all.unread.append(&mut one.unread);
+            all
         }))
     }
 }

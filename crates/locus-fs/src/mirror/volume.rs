@@ -176,6 +176,11 @@ impl StorageVolume for OpenMirroredVolume {
         None
     }
 
+    /// Those of all members, of those that are away as their descriptions name them.
+    fn places(&self) -> Vec<PathBuf> {
+        self.core.members.iter().flat_map(Member::places).collect()
+    }
+
     fn local_path(&self, _: &BlobPath) -> Option<PathBuf> {
         None
     }

@@ -17,15 +17,25 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Clock, Error, Result, VolumeId, in_time};
+use locus_core::{BlobPath, Clock, Error, Result, VolumeId, in_time};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
 
 use crate::{
+    busy::{Busy, Claim},
     door::let_this_thread_block,
     network::health::{Health, Manners},
 };
+
+/// Work that has a name until it ends, whoever waits for it.
+pub(crate) fn named<T: Send + 'static>(claim: Option<Claim>, work: Work<Result<T>>) -> Work<Result<T>> {
+    Box::pin(async move {
+        let done = work.await;
+        drop(claim);
+        done
+    })
+}
 
 /// Work on its way to a thread.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -44,6 +54,8 @@ pub(crate) struct Guard {
     /// Threads whose answer nobody waits for any more.
     stuck: Arc<AtomicUsize>,
     health: Mutex<Health>,
+    /// Names of blobs that calls under way give or take, also calls that were given up and have not ended.
+    busy: Arc<Busy>,
 }
 
 impl Guard {
@@ -65,6 +77,7 @@ impl Guard {
             threads: Arc::new(Semaphore::new(stuck_max)),
             stuck: Arc::default(),
             health: Mutex::new(Health::Up { failures: 0 }),
+            busy: Arc::default(),
         }
     }
 
@@ -80,6 +93,17 @@ impl Guard {
     /// A share that is not there is not asked.
     pub(crate) fn may_ask(&self) -> Result<()> {
         self.why().map_or(Ok(()), |why| Err(self.unavailable(why)))
+    }
+
+    /// Takes the name of a blob; `None` when somebody has it.
+    pub(crate) fn try_claim(&self, at: &BlobPath) -> Option<Claim> {
+        self.busy.claim(at)
+    }
+
+    /// The name of a blob for a call that gives or takes it, to go along with the work.
+    pub(crate) fn claim(&self, at: &BlobPath) -> Result<Claim> {
+        let hangs = || self.unavailable("still has an earlier call that names the same blob");
+        self.try_claim(at).ok_or_else(hangs)
     }
 
     /// Calls that nobody waits for any more and that have not returned.

@@ -118,6 +118,10 @@ impl VolumeSpec for NetworkVolume {
         self.local.expect_existing();
     }
 
+    fn places(&self) -> Vec<PathBuf> {
+        self.local.places()
+    }
+
     async fn open(self: Box<Self>, context: VolumeContext) -> Result<Arc<dyn StorageVolume>> {
         let id = self.id()?;
         self.check()?;

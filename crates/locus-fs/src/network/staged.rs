@@ -1,5 +1,5 @@
 //! Uploads to a share: a call that did not return in time may be at work still, long after somebody made it again. The volume
-//! beneath keeps pieces apart, and names, whoever waits for them.
+//! beneath keeps pieces apart, whoever waits for them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use locus_core::{BlobPath, Result, Staged};
 
-use crate::network::guard::{Guard, Work};
+use crate::network::guard::{Guard, Work, named};
 
 #[derive(Debug)]
 pub(crate) struct NetworkStaged {
@@ -42,7 +42,7 @@ impl Staged for NetworkStaged {
     }
 
     async fn publish(&self, to: &BlobPath, length: u64) -> Result<()> {
-        let to = to.clone();
-        self.once(|inner| Box::pin(async move { inner.publish(&to, length).await })).await
+        let (to, claim) = (to.clone(), self.guard.claim(to)?);
+        self.once(|inner| named(Some(claim), Box::pin(async move { inner.publish(&to, length).await }))).await
     }
 }

@@ -15,11 +15,11 @@ use locus_core::{
 };
 
 use crate::{
-    busy::{Busy, Claim},
+    busy::Claim,
     disk::Disk,
     feed::{CHUNK_BYTES, feed, next_chunk},
     network::{
-        guard::{Guard, Running, Work, is_of_transport},
+        guard::{Guard, Running, Work, is_of_transport, named},
         staged::NetworkStaged,
     },
 };
@@ -30,15 +30,13 @@ pub struct OpenNetworkVolume {
     inner: Arc<dyn StorageVolume>,
     guard: Arc<Guard>,
     disk: Arc<dyn Disk>,
-    /// Names of writes under way, also of those that were given up and have not ended.
-    busy: Arc<Busy>,
 }
 
 type Inner = Arc<dyn StorageVolume>;
 
 impl OpenNetworkVolume {
     pub(crate) fn new(inner: Inner, guard: Guard, disk: Arc<dyn Disk>) -> Self {
-        Self { inner, guard: Arc::new(guard), disk, busy: Arc::default() }
+        Self { inner, guard: Arc::new(guard), disk }
     }
 
     /// One call that is made once.
@@ -107,7 +105,7 @@ impl OpenNetworkVolume {
         at: &BlobPath,
         make: impl FnOnce(Arc<dyn StorageVolume>) -> Work<Result<T>>,
     ) -> Result<Running<(T, Claim)>> {
-        let Some(claim) = self.busy.claim(at) else {
+        let Some(claim) = self.guard.try_claim(at) else {
             return Err(Error::io("write", at.to_string())(io::ErrorKind::AlreadyExists.into()));
         };
         let making = make(Arc::clone(&self.inner));
@@ -127,6 +125,10 @@ impl StorageVolume for OpenNetworkVolume {
 
     fn mount_path(&self) -> Option<&Path> {
         self.inner.mount_path()
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        self.inner.places()
     }
 
     fn local_path(&self, at: &BlobPath) -> Option<PathBuf> {
@@ -170,7 +172,15 @@ impl StorageVolume for OpenNetworkVolume {
 
     async fn stage(&self, at: &BlobPath, how: Staging) -> Result<Arc<dyn Staged>> {
         let to = at.clone();
-        let inner = self.once(|inner| Box::pin(async move { inner.stage(&to, how).await })).await?;
+        let claim = match how {
+            Staging::New | Staging::Resume => None,
+            Staging::Published { key, extension } => {
+                let blob = BlobPath { area: Area::Live, owner: at.owner.clone(), key, extension };
+                Some(self.guard.claim(&blob)?)
+            }
+        };
+        let staging = |inner: Inner| -> Work<_> { Box::pin(async move { inner.stage(&to, how).await }) };
+        let inner = self.once(|inner| named(claim, staging(inner))).await?;
         Ok(Arc::new(NetworkStaged { inner, guard: Arc::clone(&self.guard) }))
     }
 
@@ -216,8 +226,9 @@ impl StorageVolume for OpenNetworkVolume {
     }
 
     async fn delete(&self, at: &BlobPath) -> Result<bool> {
-        let at = at.clone();
-        self.once(|inner| Box::pin(async move { inner.delete(&at).await })).await
+        let (at, claim) = (at.clone(), self.guard.claim(at)?);
+        let deleting = |inner: Inner| -> Work<_> { Box::pin(async move { inner.delete(&at).await }) };
+        self.once(|inner| named(Some(claim), deleting(inner))).await
     }
 
     async fn sync(&self) -> Result<()> {

@@ -115,12 +115,12 @@ impl Disk for Beneath {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OsFile(opened(Opening::New, |how| self.open_file(path, how))?)))
+        Ok(Arc::new(OsFile::new(opened(Opening::New, |how| self.open_file(path, how))?)))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
         let how = if writable { Opening::Write } else { Opening::Read };
-        Ok(Arc::new(OsFile(opened(how, |how| self.open_file(path, how))?)))
+        Ok(Arc::new(OsFile::new(opened(how, |how| self.open_file(path, how))?)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -14,14 +14,18 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 
 /// The machine's own files. Links at the end of a path are not followed, FIFOs do not hang, new files are 0600 and new
 /// directories 0700 whatever the umask says. What the process's limit on the length of files (`RLIMIT_FSIZE`) does not
-/// allow is refused as [`io::ErrorKind::FileTooLarge`] before it is tried: the system would send `SIGXFSZ`.
+/// allow is refused as [`io::ErrorKind::FileTooLarge`] before it is tried: the system would send `SIGXFSZ`. A limit that is
+/// lowered below what a file was let reach is seen by the next one that is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsDisk;
 
@@ -42,12 +46,12 @@ impl Disk for OsDisk {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OsFile(opened(Opening::New, |how| sys::open(path, how))?)))
+        Ok(Arc::new(OsFile::new(opened(Opening::New, |how| sys::open(path, how))?)))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
         let how = if writable { Opening::Write } else { Opening::Read };
-        Ok(Arc::new(OsFile(opened(how, |how| sys::open(path, how))?)))
+        Ok(Arc::new(OsFile::new(opened(how, |how| sys::open(path, how))?)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -144,7 +148,7 @@ fn lock(open: impl Fn(Opening) -> io::Result<File>) -> io::Result<Box<dyn DiskLo
     }
     let file = file?;
     match file.try_lock() {
-        Ok(()) => Ok(Box::new(OsLock(OsFile(file)))),
+        Ok(()) => Ok(Box::new(OsLock(OsFile::new(file)))),
         Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -170,13 +174,37 @@ fn kind(found: fs::FileType) -> EntryKind {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    /// How far the limit on the length of files was seen to let this one reach.
+    reach: AtomicU64,
+}
+
+/// Whether a file may reach so far is asked this much ahead.
+const REACH_AHEAD: u64 = 1 << 20;
+
+impl OsFile {
+    fn new(file: File) -> Self {
+        Self { file, reach: AtomicU64::new(0) }
+    }
+
+    /// Asks the system once in a while: a call for each write would be as much as a tenth of a small one.
+    fn may_reach(&self, end: u64) -> io::Result<()> {
+        if end <= self.reach.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let ahead = end.saturating_add(REACH_AHEAD);
+        let reach = if sys::may_reach(ahead).is_ok() { ahead } else { sys::may_reach(end).map(|()| end)? };
+        self.reach.fetch_max(reach, Ordering::Relaxed);
+        Ok(())
+    }
+}
 
 impl DiskFile for OsFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buf.len() {
-            match sys::read_at(&self.0, &mut buf[filled..], offset + filled as u64) {
+            match sys::read_at(&self.file, &mut buf[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -187,14 +215,14 @@ impl DiskFile for OsFile {
     }
 
     fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
-        sys::read_cached_at(&self.0, buf, offset)
+        sys::read_cached_at(&self.file, buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        sys::may_reach(offset.saturating_add(buf.len() as u64))?;
+        self.may_reach(offset.saturating_add(buf.len() as u64))?;
         let mut written = 0;
         while written < buf.len() {
-            match sys::write_at(&self.0, &buf[written..], offset + written as u64) {
+            match sys::write_at(&self.file, &buf[written..], offset + written as u64) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -205,20 +233,20 @@ impl DiskFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        sys::sync_data(&self.0)
+        sys::sync_data(&self.file)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        sys::may_reach(len)?;
-        self.0.set_len(len)
+        self.may_reach(len)?;
+        self.file.set_len(len)
     }
 
     fn drop_cache(&self) -> io::Result<()> {
-        sys::drop_cache(&self.0)
+        sys::drop_cache(&self.file)
     }
 }
 

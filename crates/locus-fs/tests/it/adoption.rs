@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use locus_core::{Error, Result, Staging, StorageVolume, StoreId, Tidy};
 use locus_fs::{Adopt, Disk, LocalVolume, NetworkVolume, OsDisk, VolumeContext, VolumeSpec};
-use locus_testkit::SimDisk;
+use locus_testkit::{Fault, OpKind, SimDisk};
 
 use crate::local_volume::{blob, head, on, open, write};
 
@@ -52,6 +52,19 @@ async fn an_empty_volume_of_another_store_is_adopted_and_lost_to_that_one() {
     // Said again, it says nothing.
     let volume = adopted(os, vol, Adopt::Empty).await.unwrap();
     assert_eq!(head(&volume, &at).await, b"ours");
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_looked_through_is_not_taken_for_an_empty_one() {
+    let disk = SimDisk::new(5);
+    let volume = as_other(disk.clone(), Path::new(VOLUME)).await.unwrap();
+    write(&volume, &blob("acme", ""), b"theirs").await;
+    volume.close().await.unwrap();
+    drop(volume);
+    let unreadable = Fault::io().for_good().on(OpKind::ReadDir);
+    disk.fail(unreadable.at(|path| path.ends_with("acme")));
+    let refused = adopted(disk.clone(), Path::new(VOLUME), Adopt::Empty).await;
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
 }
 
 #[tokio::test]

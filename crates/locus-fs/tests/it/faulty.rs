@@ -39,6 +39,8 @@ struct Fault {
     /// Calls that still succeed.
     spared: usize,
     kind: io::ErrorKind,
+    /// What the operating system calls it, when that matters.
+    code: Option<i32>,
 }
 
 /// One call: its name, path, and how many bytes it moved.
@@ -56,7 +58,13 @@ impl FaultyDisk {
 
     /// Lets calls of `op` on paths that hold `part` fail, after `spared` of them.
     pub(crate) fn fail(&self, op: &'static str, part: &'static str, spared: usize, kind: io::ErrorKind) {
-        self.shared.faults.lock().unwrap().push(Fault { op, part, spared, kind });
+        self.shared.faults.lock().unwrap().push(Fault { op, part, spared, kind, code: None });
+    }
+
+    /// Lets calls of `op` on paths that hold `part` fail with an error of the operating system.
+    pub(crate) fn fail_by(&self, op: &'static str, part: &'static str, error: io::Error) {
+        let (kind, code) = (error.kind(), error.raw_os_error());
+        self.shared.faults.lock().unwrap().push(Fault { op, part, spared: 0, kind, code });
     }
 
     pub(crate) fn heal(&self) {
@@ -109,7 +117,7 @@ impl Shared {
         for fault in &mut *self.faults.lock().unwrap() {
             if fault.op == op && path.to_string_lossy().contains(fault.part) {
                 if fault.spared == 0 {
-                    return Err(fault.kind.into());
+                    return Err(fault.code.map_or_else(|| fault.kind.into(), io::Error::from_raw_os_error));
                 }
                 fault.spared -= 1;
             }

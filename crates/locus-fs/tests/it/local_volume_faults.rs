@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc::Sender},
 };
 
-use locus_core::{BlobPath, Content, Durability, Error, Extension, Staging, Tidy};
+use locus_core::{Area, BlobPath, Content, Durability, Error, Extension, Result, Staging, Tidy};
 use locus_fs::{LocalVolume, VolumeSpec};
 use rstest::rstest;
 
@@ -171,6 +171,24 @@ async fn b4_a_blob_whose_name_could_neither_be_synced_nor_removed_is_removed_lat
     let report = volume.tidy(Tidy::StaleStaging).await.unwrap();
     assert_eq!((report.removed, report.bytes, report.failed), (1, 5, 0));
     markers_only(&dir.path().join("vol"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_gets_the_name_of_a_residue_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &blob("acme", ""), b"its neighbour").await; // the directory is there
+    disk.fail_by("sync_dir", "acme/", io::Error::from_raw_os_error(24)); // too many open files
+    disk.fail("remove_file", "acme/", 0, io::ErrorKind::Other);
+    volume.write(&at, &mut "12345".into(), Durability::Durable).await.unwrap_err();
+    assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().failed, 1);
+    disk.heal();
+    assert!(volume.delete(&at).await.unwrap());
+    write(&volume, &at, b"new").await;
+    assert_eq!(volume.tidy(Tidy::StaleStaging).await.unwrap().removed, 0);
+    assert_eq!(head(&volume, &at).await, b"new");
 }
 
 #[tokio::test]
@@ -396,6 +414,111 @@ async fn a_removal_that_nobody_waits_for_removes_nothing_that_gets_the_name_anew
         tokio::task::yield_now().await;
     }
     assert_eq!(head(&volume, &at).await, b"new");
+}
+
+/// Whether it fails because an earlier call has the name.
+fn is_refused<T>(done: &Result<T>) -> bool {
+    matches!(done, Err(Error::VolumeUnavailable { why, .. }) if why.contains("earlier call that names the same blob"))
+}
+
+#[rstest]
+#[case::write("rename_new")]
+#[case::copy("link")]
+#[case::publish("sync_dir")]
+#[case::taken_back("open")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_does_not_say_absent_while_a_call_that_nobody_waits_for_has_the_name(
+    #[case] held_at: &'static str,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let (at, place) = (blob("acme", ""), blob("acme", ""));
+    let to = if held_at == "link" { at.in_area(Area::Quarantine) } else { at.clone() };
+    if held_at == "link" {
+        write(&volume, &at, b"whole").await;
+    }
+    let staged = volume.stage(&place, Staging::New).await.unwrap();
+    staged.write_at(0, "whole".into()).await.unwrap();
+    if held_at == "open" {
+        staged.publish(&at, 5).await.unwrap();
+    }
+    let on = Arc::clone(&volume);
+    let call = async move {
+        match held_at {
+            "link" => on.copy(&at, Area::Quarantine).await,
+            "sync_dir" => staged.publish(&at, 5).await,
+            "open" => {
+                let how = Staging::Published { key: at.key, extension: at.extension };
+                on.stage(&place, how).await.map(drop)
+            }
+            _ => on.write(&at, &mut "whole".into(), Durability::Durable).await.map(drop),
+        }
+    };
+    let go = given_up(&disk, held_at, call).await;
+    let early = volume.delete(&to).await;
+    assert!(is_refused(&early), "{early:?}");
+    assert!(volume.status().takes_writes(), "nothing is wrong with the volume");
+    drop(go);
+    let removed = loop {
+        match volume.delete(&to).await {
+            refused if is_refused(&refused) => tokio::task::yield_now().await,
+            removed => break removed.unwrap(),
+        }
+    };
+    assert_eq!(removed, held_at != "open");
+    volume.close().await.unwrap();
+    assert!(!volume.local_path(&to).unwrap().exists(), "it came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_removal_does_not_take_what_gets_the_name_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(dir.path()).await;
+    let at = blob("acme", "");
+    write(&volume, &at, b"old").await;
+    let (again, there) = (Arc::clone(&volume), at.clone());
+    let go = given_up(&disk, "remove_file", async move { again.delete(&there).await }).await;
+    let second = volume.delete(&at).await;
+    assert!(is_refused(&second), "{second:?}");
+    // The same blob in another area is another name.
+    assert!(!volume.delete(&at.in_area(Area::DeadLetters)).await.unwrap());
+    drop(go);
+    while volume.write(&at, &mut "new".into(), Durability::Durable).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(head(&volume, &at).await, b"new");
+}
+
+#[test]
+fn a_call_that_is_queued_for_a_thread_has_its_name_already() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, volume) = faulty(dir.path()).await;
+        let (at, new, other) = (blob("acme", ""), blob("acme", ""), blob("acme", ""));
+        write(&volume, &at, b"old").await;
+        let (came, go) = disk.hold("rename_new");
+        let mut content = Content::from("other");
+        let mut ahead = Box::pin(volume.write(&other, &mut content, Durability::Durable));
+        assert!(futures_poll(ahead.as_mut()));
+        came.recv().unwrap();
+        let mut late = Content::from("new");
+        assert!(futures_poll(volume.delete(&at).as_mut()), "it waits for the thread, and is dropped");
+        assert!(futures_poll(volume.write(&new, &mut late, Durability::Durable).as_mut()));
+        for name in [&at, &new] {
+            assert!(!futures_poll(volume.delete(name).as_mut()), "it is refused at once");
+            let mut again = Content::from("again");
+            assert!(!futures_poll(volume.write(name, &mut again, Durability::Durable).as_mut()));
+        }
+        drop(go);
+        ahead.await.unwrap();
+        while volume.write(&at, &mut "again".into(), Durability::Durable).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        volume.close().await.unwrap();
+        assert_eq!(fs::read(volume.local_path(&at).unwrap()).unwrap(), b"again");
+        assert_eq!(fs::read(volume.local_path(&new).unwrap()).unwrap(), b"new");
+    });
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod network;
 mod os_disk;
 mod replace;
 mod tidy;
+mod unreadable;
 
 /// A number from the environment.
 fn number(name: &str, default: usize) -> usize {

@@ -19,7 +19,8 @@ use rstest::rstest;
 use tokio::sync::Semaphore;
 
 use crate::{
-    local_volume::{STORE, blob, write},
+    faulty::FaultyDisk,
+    local_volume::{STORE, blob, on, write},
     mirror::{Pair, read},
     network::in_time,
 };
@@ -145,4 +146,37 @@ async fn a_member_whose_opening_hangs_is_opened_once_and_the_mirror_goes_on_with
     assert_eq!(mirror.report().unwrap().unknown, 0);
     assert_eq!((one.begun.load(Relaxed), two.begun.load(Relaxed)), (1, 1));
     volume.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_stays_deleted_although_a_member_gets_it_later_from_a_write_that_was_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pair, disk) = (Pair::new(dir.path(), 2), FaultyDisk::new());
+    let spec = pair.spec();
+    let mirror = spec.handle();
+    let volume = Box::new(spec).open(on(disk.clone())).await.unwrap();
+    let at = blob("acme", "");
+    let (came, go) = disk.hold("rename_new"); // of one member
+    let writing = tokio::spawn({
+        let (volume, at) = (volume.clone(), at.clone());
+        async move { volume.write(&at, &mut "late".into(), Durability::Durable).await }
+    });
+    came.recv().unwrap();
+    writing.abort();
+    writing.await.unwrap_err();
+    // The other one may be at its write still.
+    while volume.delete(&at).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    volume.probe().await.unwrap();
+    assert_eq!(mirror.report().unwrap().behind, 1, "it may get the blob yet");
+    read(&volume, &at).await.unwrap_err();
+
+    drop(go);
+    while mirror.report().unwrap().behind > 0 {
+        volume.probe().await.unwrap();
+    }
+    mirror.scrub(|_| {}).await.unwrap();
+    read(&volume, &at).await.unwrap_err();
+    assert_eq!((pair.copies("one").len(), pair.copies("two").len()), (0, 0));
 }

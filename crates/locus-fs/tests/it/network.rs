@@ -158,6 +158,11 @@ async fn a_write_that_succeeds_after_it_was_given_up_is_removed(#[case] mut cont
     assert!(is_unavailable(&in_time(&clock, given_up).await));
     let again = volume.write(&at, &mut "again".into(), Durability::Durable).await;
     assert!(again.is_err(), "the earlier write of this name has not ended");
+    let removed = volume.delete(&at).await;
+    assert!(
+        matches!(&removed, Err(Error::VolumeUnavailable { why, .. }) if why.contains("names the same blob")),
+        "{removed:?}"
+    );
     drop(go);
     all_returned("late").await;
     let opened = volume.open(&at, 0..1).await;

@@ -16,7 +16,7 @@ use locus_core::{
 use locus_fs::{LocalVolume, OsDisk, VolumeSpec};
 use locus_testkit::SimDisk;
 
-use crate::local_volume::{blob, head, on, open, write};
+use crate::local_volume::{blob, faulty, head, on, open, write};
 
 /// All directories below one, relative to it, sorted.
 fn dirs(root: &Path) -> Vec<String> {
@@ -49,7 +49,7 @@ async fn sweep(volume: &Arc<dyn StorageVolume>, mut what: DirSweep) -> TidyRepor
 }
 
 /// An address whose blob rests in the shard that this byte names.
-fn in_shard(owner: &str, shard: u8) -> BlobPath {
+pub(crate) fn in_shard(owner: &str, shard: u8) -> BlobPath {
     let at = blob(owner, "");
     let mut key = *at.key.as_bytes();
     key[15] = shard;
@@ -203,6 +203,29 @@ async fn b38_a_removal_is_durable_although_its_directory_is_another_one_by_then(
         let listed = volume.list(None, None, 9).await.unwrap().blobs;
         assert!(listed.iter().all(|found| found.path != gone), "{listed:?}");
     }
+}
+
+/// The same while it is being made durable.
+#[tokio::test]
+async fn b38_a_removal_is_durable_although_its_directory_becomes_another_one_meanwhile() {
+    let temp = tempfile::tempdir().unwrap();
+    let (disk, volume) = faulty(temp.path()).await;
+    let (gone, kept) = (in_shard("acme", 0), in_shard("acme", 0));
+    write(&volume, &gone, b"x").await;
+    assert!(volume.delete(&gone).await.unwrap());
+    let (came, go) = disk.hold("sync_dir");
+    let syncing = tokio::spawn({
+        let volume = Arc::clone(&volume);
+        async move { volume.sync_names().await }
+    });
+    tokio::task::spawn_blocking(move || came.recv().unwrap()).await.unwrap();
+    assert_eq!(sweep(&volume, DirSweep::default()).await.removed, 1);
+    volume.write(&kept, &mut b"y".as_slice().into(), Durability::Buffered).await.unwrap();
+    disk.asked();
+    go.send(()).unwrap();
+    syncing.await.unwrap().unwrap();
+    let synced = disk.asked_for("sync_dir");
+    assert!(synced.iter().any(|dir| dir.ends_with("vol/acme")), "{synced:?}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     signal::Signal,
-    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock},
+    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock, give_way},
     time::StoreClock,
 };
 
@@ -147,6 +147,8 @@ pub(crate) struct Journal {
     poisoned: AtomicBool,
     /// Callers reserve no more room.
     closing: AtomicBool,
+    /// Those who wait for what they appended.
+    confirming: AtomicU64,
     /// Records before it are behind the older of two checkpoints.
     pub(super) floor: AtomicU64,
     /// Bytes of closed segments in which something lives.
@@ -260,6 +262,7 @@ impl Journal {
             noted: AtomicU64::new(last.0),
             poisoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            confirming: AtomicU64::new(0),
             floor: AtomicU64::new(floor.0),
             occupied: AtomicU64::new(0),
             freeable: AtomicBool::new(true),
@@ -586,11 +589,24 @@ impl Journal {
 
     // ---- waiting ----------------------------------------------------------------------------------------------
 
-    /// Returns once the record is in the kernel; usually the caller itself brings it there, without waiting.
+    /// Returns once the record is in the kernel; usually the caller itself brings it there, without waiting. Where others
+    /// are at it too, those who are ready append first: one write serves them all.
     ///
     /// # Errors
     /// [`Error::Poisoned`], outcome unknown.
+    ///
+    /// # Cancel safety
+    /// The record is written whatever becomes of the future.
     pub(crate) async fn confirm_written(&self, lsn: Lsn) -> Result<()> {
+        if self.written() >= lsn {
+            return Ok(());
+        }
+        let confirming = Confirming::begin(self);
+        if confirming.are_others() {
+            let left = LeftToCommitter(self);
+            give_way().await;
+            std::mem::forget(left);
+        }
         if self.written() < lsn {
             self.write_inline();
         }
@@ -602,6 +618,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Poisoned`], outcome unknown.
     pub(crate) async fn confirm_durable(&self, lsn: Lsn) -> Result<()> {
+        let _confirming = Confirming::begin(self);
         self.wait_for(lsn, |append| &mut append.durable_waiters, Self::durable, || self.commit_signal.raise())
             .await
     }
@@ -669,6 +686,35 @@ struct Refused {
     refusals: u64,
 }
 
+/// Counts one who waits for what was appended.
+struct Confirming<'a>(&'a Journal);
+
+impl<'a> Confirming<'a> {
+    fn begin(journal: &'a Journal) -> Self {
+        journal.confirming.fetch_add(1, Ordering::Relaxed);
+        Self(journal)
+    }
+
+    fn are_others(&self) -> bool {
+        self.0.confirming.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Drop for Confirming<'_> {
+    fn drop(&mut self) {
+        self.0.confirming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whoever goes away before what it appended is written leaves that to the committer.
+struct LeftToCommitter<'a>(&'a Journal);
+
+impl Drop for LeftToCommitter<'_> {
+    fn drop(&mut self) {
+        self.0.commit_signal.raise();
+    }
+}
+
 /// Counts one who waits for room, and how much.
 struct RoomWaiter<'a> {
     journal: &'a Journal,
@@ -713,7 +759,7 @@ pub(super) fn begin_segment(
 
 #[cfg(test)]
 mod tests {
-    use std::task::Poll;
+    use std::{pin::pin, task::Poll};
 
     use super::{
         super::{
@@ -761,6 +807,44 @@ mod tests {
         assert!(journal.written() < lsn);
         assert!(matches!(poll(journal.confirm_written(lsn)), Poll::Ready(Ok(()))));
         assert_eq!((journal.written(), journal.durable()), (lsn, Lsn(lsn.0 - 1)));
+    }
+
+    fn append(journal: &Arc<Journal>) -> Lsn {
+        let mut room = journal.reserve_now(0).unwrap();
+        journal.append(&mut room, Vec::new(), 0).unwrap().lsn
+    }
+
+    #[tokio::test]
+    async fn those_who_are_ready_share_one_write_and_who_is_alone_writes_at_once() {
+        let (disk, journal) = journal(8 * MIB);
+        let write = |journal: Arc<Journal>| async move { journal.confirm_written(append(&journal)).await };
+        let begun = disk.ops();
+        write(Arc::clone(&journal)).await.unwrap();
+        let of_one = disk.ops() - begun;
+        assert!(of_one > 0);
+
+        let begun = disk.ops();
+        let mut waits = pin!(journal.confirm_durable(append(&journal)));
+        assert!(poll(waits.as_mut()).is_pending());
+        let writers: Vec<_> = (0..16).map(|_| tokio::spawn(write(Arc::clone(&journal)))).collect();
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        assert_eq!(disk.ops() - begun, of_one);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_while_others_go_first_leaves_the_write_to_the_committer() {
+        let (_, journal) = journal(8 * MIB);
+        let lsn = append(&journal);
+        let mut waits = pin!(journal.confirm_durable(lsn));
+        assert!(poll(waits.as_mut()).is_pending());
+        assert!(journal.commit_signal.wait(), "whoever waits for a sync asks for it");
+        assert!(poll(journal.confirm_written(lsn)).is_pending());
+        journal.commit_signal.stop();
+        assert!(journal.commit_signal.wait(), "the committer was told");
+        assert!(journal.commit_step());
+        assert!(matches!(poll(waits.as_mut()), Poll::Ready(Ok(()))));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl StoragePool {
     /// # Errors
     /// [`Error::FileNotFound`]; [`Error::WrongStatus`] when it is no dead letter;
     /// [`Error::TenantQuotaExceeded`], [`Error::DirectoryQuotaExceeded`], [`Error::GlobalQuotaExceeded`];
-    /// [`Error::VolumeUnavailable`] while its volume is not there; [`Error::TenantNotFound`]; [`Error::TenantDisabled`]
+    /// [`Error::VolumeUnavailable`] while its volume is not there, or takes no writes; [`Error::TenantNotFound`]; [`Error::TenantDisabled`]
     /// when the tenant is disabled. What the volume says. Unless the outcome is unknown it is the dead letter that it was.
     ///
     /// # Cancel safety
@@ -67,6 +67,7 @@ impl StoragePool {
                     Moved::Over => Err(Error::FileNotFound { key: *key }),
                 };
             }
+            self.check_removable(tenant.id(), key).await?;
             let clock = self.clock();
             tokio::select! {
                 () = ended => {}
@@ -75,11 +76,22 @@ impl StoragePool {
         }
     }
 
+    /// What the last move of a file left goes before it is moved again: that never happens on a volume that takes no writes.
+    async fn check_removable(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
+        let Some(record) = self.inner.store.get(tenant, key).await? else { return Ok(()) };
+        let Place::Volume(id) = record.place else { return Ok(()) };
+        self.inner.mounts.usable(&id)?.status().check_writes(&id)
+    }
+
     /// Gives the content the same address in another area of its volume, durably, and says so. What its old address holds
     /// is removed when that is durable.
     async fn move_within(&self, right: Right, volume: &Arc<dyn StorageVolume>) -> Result<Moved> {
         let (record, to) = (right.moving.record().clone(), right.moving.target());
         let at = record.blob();
+        volume.status().check_writes(volume.id())?;
+        if !self.inner.store.announce(&right.moving, volume.id()).await? {
+            return Ok(Moved::Over);
+        }
         // Never removed without asking the store: its name may be used again by the next move.
         let blob = Unrecorded::new(&self.inner.residue, volume, to.clone()).accepting();
         let copied = match volume.copy(&at, to.area).await {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use locus_core::{
     BlobPath, Durability, Error, FileKey, FileRecord, Moving, Outcome, Place, Result, StorageVolume, Stored,
-    TenantId,
+    TenantId, undisturbed,
 };
 use tokio::sync::{Notify, futures::Notified};
 
@@ -98,7 +98,9 @@ impl StoragePool {
             Err(Error::FileNotFound { .. }) => return Ok(Moved::Over),
             answer => answer?,
         };
-        let (ticket, blob) = self.bring_out(&at, bytes, ticket, to_path).await?;
+        let Some((ticket, blob)) = self.bring_out(&right.moving, bytes, ticket, to_path).await? else {
+            return Ok(Moved::Over);
+        };
         let volume = Arc::clone(ticket.volume());
         self.arrive(right, &volume, blob).await
     }
@@ -140,34 +142,42 @@ impl StoragePool {
         Some(self.inner.moves.right(moving?))
     }
 
-    /// Writes to the volume of the ticket, and to one after the other when volumes fail.
+    /// Writes to the volume of the ticket, and to one after the other when volumes fail. `None` when the file is over.
     async fn bring_out(
         &self,
-        at: &BlobPath,
+        moving: &Moving,
         bytes: Bytes,
         mut ticket: Ticket,
         to_path: bool,
-    ) -> Result<(Ticket, Unrecorded)> {
-        let mut tried = Vec::new();
+    ) -> Result<Option<(Ticket, Unrecorded)>> {
+        let (at, mut tried) = (moving.target(), Vec::new());
         loop {
             let volume = Arc::clone(ticket.volume());
-            // Never removed without asking the store: unlike a new file's, its name may be used again by the next move.
-            let blob = Unrecorded::new(&self.inner.residue, &volume, at.clone()).accepting();
-            let error = match put(&*volume, at, &bytes).await {
-                Ok(()) => {
-                    ticket.landed();
-                    return Ok((ticket, blob));
+            let error = match self.inner.store.announce(moving, volume.id()).await {
+                Ok(false) => return Ok(None),
+                Ok(true) => {
+                    // Never removed without asking the store: unlike a new file's, its name may be used again by the next move.
+                    let blob = Unrecorded::new(&self.inner.residue, &volume, at.clone()).accepting();
+                    match put(&*volume, &at, &bytes).await {
+                        Ok(()) => {
+                            ticket.landed();
+                            return Ok(Some((ticket, blob)));
+                        }
+                        // A write that was given up still has the name: remembered as residue.
+                        Err(error) if error.is_taken() => error,
+                        Err(error) => {
+                            blob.settle();
+                            self.judge(&volume, &error).await;
+                            error
+                        }
+                    }
                 }
-                Err(error) => error,
+                // What an earlier move left there is just being removed.
+                Err(error @ Error::VolumeUnavailable { .. }) => error,
+                Err(error) => return Err(error),
             };
-            if error.is_taken() {
-                drop(blob); // a write that was given up still has the name: remembered as residue
-            } else {
-                blob.settle();
-                self.judge(&volume, &error).await;
-            }
             tried.push(volume.id().clone());
-            let path_of = to_path.then_some(at);
+            let path_of = to_path.then_some(&at);
             match self.inner.mounts.place(&self.inner.placement, Some(bytes.len() as u64), &tried, path_of) {
                 Ok(next) => ticket = next,
                 Err(_) => return Err(error),
@@ -199,17 +209,6 @@ impl StoragePool {
             drop(right);
         })
         .await;
-    }
-}
-
-/// Does `work` to its end, also when this future is dropped, as far as a runtime runs here; `None` when that ended first.
-pub(super) async fn undisturbed<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Some(work.await) };
-    match runtime.spawn(work).await {
-        Ok(done) => Some(done),
-        Err(failed) => failed.try_into_panic().map_or(None, |panic| std::panic::resume_unwind(panic)),
     }
 }
 

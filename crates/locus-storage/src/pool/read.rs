@@ -1,11 +1,11 @@
 //! The way of a read: look up the place, open, and look it up once more when the bytes have moved meanwhile.
 
-use std::{io, ops::Range};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{
-    BlobReader, Error, FileKey, FileRecord, FileStatus, Lease, Place, Result, TenantAccess, TenantContext,
-    TenantId,
+    BlobPath, BlobReader, Error, FileKey, FileRecord, FileStatus, Lease, Place as Rest, Result,
+    StorageVolume, TenantAccess, TenantContext, TenantId,
 };
 
 use super::{FileReader, StoragePool, reader::CHUNK_BYTES};
@@ -22,8 +22,26 @@ pub(super) enum Source {
 pub(super) struct Opened {
     pub(super) record: FileRecord,
     pub(super) source: Source,
-    /// Volume and path, or what else names the place.
-    pub(super) place: String,
+    pub(super) place: Place,
+}
+
+/// Where a content was opened, for errors.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Store(FileKey),
+    Volume(Arc<dyn StorageVolume>, BlobPath),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(key) => write!(f, "of file {key}"),
+            Self::Volume(volume, at) => match volume.local_path(at) {
+                Some(path) => write!(f, "of volume {} at {}", volume.id(), path.display()),
+                None => write!(f, "of volume {} at {at}", volume.id()),
+            },
+        }
+    }
 }
 
 impl StoragePool {
@@ -101,20 +119,19 @@ impl StoragePool {
 
     async fn open_at(&self, record: &FileRecord, expected: Range<u64>) -> Result<Found> {
         let size = record.info.size;
-        let Place::Volume(id) = &record.place else {
+        let Rest::Volume(id) = &record.place else {
             let range = expected.start.min(size)..expected.end.min(size);
             let content = self.inner.store.content(record, range.clone()).await?;
             return Ok(Found {
                 source: Source::Memory(range.start, content),
-                place: format!("of file {}", record.info.key),
+                place: Place::Store(record.info.key),
             });
         };
         let expected = expected.start..expected.end.min(expected.start.saturating_add(CHUNK_BYTES));
         let volume = self.inner.mounts.usable(id)?;
         let at = record.blob();
         let blob = volume.open(&at, expected).await?;
-        let path = volume.local_path(&at).map_or_else(|| at.to_string(), |path| path.display().to_string());
-        let place = format!("of volume {id} at {path}");
+        let place = Place::Volume(volume, at);
         if blob.length != size {
             let why = format!("it holds {} bytes where {size} were stored", blob.length).into();
             return Err(Error::Corrupt { place: format!("content {place}"), why });
@@ -136,7 +153,7 @@ fn is_gone(error: &Error) -> bool {
 /// [`Opened`] before its record is known to be the right one.
 struct Found {
     source: Source,
-    place: String,
+    place: Place,
 }
 
 impl Found {

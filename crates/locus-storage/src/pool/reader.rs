@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use locus_core::{Blob, Checksum, Error, FileInfo, Hasher, Result};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
 
-use super::read::{Opened, Source};
+use super::read::{Opened, Place, Source};
 
 /// How much is fetched at once, and held in memory by a reader.
 pub(super) const CHUNK_BYTES: u64 = 1 << 20;
@@ -38,7 +38,7 @@ type Fetch = Pin<Box<dyn Future<Output = Result<Bytes>> + Send>>;
 /// ```
 pub struct FileReader {
     info: FileInfo,
-    place: String,
+    place: Place,
     blob: Option<Arc<dyn Blob>>,
     /// Where the next byte is read.
     position: u64,
@@ -46,8 +46,8 @@ pub struct FileReader {
     chunk: Bytes,
     chunk_offset: u64,
     fetching: Option<(u64, Fetch)>,
-    /// What all bytes from the beginning up to `hashed` hash to.
-    hasher: Hasher,
+    /// Hashes what is on a volume, from the beginning up to `hashed`.
+    hasher: Option<Box<Hasher>>,
     hashed: u64,
     /// The checksum that was found where another was expected.
     mismatch: Option<Checksum>,
@@ -57,7 +57,7 @@ impl fmt::Debug for FileReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileReader")
             .field("key", &self.info.key)
-            .field("place", &self.place)
+            .field("place", &format_args!("{}", self.place))
             .field("position", &self.position)
             .finish_non_exhaustive()
     }
@@ -73,7 +73,7 @@ impl FileReader {
             chunk: Bytes::new(),
             chunk_offset: 0,
             fetching: None,
-            hasher: Hasher::new(),
+            hasher: None,
             hashed: 0,
             mismatch: None,
         };
@@ -81,7 +81,7 @@ impl FileReader {
             // Checked where it was read: not hashed again.
             Source::Memory(offset, bytes) => (reader.chunk_offset, reader.chunk) = (offset, bytes),
             Source::Blob(opened) => {
-                reader.blob = Some(opened.blob);
+                (reader.blob, reader.hasher) = (Some(opened.blob), Some(Box::default()));
                 reader.take_chunk(opened.head_offset, opened.head);
             }
         }
@@ -140,7 +140,7 @@ impl FileReader {
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes>> {
         loop {
             if let Some(actual) = self.mismatch {
-                let (place, expected) = (self.place.clone().into(), self.info.checksum);
+                let (place, expected) = (self.place.to_string().into(), self.info.checksum);
                 return Poll::Ready(Err(Error::ChecksumMismatch { place, expected, actual }));
             }
             if self.position >= self.info.size {
@@ -180,12 +180,13 @@ impl FileReader {
 
     /// Keeps fetched bytes at hand, and hashes those that go on where hashing stopped.
     fn take_chunk(&mut self, offset: u64, chunk: Bytes) {
-        if let Some(seen) = self.hashed.checked_sub(offset)
+        if let Some(hasher) = &mut self.hasher
+            && let Some(seen) = self.hashed.checked_sub(offset)
             && (seen < chunk.len() as u64 || self.info.size == 0)
         {
-            self.hasher.update(&chunk[seen as usize..]);
+            hasher.update(&chunk[seen as usize..]);
             self.hashed = offset + chunk.len() as u64;
-            let actual = (self.hashed >= self.info.size).then(|| self.hasher.finish());
+            let actual = (self.hashed >= self.info.size).then(|| hasher.finish());
             self.mismatch = actual.filter(|actual| *actual != self.info.checksum);
         }
         (self.chunk_offset, self.chunk) = (offset, chunk);

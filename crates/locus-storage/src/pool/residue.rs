@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPath, Knowledge, StorageVolume, Upkeep, VolumeId};
+use locus_core::{BlobPath, Knowledge, StorageVolume, Upkeep, VolumeId, undisturbed};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
-use super::{StoragePool, moves::undisturbed};
+use super::StoragePool;
 
 /// Most residue that a pool remembers. What is beyond is left to the sweep of leftovers.
 pub const RESIDUE_MAX: usize = 4_096;

@@ -3,8 +3,7 @@
 use std::{io, sync::Arc};
 
 use locus_core::{
-    BlobPath, Content, Durability, Error, FileRecord, Hasher, Place, Result, StorageVolume, StoredBlob,
-    VolumeId,
+    BlobPath, Content, Durability, Error, FileRecord, Place, Result, StorageVolume, StoredBlob, VolumeId,
 };
 
 use super::{
@@ -37,6 +36,17 @@ impl StoragePool {
         loop {
             let volume = Arc::clone(ticket.volume());
             let at = right.moving.target();
+            match self.inner.store.announce(&right.moving, volume.id()).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Moved::Over),
+                // What an earlier move left there is just being removed.
+                Err(busy @ Error::VolumeUnavailable { .. }) => {
+                    tried.push(volume.id().clone());
+                    ticket = self.place_away(&record, &tried).await.map_err(|_| NotMoved::Failed(busy))?;
+                    continue;
+                }
+                Err(error) => return Err(NotMoved::Failed(error)),
+            }
             // Never removed without asking the store: its name may be used again by the next move.
             let blob = Unrecorded::new(&self.inner.residue, &volume, at.clone()).accepting();
             let error = match self.copy(&record, &*volume, &at, pace).await {
@@ -146,20 +156,8 @@ fn of_source(error: Error) -> NotMoved {
 pub(super) async fn holds(volume: &dyn StorageVolume, at: &BlobPath, record: &FileRecord) -> Result<bool> {
     let size = record.info.size;
     let opened = volume.open(at, 0..CHUNK_BYTES.min(size)).await?;
-    if opened.length != size || opened.head_offset != 0 {
+    if opened.length != size {
         return Ok(false);
     }
-    let mut hasher = Hasher::new();
-    let (mut piece, mut offset) = (opened.head, 0);
-    loop {
-        hasher.update(&piece);
-        offset += piece.len() as u64;
-        if offset >= size {
-            return Ok(hasher.finish() == record.info.checksum);
-        }
-        piece = opened.blob.read_at(offset, CHUNK_BYTES.min(size - offset) as usize).await?;
-        if piece.is_empty() {
-            return Ok(false);
-        }
-    }
+    Ok(opened.checksum().await? == Some(record.info.checksum))
 }

@@ -14,7 +14,7 @@ use locus_core::{
 use super::{
     embedded::EmbeddedStore,
     entry::ACCEPT_MAX,
-    event::{Accepted, Change, FRAME_BYTES, Record, Resting, keys_bound},
+    event::{Accepted, Change, Resting, body_bound, keys_bound},
     landing::{attachment_of, short},
 };
 use crate::journal::{Attachment, HELD, Room, Use};
@@ -132,11 +132,12 @@ impl EmbeddedStore {
             _ => attachment_of(parts),
         };
         self.make_spare().await?;
-        let bound = self.body_bound(&tenant, &changes);
+        let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
         landings.into_iter().for_each(|landing| room.join(landing));
         let cell = self.cell_or_new(&tenant);
         let mut keys: Vec<FileKey> = rooms.iter().map(Reservation::key).collect();
+        let mut needless_rooms = Vec::new();
         let lsn = {
             let mut state = cell.state.lock();
             state.check_staying()?;
@@ -189,10 +190,14 @@ impl EmbeddedStore {
                 for (at, bytes) in needless {
                     self.journal.release(appended.place.plus(at), bytes, appended.lsn);
                 }
-                for reservation in &rooms {
-                    // What turned out to be known has no record; its owner gives its room back.
-                    if state.find(&reservation.key()).is_some() {
-                        state.unreserve(&reservation.key());
+                for room in rooms {
+                    // What turned out to be known has no record: its room is given back, without this lock.
+                    match state.find(&room.key()) {
+                        Some(_) => {
+                            state.unreserve(&room.key());
+                            room.keep();
+                        }
+                        None => needless_rooms.push(room),
                     }
                 }
                 appended.lsn.max(rests_on)
@@ -259,12 +264,6 @@ impl EmbeddedStore {
         }));
         batch.rooms.push(room);
         Ok(())
-    }
-
-    /// The exact size of the body but for its stamp, whose share is in the frame.
-    pub(super) fn body_bound(&self, tenant: &TenantId, changes: &[Change]) -> usize {
-        let record = Record::files(crate::time::Stamp::default(), tenant, changes.to_vec());
-        record.encode().len() + FRAME_BYTES
     }
 
     /// Names a write.

@@ -1,27 +1,16 @@
 //! Blobs that nothing names become files.
 
-use locus_core::{Area, BlobPath, Claim, Error, LogicalDir, Orphan, Properties, Result};
+use locus_core::{Area, BlobPath, BriefClaim, Claim, Error, LogicalDir, Orphan, Properties, Result};
 
 use super::{
     embedded::EmbeddedStore,
-    event::{Accepted, Change, Resting},
+    event::{Accepted, Change, Resting, body_bound},
 };
 use crate::journal::Use;
 
-/// A claim that is released however this ends: nothing is removed, so nothing may happen later.
-struct Released(Option<Claim>);
-
-impl Drop for Released {
-    fn drop(&mut self) {
-        if let Some(claim) = self.0.take() {
-            claim.release();
-        }
-    }
-}
-
 impl EmbeddedStore {
     pub(super) async fn adopt_orphan(&self, claim: Claim, orphan: Orphan) -> Result<bool> {
-        let _claim = Released(Some(claim));
+        let _claim = BriefClaim::from(claim);
         let refused = |name, why| Error::InvalidArgument { name, why };
         let Orphan { volume, blob, size, checksum } = orphan;
         let BlobPath { area, owner, key, extension } = blob;
@@ -43,7 +32,7 @@ impl EmbeddedStore {
             idempotency: None,
         });
         self.make_spare().await?;
-        let bound = self.body_bound(&tenant, std::slice::from_ref(&change));
+        let bound = body_bound(std::slice::from_ref(&change));
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
         let cell = self.cell_or_new(&tenant);
         let lsn = {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use locus_core::{
-    Area, Checksum, Epoch, Error, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner, Properties, Remember,
-    Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token, VolumeId,
-    VolumeStanding,
+    Area, BlobPath, Checksum, Epoch, Error, Extension, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner,
+    Properties, Remember, Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token,
+    VolumeId, VolumeStanding,
 };
 use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use super::{
     limits::Limits,
     places::Places,
     standings::Standings,
-    tenant::{Remembered, TenantState, Upload},
+    tenant::{LeftBehind, Remembered, TenantState, Upload},
 };
 use crate::{
     journal::LogPlace,
@@ -42,6 +42,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const SAVED_WRITE_BYTES: u64 = 72;
 /// of the frames of a tenant,
 const SAVED_TENANT_BYTES: u64 = 192;
+/// of a copy that nobody names,
+const SAVED_COPY_BYTES: u64 = 320;
 /// of a limit,
 const SAVED_LIMIT_BYTES: u64 = 1_200;
 /// and of what was decided about a volume.
@@ -69,6 +71,7 @@ pub(crate) enum Frame {
     Uploads { tenant: TenantId, uploads: Vec<SavedUpload> },
     Standings { volumes: Vec<(VolumeId, VolumeStanding, Lsn)> },
     Purged { tenant: TenantId, keys: Vec<FileKey> },
+    Copies { tenant: TenantId, copies: Vec<SavedCopy> },
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -141,6 +144,44 @@ pub(crate) struct SavedUpload {
     touched: StoreTime,
     staging: Option<FileKey>,
     confirmed: Vec<Range<u64>>,
+}
+
+/// A copy of a content that nobody names, as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedCopy {
+    key: FileKey,
+    lsn: Lsn,
+    volume: VolumeId,
+    area: Area,
+    owner: StoragePath,
+    extension: String,
+    size: u64,
+    rested: bool,
+}
+
+impl SavedCopy {
+    fn of(left: &LeftBehind, places: &Places) -> Self {
+        let LeftBehind { volume, lsn, blob, size, rested, .. } = left;
+        let BlobPath { area, owner, key, extension } = blob.clone();
+        Self {
+            key,
+            lsn: *lsn,
+            volume: places.id(*volume),
+            area,
+            owner,
+            extension: extension.to_string(),
+            size: *size,
+            rested: *rested,
+        }
+    }
+
+    fn restore(self, state: &mut TenantState, places: &Places) {
+        let Self { key, lsn, volume, area, owner, extension, size, rested } = self;
+        let volume = places.number(&volume);
+        let extension = Extension::parse(&extension).unwrap_or_default();
+        let blob = BlobPath { area, owner, key, extension };
+        state.restore_copy(key, LeftBehind::new(volume, lsn, blob, size, rested));
+    }
 }
 
 impl SavedUpload {
@@ -476,6 +517,15 @@ impl EmbeddedStore {
                 writer.push(&frame).await?;
                 after = Some(last);
             }
+            // Behind the entries: replay leaves those alone that are as a later record left them, with their copies.
+            let mut after = None;
+            loop {
+                let Some((frame, last)) = copies_frame(&cell.state.lock(), after, &self.places) else {
+                    break;
+                };
+                writer.push(&frame).await?;
+                after = Some(last);
+            }
         }
         let end = self.journal.last_appended();
         if Site::PublishedWhenDurable.stands() {
@@ -538,7 +588,8 @@ impl EmbeddedStore {
         let limits = self.limits.read().count_set_at_run_time() as u64 * SAVED_LIMIT_BYTES;
         let frames = self.cells.read().all.len() as u64 * SAVED_TENANT_BYTES;
         let standings = self.standings.read().count() as u64 * SAVED_STANDING_BYTES;
-        self.places.saved_bytes() + remembered + limits + standings + frames + SPARE_BYTES_MIN / 4
+        let copies = self.places.copies.load(Ordering::Acquire) * SAVED_COPY_BYTES;
+        self.places.saved_bytes() + remembered + copies + limits + standings + frames + SPARE_BYTES_MIN / 4
     }
 
     /// Whether the next checkpoint surely finds room, also on a full disk.
@@ -637,6 +688,14 @@ fn uploads_frame(state: &TenantState, after: Option<FileKey>, places: &Places) -
     Some((Frame::Uploads { tenant: state.id.clone(), uploads }, last))
 }
 
+/// The next copies that nobody names: many, where what was drained takes no removals.
+fn copies_frame(state: &TenantState, after: Option<FileKey>, places: &Places) -> Option<(Frame, FileKey)> {
+    let copies = state.copies_behind(after, SLICE as usize).map(|(_, left)| SavedCopy::of(left, places));
+    let copies: Vec<_> = copies.collect();
+    let last = copies.last()?.key;
+    Some((Frame::Copies { tenant: state.id.clone(), copies }, last))
+}
+
 /// What was decided about volumes: few of them, in one frame. Nothing decided leaves no trace.
 fn standings_frame(standings: &Standings) -> Option<Frame> {
     let volumes: Vec<_> =
@@ -701,6 +760,12 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
         }
         let mut after = None;
         while let Some((frame, last)) = uploads_frame(&state, after, still.places) {
+            frame.encode(&mut buffer);
+            flush(&mut buffer, CHUNK_BYTES)?;
+            after = Some(last);
+        }
+        let mut after = None;
+        while let Some((frame, last)) = copies_frame(&state, after, still.places) {
             frame.encode(&mut buffer);
             flush(&mut buffer, CHUNK_BYTES)?;
             after = Some(last);
@@ -873,6 +938,14 @@ pub(crate) fn load(
                 }
             });
         }
+        Frame::Copies { tenant, copies } => {
+            let mut copies = Some(copies);
+            target.tenant(&tenant, &mut |state, places| {
+                for copy in copies.take().unwrap_or_default() {
+                    copy.restore(state, places);
+                }
+            });
+        }
         Frame::Limits { limits } => {
             for (scope, limit, last) in limits {
                 target.limit(scope, limit, last);
@@ -975,6 +1048,7 @@ pub(crate) fn read_file(
                 | Frame::Remembered { .. }
                 | Frame::Limits { .. }
                 | Frame::Uploads { .. }
+                | Frame::Copies { .. }
                 | Frame::Standings { .. },
                 Some(_),
             ) => visit(frame),

@@ -1,23 +1,19 @@
 //! Into the dead letters, and back: moves to another area of a volume, with which the state changes.
 
-use std::sync::Arc;
-
 use locus_core::{Area, Error, FileKey, FileStatus, Move, Moving, Result, TenantId};
 
 use super::{
-    embedded::{Cell, EmbeddedStore},
+    embedded::EmbeddedStore,
     entry::{Entry, Rest},
-    event::{Change, keys_bound},
-    tenant::TenantState,
+    tenant::{LeftBehind, TenantState},
 };
-use crate::journal::Use;
 
 impl EmbeddedStore {
     pub(super) fn begin_dead_lettering(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
         let cell = self.cell(tenant).ok_or(Error::FileNotFound { key: *key })?;
         let mut state = cell.state.lock();
         let entry = self.entry_in(&state, key, FileStatus::PermanentlyFailed)?;
-        if Self::is_name_left(&state, entry, Area::DeadLetters) {
+        if Self::name_left(&state, entry, Area::DeadLetters).is_some() {
             return Ok(None);
         }
         let record = state.record(entry, &self.places, &self.clock);
@@ -25,8 +21,7 @@ impl EmbeddedStore {
             return Ok(None);
         }
         drop(state);
-        let key = *key;
-        Ok(Some(Moving::new(record, move || cell.end_move(&key)).into_area(Area::DeadLetters)))
+        Ok(Some(Moving::new(record, self.end_of_move(cell, *key)).into_area(Area::DeadLetters)))
     }
 
     pub(super) fn begin_requeueing(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
@@ -34,32 +29,35 @@ impl EmbeddedStore {
         let mut state = cell.state.lock();
         state.check_staying()?;
         let entry = self.entry_in(&state, key, FileStatus::DeadLettered)?;
-        if Self::is_name_left(&state, entry, Area::Live) || state.is_in_flight(key) {
+        if let Some(left) = Self::name_left(&state, entry, Area::Live) {
+            if !left.stubborn {
+                return Ok(None);
+            }
+            let why =
+                "could not remove what the last move of this very file left there; it tries again".into();
+            return Err(Error::VolumeUnavailable { volume: Some(self.places.id(left.volume)), why });
+        }
+        if state.is_in_flight(key) {
             return Ok(None);
         }
         let (record, size) = (state.record(entry, &self.places, &self.clock), entry.size);
         let room = self.take_room(&cell, &mut state, *key, &record.info.directory, size)?;
         state.begin_move(*key);
         drop(state);
-        let end = move |cell: Arc<Cell>, key: FileKey| {
+        let end = self.end_of_move(cell, *key);
+        let end = move || {
             drop(room); // what became of it counts by itself
-            cell.end_move(&key);
+            end();
         };
-        let key = *key;
-        Ok(Some(Moving::new(record, move || end(cell, key)).into_area(Area::Live)))
+        Ok(Some(Moving::new(record, end).into_area(Area::Live)))
     }
 
     pub(super) async fn purge_dead_letter(&self, tenant: &TenantId, key: &FileKey) -> Result<()> {
-        let cell = self.cell(tenant).ok_or(Error::FileNotFound { key: *key })?;
-        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
-        let lsn = {
-            let mut state = cell.state.lock();
-            self.entry_in(&state, key, FileStatus::DeadLettered)?;
-            let change = Change::Deleted { key: *key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
-        };
-        drop(room);
-        self.confirm(lsn, self.config.options.durability).await
+        let may = |state: &TenantState| self.entry_in(state, key, FileStatus::DeadLettered).map(|_| true);
+        match self.end_if(tenant, key, may).await? {
+            true => Ok(()),
+            false => Err(Error::FileNotFound { key: *key }),
+        }
     }
 
     /// The file, when callers see it and it is in this state.
@@ -72,10 +70,10 @@ impl EmbeddedStore {
         }
     }
 
-    /// Whether the name that it would have in another area of its volume is still that of what an earlier move left.
-    fn is_name_left(state: &TenantState, entry: &Entry, area: Area) -> bool {
-        let Rest::Volume(volume) = entry.rest else { return false };
-        state.copy_on(&entry.key, volume, area).is_some()
+    /// What an earlier move left under the name that it would have in another area of its volume.
+    fn name_left<'a>(state: &'a TenantState, entry: &Entry, area: Area) -> Option<&'a LeftBehind> {
+        let Rest::Volume(volume) = entry.rest else { return None };
+        state.copy_on(&entry.key, volume, area).filter(|left| left.is_in_the_way())
     }
 }
 

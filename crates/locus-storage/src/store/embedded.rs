@@ -1,21 +1,23 @@
 //! The embedded store: one process, one directory, state in memory, the journal beneath.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use locus_core::{
-    Clock, Durability, Entropy, Epoch, Error, FileKey, InlineLimits, Lsn, Outcome, Result, Site, StoreCounts,
-    StoreId, TenantId, VolumeId, VolumeSet,
+    Area, Clock, Durability, Entropy, Epoch, Error, FileKey, InlineLimits, Lsn, Outcome, Result, Site,
+    StoreCounts, StoreId, TenantId, VolumeId, VolumeSet,
 };
-use locus_fs::Disk;
+use locus_fs::{Disk, is_passing};
 use tracing::error;
 
 use super::{
     checkpoint::Checkpoints,
+    entry::VolumeNo,
     event::{Change, Record},
     landing::Emptying,
     limits::Limits,
@@ -69,8 +71,8 @@ pub struct EmbeddedStore {
     pub(super) standings: RwLock<Standings>,
     pub(super) schedule: Schedule,
     pub(super) cells: RwLock<Cells>,
-    pub(super) reap: Mutex<ReapQueue>,
-    pub(super) reap_changed: Notify,
+    pub(super) reap: Arc<Mutex<ReapQueue>>,
+    pub(super) reap_changed: Arc<Notify>,
     pub(super) suspects: Mutex<Suspects>,
     /// The store is being closed: nothing is handed out any more.
     pub(super) leasing_ended: AtomicBool,
@@ -131,13 +133,14 @@ impl Cell {
         self.state.lock().end_claim(key);
     }
 
-    /// Nobody moves the content any more.
-    pub(super) fn end_move(&self, key: &FileKey) {
+    /// Nobody moves the content any more. Says what was written for that in vain.
+    fn end_move(&self, key: &FileKey) -> Vec<(Lsn, VolumeNo, Area)> {
         let mut state = self.state.lock();
         state.end_move(key);
         if state.leaving {
             self.ready.notify_waiters(); // somebody may wait for the last one
         }
+        state.given_up(key)
     }
 }
 
@@ -230,6 +233,23 @@ impl EmbeddedStore {
         }
         let mut cells = self.cells.write();
         cells.get_or_new(tenant, true)
+    }
+
+    /// What the end of a right to move does: what was written in vain waits to be removed.
+    pub(super) fn end_of_move(&self, cell: Arc<Cell>, key: FileKey) -> impl FnOnce() + Send + Sync + use<> {
+        let (reap, reap_changed) = (Arc::clone(&self.reap), Arc::clone(&self.reap_changed));
+        move || {
+            let given_up = cell.end_move(&key);
+            if given_up.is_empty() {
+                return;
+            }
+            let mut reap = reap.lock();
+            for (lsn, volume, area) in given_up {
+                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: Some(area) });
+            }
+            drop(reap);
+            reap_changed.notify_waiters();
+        }
     }
 
     // ---- visibility -------------------------------------------------------------------------------------------
@@ -363,10 +383,9 @@ impl EmbeddedStore {
     /// Waits until the log is durable up to `lsn`, syncing what its records rest on first.
     pub(super) async fn make_durable(&self, lsn: Lsn) -> Result<()> {
         while self.journal.is_held() && self.journal.durable() < lsn {
-            match self.barrier().await {
+            if let Some(lost) = self.lift_holds().await? {
                 // This change is safe; the content that is not is told by the next call.
-                Err(why @ Error::VolumeUnavailable { .. }) => *self.background_error.lock() = Some(why),
-                done => done?,
+                *self.background_error.lock() = Some(lost);
             }
         }
         self.journal.confirm_durable(lsn).await
@@ -374,10 +393,15 @@ impl EmbeddedStore {
 
     /// Makes everything written so far durable: first what records rest on outside the log, then the log (ENGINE 3).
     pub(super) async fn barrier(&self) -> Result<()> {
+        self.lift_holds().await?.map_or(Ok(()), Err)
+    }
+
+    /// [`barrier`](Self::barrier); gives what is durable but for content on a volume that failed for good.
+    async fn lift_holds(&self) -> Result<Option<Error>> {
         let upto = self.journal.last_appended();
         let _one = self.barrier.lock().await;
         if self.journal.durable() >= upto {
-            return Ok(()); // the one before did it for all who waited
+            return Ok(None); // the one before did it for all who waited
         }
         let upto = self.journal.last_appended();
         self.journal.confirm_written(upto).await?;
@@ -386,11 +410,14 @@ impl EmbeddedStore {
             let mut unsynced = Unsynced::take(self);
             for id in unsynced.volumes.clone() {
                 match self.config.volumes.volume(&id) {
-                    // It refuses writes from now on, and what it could not sync is told; the others go on (DESIGN 8).
                     Some(volume) => {
                         if Site::ContentBeforeLog.stands()
                             && let Err(why) = volume.sync().await
                         {
+                            if is_passing(&why) {
+                                return Err(why); // it could not be tried, and is tried again
+                            }
+                            // It refuses writes from now on, and what it could not sync is told; the others go on (DESIGN 8).
                             error!(volume = %id, error = %why, "volume not synced, contents on it may be lost");
                             missing = Some(Error::VolumeUnavailable {
                                 volume: Some(id),
@@ -417,7 +444,7 @@ impl EmbeddedStore {
             self.journal.lift_hold(upto);
         }
         self.journal.confirm_durable(upto).await?;
-        missing.map_or(Ok(()), Err)
+        Ok(missing)
     }
 
     /// What a failed background job left to be told.

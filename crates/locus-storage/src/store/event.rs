@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use locus_core::{
-    Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, StoragePath,
-    StoreTime, TenantId, Timestamp, VolumeId, VolumeStanding,
+    Area, Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope,
+    StoragePath, StoreTime, TenantId, Timestamp, VolumeId, VolumeStanding,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,19 @@ pub(crate) enum Change {
         key: FileKey,
         volume: VolumeId,
     },
+    /// The content is about to be written under this name as well, for a move. Unless a record says that it rests there, it is a
+    /// copy that nobody names.
+    Announced {
+        key: FileKey,
+        volume: VolumeId,
+        area: Area,
+    },
+    /// A copy that nobody named is gone, durably.
+    CopyRemoved {
+        key: FileKey,
+        volume: VolumeId,
+        area: Area,
+    },
 }
 
 /// A new upload.
@@ -205,6 +218,13 @@ pub(crate) const fn keys_bound(keys: usize) -> usize {
     FRAME_BYTES + CHANGE_BYTES + keys * KEY_BYTES
 }
 
+/// Most bytes of a body with these changes to one tenant's files.
+#[expect(clippy::arithmetic_side_effects, reason = "batches are bounded")]
+pub(crate) fn body_bound(changes: &[Change]) -> usize {
+    let size = postcard::serialize_with_flavor(changes, postcard::ser_flavors::Size::default());
+    FRAME_BYTES + size.expect("because every field can be said in postcard")
+}
+
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
@@ -251,6 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_fits_its_bound_whatever_it_is_called() {
+        for text in [0_usize, 1, 1_024] {
+            let accepted = Change::Accepted(Accepted {
+                key: FileKey::from_bytes([0xff; 16]),
+                owner: Some(StoragePath::parse("a+0000000f").unwrap()),
+                directory: LogicalDir::parse(&"d".repeat(text.saturating_sub(1))).unwrap(),
+                original_name: Some("n".repeat(text)),
+                properties: [("p".repeat(text), "v".repeat(text))].into(),
+                size: u64::MAX,
+                checksum: Checksum::of(b""),
+                place: Resting::Inline { at: u32::MAX },
+                idempotency: Some((u128::MAX, Remember::UntilForgotten)),
+            });
+            let bound = body_bound(std::slice::from_ref(&accepted));
+            bounds(bound, &body(vec![accepted]));
+        }
+    }
+
+    #[test]
     fn what_is_said_of_one_file_fits_the_bound_for_one() {
         let (key, ends) = (FileKey::from_bytes([0xff; 16]), StoreTime::from_micros(u64::MAX));
         let checksum = Checksum::of(b"");
@@ -262,6 +301,8 @@ mod tests {
             Change::Forgotten { hash: u128::MAX },
             Change::DeadLettered { key, volume: VolumeId::parse("v").unwrap() },
             Change::Requeued { key, volume: VolumeId::parse("v").unwrap() },
+            Change::Announced { key, volume: VolumeId::parse("v").unwrap(), area: Area::DeadLetters },
+            Change::CopyRemoved { key, volume: VolumeId::parse("v").unwrap(), area: Area::Live },
         ] {
             bounds(keys_bound(1), &body(vec![change]));
         }

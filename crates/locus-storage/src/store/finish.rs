@@ -9,6 +9,7 @@ use super::{
     embedded::EmbeddedStore,
     event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, keys_bound},
     leases::LEASE_MAX,
+    tenant::TenantState,
 };
 use crate::journal::Use;
 
@@ -172,12 +173,25 @@ impl EmbeddedStore {
         key: &FileKey,
         status: FileStatus,
     ) -> Result<bool> {
+        self.end_if(tenant, key, |state| {
+            let entry = state.visible(key, self.watermark()).filter(|entry| entry.status == status);
+            Ok(entry.is_some_and(|entry| self.can_be_deleted(state, entry)))
+        })
+        .await
+    }
+
+    /// Deletes a file for which `may` says so; says whether it did.
+    pub(super) async fn end_if(
+        &self,
+        tenant: &TenantId,
+        key: &FileKey,
+        may: impl FnOnce(&TenantState) -> Result<bool>,
+    ) -> Result<bool> {
         let Some(cell) = self.cell(tenant) else { return Ok(false) };
         let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
         let lsn = {
             let mut state = cell.state.lock();
-            let entry = state.visible(key, self.watermark()).filter(|entry| entry.status == status);
-            if !entry.is_some_and(|entry| self.can_be_deleted(&state, entry)) {
+            if !may(&state)? {
                 return Ok(false);
             }
             let change = Change::Deleted { key: *key };

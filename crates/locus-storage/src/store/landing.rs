@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result, Stored, TenantId,
-    VolumeId,
+    BlobPath, Checksum, Durability, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result,
+    Stored, TenantId, VolumeId,
 };
 use tracing::{debug, warn};
 
@@ -19,7 +19,7 @@ use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{Entry, Rest},
     event::{Change, FRAME_BYTES, MOVED_BYTES, Record, Resting},
-    tenant::TenantState,
+    tenant::{LeftBehind, TenantState},
 };
 use crate::{
     journal::{Attachment, BARRIER, LogPlace, Pin, Relief, Room, Use, plain_checksum},
@@ -120,12 +120,11 @@ impl EmbeddedStore {
             return None;
         }
         let record = state.record(entry, &self.places, &self.clock);
-        if !state.begin_move(*key) {
+        if state.copies(key).iter().any(LeftBehind::is_in_the_way) || !state.begin_move(*key) {
             return None;
         }
         drop(state);
-        let key = *key;
-        Some(Moving::new(record, move || cell.end_move(&key)))
+        Some(Moving::new(record, self.end_of_move(cell, *key)))
     }
 
     pub(super) fn begin_moving_from(
@@ -142,13 +141,48 @@ impl EmbeddedStore {
             return None;
         }
         let record = state.record(entry, &self.places, &self.clock);
-        let avoid = state.copies(key).iter().map(|left| self.places.id(left.volume)).collect();
+        let in_the_way = state.copies(key).iter().filter(|left| left.is_in_the_way());
+        let avoid = in_the_way.map(|left| self.places.id(left.volume)).collect();
         if !state.begin_move(*key) {
             return None;
         }
         drop(state);
-        let key = *key;
-        Some(Moving::new(record, move || cell.end_move(&key)).avoiding(avoid))
+        Some(Moving::new(record, self.end_of_move(cell, *key)).avoiding(avoid))
+    }
+
+    /// Writes down that a move is about to write to `volume`.
+    pub(super) async fn announce_target(&self, moving: &Moving, volume: &VolumeId) -> Result<bool> {
+        let (BlobPath { key, area, .. }, id) = (moving.target(), volume.clone());
+        let Some(cell) = self.cell(&moving.record().info.tenant) else { return Ok(false) };
+        self.make_spare().await?;
+        let mut room = self.journal.reserve(Use::Move, &[FRAME_BYTES + MOVED_BYTES]).await?;
+        let lsn = {
+            let mut state = cell.state.lock();
+            if !state.get(&key).is_some_and(|entry| state.stays(entry)) {
+                return Ok(false);
+            }
+            let no = self.places.number(volume);
+            match state.copy_on(&key, no, area) {
+                Some(left) if left.is_in_the_way() => {
+                    let why = "holds what an earlier move of this very file left, which is removed first";
+                    return Err(Error::VolumeUnavailable { volume: Some(id), why: why.into() });
+                }
+                // An earlier move did not come to its end.
+                Some(left) => {
+                    let lsn = left.lsn;
+                    state.take_over(&key, no, area);
+                    lsn
+                }
+                None => {
+                    let change = Change::Announced { key, volume: id, area };
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+                }
+            }
+        };
+        drop(room);
+        // In any mode: the name will be durable, so what was said of it must be.
+        self.confirm(lsn, Durability::Durable).await?;
+        Ok(true)
     }
 
     pub(super) async fn relocate_content(&self, moving: Moving, to: Stored) -> Result<bool> {

@@ -23,7 +23,7 @@ struct Seen {
     /// Bytes that they have still to write.
     upload_bytes: AtomicU64,
     bytes: AtomicU64,
-    /// What moves left there and is not removed yet.
+    /// What moves left there, or may have, and is not removed yet.
     copies: AtomicU64,
 }
 
@@ -44,6 +44,8 @@ pub(crate) struct Places {
     saved_bytes: AtomicU64,
     /// Idempotency keys remembered.
     pub(crate) remembered: AtomicU64,
+    /// Copies that nobody names.
+    pub(crate) copies: AtomicU64,
 }
 
 impl Places {
@@ -179,8 +181,10 @@ impl Places {
     pub(crate) fn count_copy(&self, volume: VolumeNo, more: bool) {
         let seen = self.seen(volume);
         if more {
+            self.copies.fetch_add(1, Ordering::AcqRel);
             seen.copies.fetch_add(1, Ordering::AcqRel);
         } else {
+            self.copies.fetch_sub(1, Ordering::AcqRel);
             seen.copies.fetch_sub(1, Ordering::AcqRel);
         }
     }

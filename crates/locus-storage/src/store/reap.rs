@@ -119,6 +119,17 @@ impl ReapQueue {
         self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out - self.copies
     }
 
+    /// Files and copies that wait on available volumes and are not held.
+    pub(crate) fn waiting(&self, available: impl Fn(VolumeNo) -> bool) -> (u64, u64) {
+        let queues = self.waiting.iter().filter(|(volume, _)| available(**volume));
+        let waits =
+            queues.flat_map(|(volume, queue)| queue.iter().filter(|over| over.lsn <= self.limit(*volume)));
+        waits.fold((0, 0), |(files, copies), over| match over.copy_in {
+            None => (files + 1, copies),
+            Some(_) => (files, copies + 1),
+        })
+    }
+
     /// Whether nothing waits on an available volume, held or not, and nothing is out.
     pub(crate) fn is_settled(&self, available: impl Fn(VolumeNo) -> bool) -> bool {
         let waits = |(volume, queue): (&VolumeNo, &VecDeque<Over>)| available(*volume) && !queue.is_empty();

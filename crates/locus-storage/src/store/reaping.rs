@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use locus_core::{BlobPath, Claim, FileKey, Knowledge, Lsn, Reapable, Result, TenantId, VolumeId};
+use locus_core::{
+    BlobPath, Claim, Compacted, FileKey, Knowledge, Lsn, Reapable, Result, TenantId, VolumeId, Waiting,
+};
 
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{JOURNAL, Rest, VolumeNo},
-    event::{Change, keys_bound},
+    event::{Change, FRAME_BYTES, MOVED_BYTES, keys_bound},
     leases::LEASE_MAX,
     reap::Over,
     tenant::TenantState,
+    upload::earlier,
 };
 use crate::journal::Use;
+
+/// Most copies that one record says are gone.
+const COPIES_PER_RECORD: usize = 128;
 
 impl EmbeddedStore {
     pub(super) fn take_reapable(&self, max: usize) -> Vec<Reapable> {
@@ -39,11 +45,18 @@ impl EmbeddedStore {
     }
 
     fn reapable_of(&self, cell: &Cell, volume: VolumeNo, over: Over) -> Option<Reapable> {
-        let state = cell.state.lock();
+        let mut state = cell.state.lock();
         let (blob, size) = if let Some(area) = over.copy_in {
-            let left = state.copy_on(&over.key, volume, area)?;
             // Beside its file it is a second name of the same bytes: its removal frees nothing.
             let is_beside = state.get(&over.key).is_some_and(|entry| entry.rest == Rest::Volume(volume));
+            // What is in the queue may be of an earlier copy there: this one waits until the move that left it is durable.
+            let later = state.copy_on(&over.key, volume, area).map(|left| left.lsn);
+            if let Some(lsn) = later.filter(|lsn| *lsn > self.journal.durable()) {
+                self.reap.lock().push(volume, Over { lsn, ..over });
+                return None;
+            }
+            // It may be none by now, or a move took it over, and gives it back if need be.
+            let left = state.begin_removal(&over.key, volume, area)?;
             (left.blob.clone(), if is_beside { 0 } else { left.size })
         } else {
             let entry = state.get(&over.key).filter(|entry| entry.status.is_over())?;
@@ -73,24 +86,34 @@ impl EmbeddedStore {
                 self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
             }
         }
+        let mut copies: BTreeMap<&TenantId, Vec<Change>> = BTreeMap::new();
+        for file in files.iter().filter(|file| file.is_copy) {
+            let Some(volume) = file.volume.clone() else { continue };
+            let removed = Change::CopyRemoved { key: file.key, volume, area: file.blob.area };
+            copies.entry(&file.tenant).or_default().push(removed);
+        }
+        for (tenant, removed) in copies {
+            let Some(cell) = self.cell(tenant) else { continue };
+            for removed in removed.chunks(COPIES_PER_RECORD) {
+                let bound = FRAME_BYTES + removed.len() * MOVED_BYTES;
+                let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
+                let mut state = cell.state.lock();
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), removed.to_vec())?;
+            }
+        }
         self.journal.confirm_written(self.journal.last_appended()).await?;
-        // No record speaks of copies: only this memory does.
-        let copies = files.iter().filter(|file| file.is_copy);
-        copies.clone().for_each(|file| self.forget_copy(file));
-        self.reap.lock().came_back(files.len(), copies.count());
+        self.reap.lock().came_back(files.len(), files.iter().filter(|file| file.is_copy).count());
         self.reap_changed.notify_waiters();
         Ok(())
     }
 
-    fn forget_copy(&self, file: &Reapable) {
-        let volume = file.volume.as_ref().and_then(|id| self.places.find(id));
-        let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { return };
-        if cell.state.lock().copy_removed(&file.key, volume, file.blob.area) {
-            self.places.count_copy(volume, false);
-        }
-    }
-
     pub(super) fn give_back_unreaped(&self, files: Vec<Reapable>) {
+        for file in files.iter().filter(|file| file.is_copy) {
+            let volume = file.volume.as_ref().and_then(|id| self.places.find(id));
+            let (Some(cell), Some(volume)) = (self.cell(&file.tenant), volume) else { continue };
+            let mut state = cell.state.lock();
+            state.removal_failed(&file.key, volume, file.blob.area);
+        }
         let mut reap = self.reap.lock();
         reap.came_back(files.len(), files.iter().filter(|file| file.is_copy).count());
         for file in files {
@@ -103,6 +126,23 @@ impl EmbeddedStore {
         }
         drop(reap);
         self.reap_changed.notify_waiters();
+    }
+
+    /// What a sweep would find to do now.
+    pub(super) fn all_that_waits(&self) -> Waiting {
+        self.let_kept_go();
+        let (over, copies) = self.reap.lock().waiting(|volume| self.places.is_available(volume));
+        let (now, mut waiting) = (self.clock.now(), Waiting { over, copies, ..Waiting::default() });
+        let idle_since = earlier(now, self.config.options.upload_expiry);
+        for cell in self.cells.read().all.clone() {
+            let state = cell.state.lock();
+            waiting.overdue += state.overdue(now, usize::MAX).len() as u64;
+            let idle = idle_since.map(|since| state.uploads().idle(since, usize::MAX).len());
+            waiting.idle_uploads += idle.unwrap_or(0) as u64;
+        }
+        let bytes_before = self.record_bytes();
+        let bytes_after = bytes_before.saturating_sub(self.journal.waiting_for_checkpoint());
+        Waiting { records: Compacted { bytes_before, bytes_after }, ..waiting }
     }
 
     /// The right to remove or adopt a blob that no record names. Nothing comes to name it while the claim lives: a file that

@@ -364,18 +364,7 @@ impl Doubtful {
         if reader.length != self.size {
             return Ok(false);
         }
-        let mut hasher = locus_core::Hasher::new();
-        hasher.update(&reader.head);
-        let mut at = reader.head_offset + reader.head.len() as u64;
-        while at < self.size {
-            let bytes = reader.blob.read_at(at, 1 << 20).await?;
-            if bytes.is_empty() {
-                return Ok(false);
-            }
-            hasher.update(&bytes);
-            at += bytes.len() as u64;
-        }
-        if hasher.finish() != self.checksum {
+        if reader.checksum().await? != Some(self.checksum) {
             return Ok(false);
         }
         volume.sync_blob(&self.blob).await?;
@@ -573,8 +562,8 @@ impl EmbeddedStore {
             standings: RwLock::new(rebuilt.standings),
             schedule: Schedule::default(),
             cells: RwLock::new(rebuilt.cells),
-            reap: Mutex::new(ReapQueue::default()),
-            reap_changed: Notify::new(),
+            reap: Arc::new(Mutex::new(ReapQueue::default())),
+            reap_changed: Arc::new(Notify::new()),
             suspects: Mutex::default(),
             leasing_ended: AtomicBool::new(false),
             unsynced_volumes: Mutex::default(),

@@ -5,10 +5,8 @@ use locus_core::{FilePage, FileRecord, FileStatus, Place, RestingPage, Result, V
 use super::{
     embedded::EmbeddedStore,
     entry::{Entry, Rest},
-    event::{Change, keys_bound},
     tenant::TenantState,
 };
-use crate::journal::Use;
 
 /// Most entries that one page looks at.
 pub(super) const LOOKED_AT_MAX: u32 = 4_096;
@@ -67,12 +65,8 @@ impl EmbeddedStore {
     pub(super) async fn end_missing(&self, record: &FileRecord) -> Result<bool> {
         let key = record.info.key;
         let Place::Volume(volume) = &record.place else { return Ok(false) };
-        let (Some(cell), Some(volume)) = (self.cell(&record.info.tenant), self.places.find(volume)) else {
-            return Ok(false);
-        };
-        let mut room = self.journal.reserve(Use::Essential, &[keys_bound(1)]).await?;
-        let lsn = {
-            let mut state = cell.state.lock();
+        let Some(volume) = self.places.find(volume) else { return Ok(false) };
+        self.end_if(&record.info.tenant, &key, |state| {
             let is_there = |entry: &&Entry| {
                 entry.rest == Rest::Volume(volume)
                     && entry.area == record.area
@@ -80,13 +74,8 @@ impl EmbeddedStore {
                     && state.stays(entry)
             };
             let found = state.visible(&key, self.watermark()).filter(is_there);
-            if found.is_none() || state.is_in_flight(&key) {
-                return Ok(false);
-            }
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![Change::Deleted { key }])?
-        };
-        drop(room);
-        self.confirm(lsn, self.config.options.durability).await?;
-        Ok(true)
+            Ok(found.is_some() && !state.is_in_flight(&key))
+        })
+        .await
     }
 }

@@ -9,7 +9,7 @@ use locus_core::{
     Holdings, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
     LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
     RestingPage, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo,
-    UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
+    UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -106,6 +106,10 @@ impl MetadataStore for EmbeddedStore {
 
     fn begin_requeue(&self, tenant: &TenantId, key: &FileKey) -> Result<Option<Moving>> {
         self.begin_requeueing(tenant, key)
+    }
+
+    async fn announce(&self, moving: &Moving, volume: &VolumeId) -> Result<bool> {
+        self.announce_target(moving, volume).await
     }
 
     fn resting_on(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
@@ -368,6 +372,10 @@ impl Upkeep for EmbeddedStore {
         self.checkpoint().await?;
         self.checkpoint().await?; // the second of two frees what waits for the older one
         Ok(Compacted { bytes_before, bytes_after: self.record_bytes() })
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.all_that_waits()
     }
 
     fn is_trustworthy(&self) -> bool {

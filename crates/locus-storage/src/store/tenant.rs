@@ -166,8 +166,8 @@ pub(crate) struct TenantState {
     moving: HashSet<FileKey>,
     /// Keys of blobs that nothing names and somebody has a claim on.
     claimed: HashSet<FileKey>,
-    /// What moves left on volumes and is not removed yet.
-    copies: HashMap<FileKey, Vec<LeftBehind>>,
+    /// What moves left on volumes, or may have, and is not removed yet.
+    copies: BTreeMap<FileKey, Vec<LeftBehind>>,
     counts: TenantCounts,
     /// Whether derived things are kept; not while replaying.
     live: bool,
@@ -207,7 +207,7 @@ impl TenantState {
             ceiling: (0, Ceiling::NONE),
             moving: HashSet::new(),
             claimed: HashSet::new(),
-            copies: HashMap::new(),
+            copies: BTreeMap::new(),
             counts: TenantCounts::default(),
             live,
             leaving: false,
@@ -683,6 +683,7 @@ impl TenantState {
                 }
             }
         }
+        self.begin_copies(places);
         let uploads: Vec<_> = self.uploads.after(None).cloned().collect();
         for upload in uploads {
             places.count_upload(&upload, true);
@@ -807,6 +808,11 @@ impl TenantState {
                     begin_anew(entry);
                     Ok(())
                 })
+            }
+            Change::Announced { key, volume, area } => self.announce(scene, key, volume, *area),
+            Change::CopyRemoved { key, volume, area } => {
+                self.drop_copy(scene, key, scene.places.number(volume), *area);
+                Ok(())
             }
             Change::Reaped { keys } => {
                 for key in keys {
@@ -1016,8 +1022,8 @@ impl TenantState {
             self.unfile(at, scene.places);
             self.count_place(at, scene.places, false);
             self.release(scene, at);
-            self.leave(scene, at, rest, area);
         }
+        self.leave(scene, at, rest, area);
         let entry = &mut self.files[at];
         let changed = change(entry);
         (entry.rest, entry.area, entry.last) = (rest, area, scene.lsn);

@@ -10,7 +10,7 @@ use locus_core::{
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::VolumeNo,
-    event::{Accepted, Change, FRAME_BYTES, KEY_BYTES, Resting, UploadBegun, keys_bound},
+    event::{Accepted, Change, FRAME_BYTES, KEY_BYTES, Resting, UploadBegun, body_bound, keys_bound},
     tenant::{TenantState, Upload},
 };
 use crate::{journal::Use, sync::MutexGuard};
@@ -43,7 +43,7 @@ impl EmbeddedStore {
             volume,
         });
         let changes = vec![begun];
-        let bound = self.body_bound(&tenant, &changes);
+        let bound = body_bound(&changes);
         let mut record = self.journal.reserve(Use::Accept, &[bound]).await?;
         let cell = self.cell_or_new(&tenant);
         let lsn = {
@@ -150,7 +150,7 @@ impl EmbeddedStore {
             return Err(Error::UploadIncomplete { upload: *id, missing });
         }
         let changes = vec![self.accepted_of(tenant, upload, checksum)];
-        let bound = self.body_bound(tenant, &changes);
+        let bound = body_bound(&changes);
         let mut record = self.journal.reserve(Use::Accept, &[bound]).await?;
         let committed = {
             let mut state = cell.state.lock();
@@ -310,7 +310,7 @@ impl EmbeddedStore {
 const EXPIRE_AT_ONCE: usize = 64;
 
 /// `None` before there is such a time.
-fn earlier(now: StoreTime, by: Duration) -> Option<StoreTime> {
+pub(super) fn earlier(now: StoreTime, by: Duration) -> Option<StoreTime> {
     let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
     now.as_micros().checked_sub(by).map(StoreTime::from_micros)
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use locus_core::{
     Area, BlobPath, Durability, Error, FileKey, FileRecord, FileStatus, Lease, Limit, LogicalDir,
@@ -10,6 +10,7 @@ use locus_core::{
 };
 use locus_fs::LocalVolume;
 use locus_storage::{BackupContents, EngineOptions, FreshDir, LeasedFile, Retire, VerifyLevel, WriteOptions};
+use locus_testkit::{Failing, Fault, FaultyVolume, OpKind, VolumeFaults, VolumeOp};
 use rstest::rstest;
 
 use crate::{
@@ -317,6 +318,29 @@ fn b50_a_dead_letter_that_is_purged_never_counts_again(
     assert_eq!((bench.status(key), bench.addresses()), (None, vec![]));
     assert_eq!((bench.counted(), bench.counts()), ([0, 0, 0], Default::default()));
     bench.is_sound();
+}
+
+#[test]
+fn b41_a_requeue_on_a_volume_where_nothing_can_be_removed_says_so() {
+    let mut bench = bench();
+    let (key, _) = bench.failed(LONG);
+    assert!(bench.dead_letter(key).unwrap());
+    let volume = bench.volume_of(key);
+    for number in [0, 1] {
+        bench.fault(number, OpKind::Create, Fault::io().for_good());
+        bench.fault(number, OpKind::Remove, Fault::io().for_good());
+    }
+    let pool = bench.pool.clone();
+    bench.run(pool.probe_all());
+    match bench.reset(key).unwrap_err() {
+        Error::VolumeUnavailable { volume: Some(named), .. } => assert_eq!(named, volume),
+        other => panic!("{other:?}"),
+    }
+    bench.world.disk.heal_all();
+    bench.run(pool.probe_all());
+    bench.reap_all();
+    bench.reset(key).unwrap();
+    assert_eq!(bench.status(key), Some(FileStatus::Pending));
 }
 
 #[test]
@@ -640,4 +664,32 @@ fn a_reader_that_finds_its_content_dead_lettered_meanwhile_looks_the_place_up_on
     bench.reap_all();
     hanging.iter().for_each(|volume| volume.go());
     assert_eq!(bench.run(reading).unwrap(), vec![7; LONG]);
+}
+
+#[test]
+fn b75_a_requeue_whose_name_cannot_be_freed_says_so_and_works_once_it_can() {
+    let mut bench = bench();
+    let (key, _) = bench.failed(LONG);
+    let id = bench.volume_of(key);
+    let faults = VolumeFaults::new();
+    let inner = bench.engine.registry.take(&id).unwrap();
+    bench.engine.registry.insert(Arc::new(FaultyVolume::new(inner, faults.clone()))).unwrap();
+    assert!(bench.dead_letter(key).unwrap());
+    faults.fail(VolumeOp::Delete, 0, Failing::Refused);
+    let sweeper = bench.engine.sweeper.clone();
+    let store = bench.engine.store.clone();
+    bench.run(store.sync()).unwrap();
+    assert_eq!(bench.run(sweeper.reap_step()).unwrap().errors, 1);
+    let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
+    let refused = bench.run(async move { pool.requeue(&acme, &key).await }).unwrap_err();
+    assert!(
+        matches!(&refused, Error::VolumeUnavailable { volume: Some(at), .. } if *at == id),
+        "{refused:?}"
+    );
+    faults.heal();
+    bench.world.clock.advance(Duration::from_secs(60));
+    assert_eq!(bench.run(sweeper.reap_step()).unwrap().copies_removed, 1);
+    let (pool, acme) = (bench.pool.clone(), bench.acme.clone());
+    bench.run(async move { pool.requeue(&acme, &key).await }).unwrap();
+    assert_eq!(bench.status_of(key), Some(FileStatus::Pending));
 }

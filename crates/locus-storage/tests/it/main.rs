@@ -4,6 +4,7 @@
 mod backup;
 mod bench;
 mod clock;
+mod copies;
 mod damage;
 mod dead_letters;
 mod drain;

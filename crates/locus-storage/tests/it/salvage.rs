@@ -70,7 +70,7 @@ fn a_whole_store_is_brought_over_with_everything(#[values(End::Kill, End::PowerC
     let epoch = bench.engine.report.epoch;
     let (mut bench, report) = salvaged(end(bench, how));
     assert!(report.is_whole(), "{report:?}");
-    assert_eq!((report.files, report.contents), (26, 19)); // one was over, and one is empty
+    assert_eq!((report.files, report.contents), (27, 20)); // one is completed, and one is empty
     assert_eq!(report.store, bench.engine.store.id());
     assert_eq!(bench.engine.report.epoch.count, epoch.count + 1);
     assert_eq!(bench.engine.store.usage(&scope).limit, Some(500), "limits");
@@ -331,7 +331,7 @@ fn a_crash_at_any_operation_leaves_the_damaged_store_as_it_was_and_no_half_of_a_
         if world.disk.read_dir(Path::new(NEW)).map_or(0, Iterator::count) > 0 {
             match EmbeddedStore::inspect(Path::new(NEW), &*world.disk) {
                 Ok(found) => {
-                    assert_eq!(found.in_journal, 6, "operation {k}");
+                    assert_eq!(found.in_journal, 7, "operation {k}");
                     whole += 1;
                 }
                 Err(why) => {
@@ -361,4 +361,17 @@ fn remove_all(world: &World, dir: &Path) {
         }
     }
     let _ = world.disk.remove_dir(dir);
+}
+
+#[rstest]
+fn a_completed_file_that_is_kept_for_a_while_keeps_its_content(#[values(End::Kill, End::Close)] how: End) {
+    let retention = std::time::Duration::from_secs(3_600);
+    let options = locus_storage::EngineOptions { completed_retention: retention, ..roomy() };
+    let mut bench = open(world(58, options, 1));
+    let key = bench.write(content(1, 5_000));
+    let lease = bench.take(key);
+    bench.complete(vec![lease]);
+    let (mut bench, report) = salvaged(end(bench, how));
+    assert_eq!((report.files, report.contents, report.contents_lost.len()), (1, 1, 0));
+    assert_eq!(bench.read(key).unwrap(), content(1, 5_000));
 }

@@ -113,6 +113,23 @@ fn b73_records_on_a_volume_are_paged() {
 }
 
 #[test]
+fn what_waits_is_counted_and_stays() {
+    let mut records = Records::new(761, EngineOptions::default());
+    records.write_many(5);
+    let leased = records.batch(4);
+    for file in &leased[..2] {
+        records.complete(&file.lease).unwrap();
+    }
+    let waiting = records.store.waiting();
+    assert_eq!((waiting.over, waiting.copies, waiting.overdue, waiting.idle_uploads), (2, 0, 0, 0));
+    assert!(waiting.records.bytes_before >= waiting.records.bytes_after && waiting.records.bytes_after > 0);
+    records.world.advance(24 * HOUR);
+    assert_eq!(records.store.waiting().overdue, 2);
+    assert_eq!((records.reap(), records.expire()), (2, 2));
+    assert_eq!((records.store.waiting().over, records.store.waiting().overdue), (0, 0));
+}
+
+#[test]
 fn b73_a_file_whose_bytes_are_gone_ends_and_gives_its_place_back() {
     let mut records = Records::new(764, strict());
     let key = records.write();

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Lies;
 use crate::source::Stat;
 
 /// There is none.
@@ -39,6 +40,18 @@ impl Folder {
         match self.0 {}
     }
 
+    pub(crate) fn is_marked(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn lies(&self) -> io::Result<Lies> {
+        match self.0 {}
+    }
+
+    pub(crate) fn lies_at(_: &Path) -> io::Result<Lies> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn stat_of(&self, _: impl AsRef<Path>) -> io::Result<Stat> {
         match self.0 {}
     }
@@ -67,12 +80,34 @@ impl Folder {
         match self.0 {}
     }
 
+    pub(crate) fn read_at(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn lock(_: &File) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn sync_file(_: &File) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn copy_times(_: &Stat, _: &File) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// There is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InFileSystem(Infallible);
+
+impl InFileSystem {
+    pub(crate) fn join(&self, _: &Path) -> Self {
+        match self.0 {}
+    }
+
+    pub(crate) fn lies_in(&self, _: &Self) -> bool {
+        match self.0 {}
     }
 }
 

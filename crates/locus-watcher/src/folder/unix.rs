@@ -6,7 +6,10 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::FileExt,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -19,9 +22,16 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
+use super::{InFileSystem, Lies, marks};
 use crate::source::{Kind, Stat};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A directory that is only asked what it is, which needs no right to read it where the system knows the difference.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LOOK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const LOOK: OFlags = DIRECTORY;
 
 /// An open directory.
 #[derive(Debug)]
@@ -64,6 +74,21 @@ impl Folder {
         Ok(told(&fstat(&self.0)?))
     }
 
+    /// Whether this directory is marked as a volume or the data directory of a store, whoever's.
+    pub(crate) fn is_marked(&self) -> bool {
+        marks::are_in(&self.0)
+    }
+
+    /// Where this directory lies.
+    pub(crate) fn lies(&self) -> io::Result<Lies> {
+        lies(&self.0)
+    }
+
+    /// As [`lies`](Self::lies), of a directory that need not be readable.
+    pub(crate) fn lies_at(path: &Path) -> io::Result<Lies> {
+        lies(&retry_on_intr(|| openat(CWD, path, LOOK, Mode::empty()))?)
+    }
+
     /// What is known about a name, or a path without links, in this directory; a link at its end is not followed.
     pub(crate) fn stat_of(&self, path: impl AsRef<Path>) -> io::Result<Stat> {
         Ok(told(&retry_on_intr(|| statat(&self.0, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW))?))
@@ -89,6 +114,7 @@ impl Folder {
             // Some file systems cannot; a second name first, then the first one away, replaces nothing either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 linkat(&self.0, name, &to.0, to_name, AtFlags::empty())?;
+                to.sync_names()?; // the one name before the other goes
                 self.remove(name)
             }
             other => Ok(other?),
@@ -105,6 +131,22 @@ impl Folder {
         Ok(rustix::fs::fsync(&self.0)?)
     }
 
+    /// Reads as much as there is room for from this place on.
+    pub(crate) fn read_at(file: &File, room: &mut [u8], at: u64) -> io::Result<()> {
+        file.read_exact_at(room, at)
+    }
+
+    /// Locks a file unless somebody else has; says whether it is ours. It is until the file is closed.
+    ///
+    /// # Errors
+    /// Where the file system has no locks.
+    pub(crate) fn lock(file: &File) -> io::Result<bool> {
+        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
+    }
+
     /// Makes a file that is not the store's durable.
     pub(crate) fn sync_file(file: &File) -> io::Result<()> {
         Ok(rustix::fs::fsync(file)?)
@@ -116,6 +158,22 @@ impl Folder {
         let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         Ok(futimens(to, &Timestamps { last_access: time, last_modification: time })?)
     }
+}
+
+fn lies(directory: &OwnedFd) -> io::Result<Lies> {
+    let mut chain = vec![told(&fstat(directory)?).place()];
+    let mut is_marked = marks::are_in(directory);
+    let mut above = retry_on_intr(|| openat(directory, "..", LOOK, Mode::empty()));
+    while let Ok(directory) = above {
+        let place = told(&fstat(&directory)?).place();
+        if chain.last() == Some(&place) {
+            break; // above the root is the root
+        }
+        chain.push(place);
+        is_marked = is_marked || marks::are_in(&directory);
+        above = retry_on_intr(|| openat(&directory, "..", LOOK, Mode::empty()));
+    }
+    Ok(Lies { chain, is_marked, in_file_system: InFileSystem::of(directory) })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -10,7 +10,7 @@ use locus_core::{Error, Result, Site};
 use locus_fs::{Disk, DiskFile, sync_data, sync_dir};
 use tracing::warn;
 
-use super::format::{ENTRY_BYTES_MAX, HEAD, decode, encode};
+use super::format::{ENTRY_BYTES_MAX, decode, encode, head, split_head};
 use crate::source::Noted;
 
 /// Bytes that are read or written at once.
@@ -45,6 +45,8 @@ pub(crate) struct Draft {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     old: Option<Arc<dyn DiskFile>>,
+    /// The old one is of a folder with another path.
+    pub(crate) is_of_another: bool,
     /// What was read of the old one and not decoded, and where the next piece begins.
     ahead: Vec<u8>,
     at: u64,
@@ -54,7 +56,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn begin(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self> {
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, path: &Path, folder: &Path) -> Result<Self> {
         let old = match disk.open(path, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => Some(other.map_err(Error::io("open", path))?),
@@ -67,19 +69,23 @@ impl Draft {
             _ => {}
         }
         let file = disk.create_new(&new_path).map_err(Error::io("create", &new_path))?;
-        let new = LedgerFile { file, path: new_path, end: 0 };
+        let (new, head) = (LedgerFile { file, path: new_path, end: 0 }, head(folder));
         let mut draft = Self {
             disk: Arc::clone(disk),
             path: path.to_owned(),
             old,
+            is_of_another: false,
             ahead: Vec::new(),
             at: 0,
             new,
-            behind: HEAD.to_vec(),
+            behind: head.clone(),
         };
         draft.fill()?;
-        match draft.ahead.strip_prefix(HEAD) {
-            Some(rest) => draft.ahead = rest.to_vec(),
+        match split_head(path, &draft.ahead)? {
+            Some((old, rest)) => {
+                draft.is_of_another = old != head;
+                draft.ahead = rest.to_vec();
+            }
             None => draft.give_up(),
         }
         Ok(draft)

@@ -3,7 +3,8 @@
 //! | bytes | what |
 //! |---|---|
 //! | 7 | `LLEDGER` |
-//! | 1 | format, 1 |
+//! | 1 | format, 2 |
+//! | 8 | the first 8 bytes of BLAKE3 over the path of the watched folder |
 //!
 //! and for each entry
 //!
@@ -11,20 +12,46 @@
 //! |---|---|
 //! | 2 | length of the body, little-endian |
 //! | 8 | the first 8 bytes of BLAKE3 over the body |
-//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, path, size, time in seconds and nanoseconds, inode |
+//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, inode of the watched one, path, size, time in seconds and nanoseconds, inode |
 //!
 //! The first entry that is none ends the ledger.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use locus_core::Checksum;
+use std::path::Path;
+
+use locus_core::{Checksum, Error, Result};
 
 use crate::source::Noted;
 
 /// How a ledger begins.
-pub(crate) const HEAD: &[u8; 8] = b"LLEDGER\x01";
+const MAGIC: &[u8; 7] = b"LLEDGER";
+const FORMAT: u8 = 2;
+const HEAD_BYTES: usize = MAGIC.len() + 1 + 8;
 /// No entry is longer, in bytes.
 pub(crate) const ENTRY_BYTES_MAX: usize = 10 + 4_096;
+
+/// How a ledger of this folder begins.
+pub(crate) fn head(folder: &Path) -> Vec<u8> {
+    [MAGIC.as_slice(), &[FORMAT], &sum(folder.as_os_str().as_encoded_bytes())].concat()
+}
+
+/// How a ledger begins and what follows; `None` when it is cut short in its head, so that nothing can follow.
+///
+/// # Errors
+/// [`Error::NewerFormat`]; [`Error::Corrupt`] when this is the beginning of no ledger.
+pub(crate) fn split_head<'a>(path: &Path, bytes: &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>> {
+    let Some(split) = bytes.split_at_checked(HEAD_BYTES) else { return Ok(None) };
+    let place = || path.display().to_string();
+    match split.0.strip_prefix(MAGIC).and_then(<[u8]>::first) {
+        Some(&FORMAT) => Ok(Some(split)),
+        Some(&format) if format > FORMAT => {
+            let (found, supported) = (u32::from(format), u32::from(FORMAT));
+            Err(Error::NewerFormat { place: place(), found, supported })
+        }
+        _ => Err(Error::Corrupt { place: place(), why: "it does not begin as a ledger".into() }),
+    }
+}
 
 /// Appends an entry to `bytes`. Says whether it could be written: a path of more than 4 KiB is never met.
 pub(crate) fn encode(noted: &Noted, bytes: &mut Vec<u8>) -> bool {
@@ -64,7 +91,7 @@ mod tests {
 
     fn noted(path: &[u8]) -> Noted {
         let tenant = TenantId::parse("acme").unwrap();
-        Noted { tenant, anchor: 1, path: path.to_vec(), size: 2, modified: (-3, 4), inode: 5 }
+        Noted { tenant, anchor: 1, root: 7, path: path.to_vec(), size: 2, modified: (-3, 4), inode: 5 }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) const PAGE: usize = 512;
 pub(crate) struct Ledger {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// The watched one.
+    folder: PathBuf,
     durable: bool,
     inner: Arc<Mutex<Inner>>,
 }
@@ -45,12 +47,14 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Reading {
     draft: Option<Draft>,
+    /// The ledger was of a folder with another path.
+    pub(crate) is_of_another: bool,
     kept: u64,
 }
 
 impl Ledger {
-    pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf, durable: bool) -> Self {
-        Self { disk, path, durable, inner: Arc::default() }
+    pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf, folder: PathBuf, durable: bool) -> Self {
+        Self { disk, path, folder, durable, inner: Arc::default() }
     }
 
     /// Whether entries can be added; if not, it is to be read through first.
@@ -85,9 +89,9 @@ impl Ledger {
 
     /// Begins to read all entries.
     pub(crate) async fn read(&self) -> Result<Reading> {
-        let path = self.path.clone();
-        let draft = self.alone(move |disk, _| Draft::begin(disk, &path)).await?;
-        Ok(Reading { draft: Some(draft), kept: 0 })
+        let (path, folder) = (self.path.clone(), self.folder.clone());
+        let draft = self.alone(move |disk, _| Draft::begin(disk, &path, &folder)).await?;
+        Ok(Reading { is_of_another: draft.is_of_another, draft: Some(draft), kept: 0 })
     }
 
     /// The next entries; none when that was all.

@@ -2,10 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use locus_core::{Error, TenantStatus};
+use locus_core::{Clock, Error, TenantStatus};
 use locus_watcher::SkipReason;
 
-use crate::world::{RESTED, S, World, in_time, scan, until};
+use crate::world::{RESTED, S, World, in_the_end, in_time, scan, until};
 
 #[tokio::test]
 async fn the_first_folder_names_the_tenant() {
@@ -44,6 +44,40 @@ async fn b85_a_folder_of_no_enabled_tenant_is_passed_over_until_it_is_one() {
 }
 
 #[tokio::test]
+async fn b85_while_its_tenant_takes_no_files_a_watcher_rests_and_goes_on_by_itself() {
+    let world = World::new();
+    let path = world.drop_file("a", "x");
+    world.intake.set_tenant("acme", Some(TenantStatus::Suspended));
+    let watchers = world.run(world.eager()).await;
+    let before = world.disk.ops();
+    for _ in 0..3 {
+        let report = scan(&watchers).await;
+        assert_eq!((report.discovered, report.skipped[&SkipReason::TenantDisabled]), (0, 1));
+    }
+    assert_eq!(world.disk.ops(), before, "nothing was noted");
+    assert_eq!(watchers.explain(&path).await.unwrap().held_by, Some(SkipReason::TenantDisabled));
+    world.intake.set_tenant("acme", Some(TenantStatus::Enabled));
+    in_the_end(&world, || world.arrived() == ["a"]).await;
+}
+
+#[tokio::test]
+async fn b85_a_tenant_that_takes_no_more_during_a_scan_is_not_asked_again_and_again() {
+    let world = World::new();
+    world.drop_file("a", "x");
+    let tenant = locus_core::TenantId::parse("acme").unwrap();
+    let (asked, seen) = std::sync::mpsc::channel();
+    world.intake.refuse_by(move |_| {
+        asked.send(()).unwrap();
+        Some(Error::TenantLost { tenant: tenant.clone() })
+    });
+    let watchers = world.run(world.eager()).await;
+    assert_eq!(scan(&watchers).await.skipped[&SkipReason::TenantDisabled], 1);
+    in_the_end(&world, || world.clock.monotonic() >= 30 * S).await;
+    // At the start, when it was asked to, and when it began to listen.
+    assert!(seen.try_iter().count() <= 3);
+}
+
+#[tokio::test]
 async fn a_folder_is_made_for_every_enabled_tenant_also_for_later_ones() {
     let world = World::new();
     world.intake.set_tenant("globex", Some(TenantStatus::Disabled));
@@ -53,11 +87,7 @@ async fn a_folder_is_made_for_every_enabled_tenant_also_for_later_ones() {
     world.intake.set_tenant("globex", Some(TenantStatus::Enabled));
     world.intake.set_tenant("later", Some(TenantStatus::Enabled));
     // By itself, as soon as the watcher may look again.
-    until("folders of later tenants", || {
-        world.clock.advance(Duration::from_millis(10));
-        world.path("inbox/globex").is_dir() && world.path("inbox/later").is_dir()
-    })
-    .await;
+    in_the_end(&world, || world.path("inbox/globex").is_dir() && world.path("inbox/later").is_dir()).await;
     drop(watchers);
 }
 
@@ -72,11 +102,7 @@ async fn a_folder_that_vanishes_is_told_and_comes_back_by_itself() {
     assert!(watchers.get("in").unwrap().trouble.unwrap().contains("inbox"));
     fs::create_dir(world.path("inbox")).unwrap();
     world.drop_file("a", "x");
-    until("the import", || {
-        world.clock.advance(S);
-        world.arrived() == ["a"]
-    })
-    .await;
+    in_the_end(&world, || world.arrived() == ["a"]).await;
     until("the trouble to be over", || watchers.get("in").unwrap().trouble.is_none()).await;
 }
 
@@ -87,14 +113,9 @@ async fn b85_polling_finds_what_no_event_told() {
     let watchers = world.run(world.watcher().polling_interval(30 * S)).await;
     scan(&watchers).await;
     world.drop_file("deep/a", "x");
-    let mut waited = Duration::ZERO;
-    until("the import", || {
-        world.clock.advance(S);
-        waited += S;
-        world.arrived() == ["a"]
-    })
-    .await;
-    assert!(waited >= RESTED - S, "it was young");
+    let begun = world.clock.monotonic();
+    in_the_end(&world, || world.arrived() == ["a"]).await;
+    assert!(world.clock.monotonic() - begun >= RESTED - S, "it was young");
 }
 
 #[cfg(all(target_os = "linux", feature = "notify"))]
@@ -106,17 +127,10 @@ async fn an_event_brings_a_scan_forward() {
     scan(&watchers).await;
     let arrives = async |name: &str| {
         world.drop_file(name, "x");
-        until("events, and what they tell", || {
-            world.clock.advance(S);
-            world.arrived().contains(&name.to_owned())
-        })
-        .await;
+        in_the_end(&world, || world.arrived().contains(&name.to_owned())).await;
     };
     arrives("first").await; // what came before it listened is found, too
-    for _ in 0..100 {
-        world.clock.advance(S);
-        tokio::task::yield_now().await;
-    }
+    in_the_end(&world, || world.files("inbox").is_empty()).await;
     arrives("second").await;
     drop(watchers);
 }

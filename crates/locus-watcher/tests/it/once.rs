@@ -29,7 +29,7 @@ async fn b83_what_was_imported_and_not_removed_is_removed_alone() {
     world.drop_file("a", "x");
     world.intake.let_sync_fail(true); // as if the process ended here
     let watchers = world.run(world.eager()).await;
-    watchers.scan_now("in").await.unwrap_err();
+    assert_eq!(scan(&watchers).await.skipped[&SkipReason::AfterImport], 1);
     assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, 1));
     watchers.stop().await;
 
@@ -115,9 +115,7 @@ async fn a_folder_that_is_another_one_for_a_while_makes_nothing_forgotten() {
 
     // As an empty mount point does.
     std::fs::File::open(world.path("inbox")).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "the folder is not the store's")]
-    let rename = |from: &str, to: &str| std::fs::rename(world.path(from), world.path(to)).unwrap();
-    rename("inbox", "unmounted");
+    rename(&world, "inbox", "unmounted");
     std::fs::create_dir(world.path("inbox")).unwrap();
     let watchers = world.run(keep()).await;
     scan(&watchers).await;
@@ -125,7 +123,7 @@ async fn a_folder_that_is_another_one_for_a_while_makes_nothing_forgotten() {
     assert_eq!(world.intake.remembered(), 1);
 
     std::fs::remove_dir(world.path("inbox")).unwrap();
-    rename("unmounted", "inbox");
+    rename(&world, "unmounted", "inbox");
     let watchers = world.run(keep()).await;
     scan(&watchers).await;
     assert_eq!(world.arrived(), ["a"]);
@@ -176,4 +174,57 @@ async fn a_quiet_folder_writes_nothing() {
         scan(&watchers).await;
     }
     assert_eq!((world.disk.ops(), world.intake.written()), before);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the folder is not the store's")]
+fn rename(world: &World, from: &str, to: &str) {
+    std::fs::rename(world.path(from), world.path(to)).expect("folders of the test's own");
+}
+
+#[tokio::test]
+async fn a_kept_source_is_forgotten_when_the_folder_of_its_tenant_is_gone_and_not_when_all_are_away() {
+    let world = World::new();
+    let keep = || world.multi().after_import(AfterImport::Keep);
+    world.drop_file("acme/a", "x");
+    world.drop_file("globex/b", "x");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+
+    // As an empty mount point does.
+    rename(&world, "inbox", "unmounted");
+    std::fs::create_dir(world.path("inbox")).unwrap();
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+    assert_eq!(world.intake.remembered(), 2);
+
+    std::fs::remove_dir(world.path("inbox")).unwrap();
+    rename(&world, "unmounted", "inbox");
+    std::fs::remove_dir_all(world.path("inbox/acme")).unwrap();
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_was_kept_in_another_folder_is_forgotten_unless_it_is_the_same_folder_elsewhere() {
+    let world = World::new();
+    let keep_in = |folder: &str| world.eager_in(folder).id("in").after_import(AfterImport::Keep);
+    world.drop_file("a", "x");
+    world.drop_file("b", "x");
+    let watchers = world.run(keep_in("inbox")).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+
+    rename(&world, "inbox", "elsewhere");
+    let watchers = world.run(keep_in("elsewhere")).await;
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (2, 2), "it is the same folder");
+
+    std::fs::create_dir(world.path("another")).unwrap();
+    put(&world.path("another/c"), "x");
+    watchers.update(keep_in("another")).await.unwrap();
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (1, 3));
 }

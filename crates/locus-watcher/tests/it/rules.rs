@@ -58,7 +58,7 @@ async fn b84_what_the_rules_refuse_stays_and_is_told_by_reason() {
 #[tokio::test]
 async fn b84_a_source_that_changes_while_it_is_read_is_not_taken() {
     let world = World::new();
-    let path = world.drop_file("a.txt", &"x".repeat(100_000));
+    let path = world.drop_file("a.txt", &"x".repeat(3 << 20));
     let changing = path.clone();
     world.intake.refuse_by(move |_| {
         put(&changing, "quite another");
@@ -133,4 +133,52 @@ async fn what_holds_a_source_back_is_explained() {
     assert!(watchers.explain(world.path("elsewhere")).await.is_err());
     watchers.disable("in").await.unwrap();
     assert_eq!(watchers.explain(&path).await.unwrap().next_look, None);
+}
+
+#[tokio::test]
+async fn b84_what_fits_nowhere_stays_and_holds_up_nothing_that_fits() {
+    let world = World::new();
+    world.drop_file("a-long", "0123456789");
+    world.drop_file("b-short", "0");
+    let longest = world.drop_file("c-longest", "0123456789+");
+    let (asked, seen) = std::sync::mpsc::channel();
+    world.intake.refuse_by(move |file| {
+        asked.send(file.original_name.clone()).unwrap();
+        let is_short = file.original_name.ends_with("short");
+        (!is_short).then_some(Error::InsufficientStorage { required: 10, available: 9 })
+    });
+    let watchers = world.run(world.eager().concurrent_imports(1)).await;
+    scan(&watchers).await;
+    assert_eq!(world.arrived(), ["b-short"]);
+    assert_eq!(watchers.explain(&longest).await.unwrap().held_by, Some(SkipReason::Waiting));
+    world.drop_file("d-short", "0");
+    let asked_before = seen.try_iter().filter(|name| !name.ends_with("short")).count();
+    assert_eq!(scan(&watchers).await.skipped[&SkipReason::Waiting], 2);
+    assert_eq!(world.arrived(), ["b-short", "d-short"]);
+    assert!((1..=2).contains(&asked_before) && seen.try_iter().all(|name| name.ends_with("short")));
+}
+
+#[tokio::test]
+async fn b84_what_the_store_refuses_for_what_it_is_is_told_so_and_holds_up_no_other() {
+    let world = World::new();
+    let huge = world.drop_file("huge", "xx");
+    let odd = world.drop_file("odd", "x");
+    world.drop_file("good", "x");
+    world.intake.refuse_by(|file| match file.original_name.as_str() {
+        "huge" => Some(Error::TooLarge { what: "a content", size: 2, limit: 1 }),
+        "odd" => Some(Error::InvalidArgument { name: "original_name", why: "is odd" }),
+        _ => None,
+    });
+    let watchers = world.run(world.eager().concurrent_imports(1)).await;
+    for _ in 0..2 {
+        assert_eq!(scan(&watchers).await.skipped[&SkipReason::Refused], 2);
+    }
+    assert_eq!(world.arrived(), ["good"]);
+    for path in [&huge, &odd] {
+        assert_eq!(watchers.explain(path).await.unwrap().held_by, Some(SkipReason::Refused));
+    }
+    // Another file of that name is asked for anew.
+    world.intake.refuse_nothing();
+    put(&huge, "x");
+    assert_eq!(scan(&watchers).await.imported, 1);
 }

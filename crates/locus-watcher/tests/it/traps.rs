@@ -45,8 +45,11 @@ async fn b84_a_folder_full_of_traps_is_left_as_it_is_and_each_reason_told() {
     fs::create_dir_all(&deep).unwrap();
     crate::world::put(&deep.join("too-deep"), "x");
 
+    #[expect(clippy::disallowed_methods, reason = "the time is that of this machine")]
+    let begun = std::time::Instant::now();
     let watchers = world.run(world.eager().size_max(1 << 20)).await;
     let report = scan(&watchers).await;
+    println!("a folder of traps was looked through twice in {:?}", begun.elapsed());
     let mut expected = BTreeMap::from([
         (SkipReason::Fifo, 1),
         (SkipReason::Socket, 1),
@@ -125,4 +128,77 @@ async fn a_directory_of_the_store_that_came_into_a_watched_folder_is_not_looked_
     assert_eq!(scan(&watchers).await.skipped[&SkipReason::Own], 1);
     assert_eq!(world.arrived(), ["a"]);
     assert_eq!(world.files("inbox"), ["volume/tenant/file"]);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_mounted_during_a_scan_of_its_directory_is_not_looked_into_any_further() {
+    let world = World::new();
+    for number in 0..700 {
+        world.drop_file(&format!("{number}"), "x");
+    }
+    let (intake, inbox) = (world.intake.clone(), world.path("inbox"));
+    world.intake.at_sync(move || intake.set_own_places(vec![inbox]));
+    let watchers = world.run(world.eager()).await;
+    let _ = watchers.scan_now("in").await; // that at the start may have come first
+    let before = world.arrived().len();
+    assert!(before < 700, "{before}");
+    let error = watchers.scan_now("in").await.unwrap_err();
+    assert!(error.to_string().contains("the store's own"), "{error}");
+    assert_eq!((world.arrived().len(), world.files("inbox").len()), (before, 700 - before));
+}
+
+fn mark(folder: &std::path::Path, names: &[(&str, &str)]) {
+    fs::create_dir_all(folder).expect("a folder of the test's own");
+    names.iter().for_each(|(name, content)| crate::world::put(&folder.join(name), content));
+}
+
+#[rstest::rstest]
+#[case::volume(&[(".locus-volume", "locus volume")])]
+#[case::data_directory(&[("STORE", "damaged"), ("LOCK", "")])]
+#[case::data_directory_that_was_never_locked(&[("STORE", "LOCUSSTO and more")])]
+#[tokio::test]
+async fn what_is_marked_as_a_stores_own_is_neither_looked_into_nor_watched_whoever_it_belongs_to(
+    #[case] marks: &[(&str, &str)],
+) {
+    let world = World::new();
+    mark(&world.path("inbox/theirs"), marks);
+    world.drop_file("theirs/acme/file", "of a store");
+    world.drop_file("a", "x");
+    let before = world.files("inbox/theirs");
+    let watchers = world.run(world.eager()).await;
+    assert_eq!(scan(&watchers).await.skipped, BTreeMap::from([(SkipReason::Own, 1)]));
+    assert_eq!((world.arrived(), world.files("inbox/theirs")), (vec!["a".to_owned()], before.clone()));
+    let path = world.path("inbox/theirs/acme/file");
+    assert_eq!(watchers.explain(path).await.unwrap().held_by, Some(SkipReason::Own));
+    watchers.remove("in").await.unwrap();
+    for within in ["inbox/theirs", "inbox/theirs/acme"] {
+        let error = watchers.register(world.eager_in(within).id("other")).await.unwrap_err();
+        assert!(error.to_string().contains("lies in a volume or a data directory"), "{error}");
+    }
+    assert_eq!(world.files("inbox/theirs"), before);
+}
+
+#[tokio::test]
+async fn a_watched_folder_that_comes_to_be_a_volume_is_not_looked_into_any_more() {
+    let world = World::new();
+    let watchers = world.run(world.eager()).await;
+    scan(&watchers).await;
+    mark(&world.path("inbox"), &[(".locus-volume", "locus volume")]);
+    world.drop_file("acme/file", "of the store");
+    let error = watchers.scan_now("in").await.unwrap_err();
+    assert!(error.to_string().contains("lies in a volume or a data directory"), "{error}");
+    assert!(world.arrived().is_empty());
+}
+
+#[rstest::rstest]
+#[case::a_name_alone(&[("STORE", "of the grocer")])]
+#[case::a_lock_alone(&[("LOCK", "")])]
+#[tokio::test]
+async fn a_name_like_those_of_a_store_does_not_make_a_folder_one(#[case] marks: &[(&str, &str)]) {
+    let world = World::new();
+    mark(&world.path("inbox/theirs"), marks);
+    world.drop_file("theirs/file", "x");
+    let watchers = world.run(world.eager()).await;
+    scan(&watchers).await;
+    assert!(world.arrived().contains(&"file".to_owned()));
 }

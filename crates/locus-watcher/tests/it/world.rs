@@ -120,7 +120,7 @@ impl World {
     }
 }
 
-fn at_once(config: FileWatcherConfig) -> FileWatcherConfig {
+pub(crate) fn at_once(config: FileWatcherConfig) -> FileWatcherConfig {
     config.age_min(Duration::ZERO).stability_delay(Duration::ZERO)
 }
 
@@ -143,6 +143,30 @@ pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
         Ok(output) => output,
         Err(_) => panic!("waited in vain: {what}"),
     }
+}
+
+/// Lets the clock go while `future` is under way: slowly enough that whatever answers at all answers in time.
+pub(crate) async fn as_time_goes<F: Future>(world: &World, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let going = async {
+        loop {
+            match tokio::time::timeout(Duration::from_millis(1), &mut future).await {
+                Ok(output) => break output,
+                Err(_) => world.clock.advance(S / 20),
+            }
+        }
+    };
+    in_time("something that ends with time", going).await
+}
+
+/// Lets the clock go until `condition` holds.
+pub(crate) async fn in_the_end(world: &World, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    as_time_goes(world, waiting).await;
 }
 
 /// Gives way until `condition` holds; a test that waits in vain fails.

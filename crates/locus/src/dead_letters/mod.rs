@@ -6,8 +6,8 @@ mod report;
 use std::{sync::Arc, time::Duration};
 
 use locus_core::{
-    Error, FileKey, FileLocation, FilePage, FileStatus, MetadataStore, Result, TenantAccess, TenantContext,
-    TenantId, TenantManager, Upkeep,
+    Error, FileKey, FileLocation, FilePage, FileRecord, FileStatus, MetadataStore, Result, TenantAccess,
+    TenantContext, TenantId, TenantManager, Upkeep,
 };
 use locus_storage::StoragePool;
 use tracing::warn;
@@ -99,16 +99,11 @@ impl DeadLetters {
     /// As [`list`](Self::list).
     pub async fn count(&self, tenant: &TenantContext, filter: &DeadLetterFilter) -> Result<u64> {
         self.allow(tenant)?;
-        let (mut count, mut from) = (0, None);
-        loop {
-            let page = self.page(tenant, Duration::ZERO, from, PAGE_FILES);
-            count += page.files.iter().filter(|record| filter.lets_through(record)).count() as u64;
-            from = page.next;
-            if from.is_none() {
-                return Ok(count);
-            }
-            tokio::task::yield_now().await;
+        let (mut count, mut pages) = (0, self.pages(tenant, Duration::ZERO));
+        while let Some(files) = pages.next().await {
+            count += files.iter().filter(|record| filter.lets_through(record)).count() as u64;
         }
+        Ok(count)
     }
 
     /// Brings one back into the queue: pending, with fresh counts, at its place in the accept order, and counted again.
@@ -137,10 +132,9 @@ impl DeadLetters {
         filter: &DeadLetterFilter,
     ) -> Result<RequeueReport> {
         self.allow(tenant)?;
-        let (mut report, mut from) = (RequeueReport::default(), None);
-        loop {
-            let page = self.page(tenant, Duration::ZERO, from, PAGE_FILES);
-            for record in page.files.iter().filter(|record| filter.lets_through(record)) {
+        let (mut report, mut pages) = (RequeueReport::default(), self.pages(tenant, Duration::ZERO));
+        while let Some(files) = pages.next().await {
+            for record in files.iter().filter(|record| filter.lets_through(record)) {
                 match self.pool.requeue(tenant, &record.info.key).await {
                     Ok(()) => report.requeued += 1,
                     // Somebody was faster.
@@ -154,11 +148,6 @@ impl DeadLetters {
                     Err(error) => report.pass_by(error),
                 }
             }
-            from = page.next;
-            if from.is_none() {
-                break;
-            }
-            tokio::task::yield_now().await;
         }
         if let Some(error) = &report.first_failure {
             let error = error as &dyn std::error::Error;
@@ -188,22 +177,22 @@ impl DeadLetters {
     /// What was purged is, the rest are dead letters.
     pub async fn purge_older(&self, tenant: &TenantContext, older_than: Duration) -> Result<u64> {
         self.allow(tenant)?;
-        let (mut purged, mut from) = (0, None);
-        loop {
-            let page = self.page(tenant, older_than, from, PAGE_FILES);
-            for record in &page.files {
+        let (mut purged, mut pages) = (0, self.pages(tenant, older_than));
+        while let Some(files) = pages.next().await {
+            for record in &files {
                 match self.store.purge(tenant.id(), &record.info.key).await {
                     Ok(()) => purged += 1,
                     Err(Error::FileNotFound { .. } | Error::WrongStatus { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
-            from = page.next;
-            if from.is_none() {
-                return Ok(purged);
-            }
-            tokio::task::yield_now().await;
         }
+        Ok(purged)
+    }
+
+    /// All that have been dead letters for so long.
+    const fn pages<'a>(&'a self, tenant: &'a TenantContext, older_than: Duration) -> Pages<'a> {
+        Pages { letters: self, tenant, older_than, from: None, is_over: false }
     }
 
     fn page(&self, tenant: &TenantContext, older_than: Duration, from: Option<u64>, max: usize) -> FilePage {
@@ -212,5 +201,29 @@ impl DeadLetters {
 
     fn allow(&self, tenant: &TenantContext) -> Result<()> {
         self.gate.admit(tenant, TenantAccess::Read).map(drop)
+    }
+}
+
+/// Dead letters of a tenant, page by page; others get their turn between two.
+struct Pages<'a> {
+    letters: &'a DeadLetters,
+    tenant: &'a TenantContext,
+    older_than: Duration,
+    from: Option<u64>,
+    is_over: bool,
+}
+
+impl Pages<'_> {
+    async fn next(&mut self) -> Option<Vec<FileRecord>> {
+        if self.is_over {
+            return None;
+        }
+        if self.from.is_some() {
+            tokio::task::yield_now().await;
+        }
+        let page = self.letters.page(self.tenant, self.older_than, self.from, PAGE_FILES);
+        self.from = page.next;
+        self.is_over = self.from.is_none();
+        Some(page.files)
     }
 }

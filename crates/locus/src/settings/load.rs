@@ -79,7 +79,7 @@ fn read(merged: &Config) -> Result<Settings> {
     flatten("", &tree, &mut leaves);
     for (name, _) in &leaves {
         if !docs::is_known(name) {
-            return invalid(name.clone(), "is unknown: docs/settings.md lists what can be set");
+            return invalid(name.clone(), unknown(name));
         }
     }
     match Settings::deserialize(merged.clone()) {
@@ -94,6 +94,15 @@ fn read(merged: &Config) -> Result<Settings> {
             invalid("settings", error.to_string())
         }
     }
+}
+
+/// What is wrong with a name that is none, and what would be right.
+fn unknown(name: &str) -> &'static str {
+    if name.starts_with("cleanup.dead_letters.") {
+        return "is unknown: dead letters lie in `.deadletter` of the volume that their file was on, and nowhere else; \
+                docs/settings.md lists what can be set";
+    }
+    "is unknown: docs/settings.md lists what can be set"
 }
 
 /// The names that were set, with dots between their parts. A list is one name.

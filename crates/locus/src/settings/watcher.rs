@@ -58,7 +58,7 @@ pub struct WatcherSettings {
     /// Longest time between two scans. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub polling_interval: Duration,
-    /// Sources that are imported at the same time. Default 4.
+    /// Sources that are imported at the same time, at most 64. Default 4.
     pub concurrent_imports: usize,
     /// What becomes of a source. Default it is removed.
     pub after_import: AfterImportKind,

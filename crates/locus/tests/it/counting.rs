@@ -118,7 +118,7 @@ impl StorageVolume for Counting {
     }
 
     async fn list(&self, _: Option<&StoragePath>, _: Option<&Cursor>, _: usize) -> Result<BlobPage, Error> {
-        Ok(BlobPage { blobs: Vec::new(), next: None })
+        Ok(BlobPage::default())
     }
 
     async fn tidy(&self, _: Tidy) -> Result<TidyReport, Error> {

@@ -219,6 +219,16 @@ async fn a_mirror_of_the_settings_is_scrubbed_by_its_name() {
 }
 
 #[rstest]
+fn b86_a_place_for_dead_letters_is_refused_with_where_they_are(
+    #[values("/elsewhere", "../escapes", ".deadletter")] root: &str,
+) {
+    let refused = load(&format!("[cleanup.dead_letters]\nroot = {root:?}"), &[]).unwrap_err().to_string();
+    for said in ["cleanup.dead_letters.root", "`.deadletter` of the volume"] {
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
+#[rstest]
 #[case::unknown_key("[store]\ndata_dri = \"x\"", &[], "store.data_dri")]
 #[case::unknown_section("[stroe]\ndata_dir = \"x\"", &[], "stroe.data_dir")]
 #[case::unknown_in_the_environment("", &[("LOCUS__STORE__NONSENSE", "1")], "store.nonsense")]

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use locus::{Disk, prelude::*};
+use locus::{Disk, OsDisk, VolumeSettings, prelude::*};
 use locus_testkit::{ManualClock, SimDisk};
 use rstest::rstest;
 
@@ -75,6 +75,107 @@ async fn b86_a_watcher_that_cannot_be_stops_the_start_by_its_name(
     let error = builder(temp.path()).add_file_watcher(bad(temp.path())).build().await.unwrap_err();
     assert_eq!(setting_of(&error), format!("watchers[in].{field}"));
     let locus = builder(temp.path()).build().await.unwrap(); // and left nothing behind that is in the way
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b86_the_directory_of_a_spare_volume_is_not_watched_nor_that_of_one_mounted_later() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    let spare = VolumeSettings::local(VolumeId::parse("spare").unwrap(), temp.path().join("spare"));
+    settings.expansion.free_size_min = Some(1);
+    settings.expansion.volumes = vec![spare];
+    let locus = builder(temp.path()).settings(settings).data_dir(temp.path().join("data"));
+    let locus = locus.add_file_watcher(inbox(temp.path())).build().await.unwrap();
+    let watcher = FileWatcherConfig::new(temp.path().join("spare/deep")).id("new").tenant("acme");
+    let error = locus.watchers().register(watcher).await.unwrap_err();
+    assert_eq!(setting_of(&error), "watchers[new].path");
+
+    scan(&locus).await;
+    locus.pool().mount(LocalVolume::new("vol-2", temp.path().join("inbox"))).await.unwrap();
+    let error = in_time("a scan", locus.watchers().scan_now("in")).await.unwrap_err();
+    assert_eq!(setting_of(&error), "watchers[in].path");
+    locus.shutdown().await.unwrap();
+}
+
+fn at_once(dir: &Path, folder: &str) -> FileWatcherConfig {
+    let watcher = FileWatcherConfig::new(dir.join(folder)).id(folder.replace('/', "-")).tenant("acme");
+    watcher.age_min(Duration::ZERO).stability_delay(Duration::ZERO)
+}
+
+async fn text_of(locus: &Locus, key: &FileKey) -> String {
+    let acme = locus.tenants().get("acme").await.expect("a tenant");
+    let content = locus.pool().read(&acme, key).await.expect("a confirmed file").bytes().await;
+    String::from_utf8_lossy(&content.expect("a confirmed file")).into_owned()
+}
+
+#[tokio::test]
+async fn b86_the_directories_of_the_members_of_a_mirror_are_not_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let member = |name: &str| LocalVolume::new(name, dir.join(name));
+    let mirror = locus::MirroredVolume::new("m").add_member(member("m1")).add_member(member("m2"));
+    let locus = Locus::builder().data_dir(dir.join("data")).inline_content_max(0).add_tenant("acme");
+    let locus = locus.add_volume(mirror).build().await.unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    let key = locus.pool().write(&acme, "confirmed", WriteOptions::new()).await.unwrap();
+    for watched in ["m1", "m2/acme"] {
+        let error = locus.watchers().register(at_once(dir, watched)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("which is the store's own"), "not by its marker alone: {text}");
+    }
+    assert_eq!(text_of(&locus, &key).await, "confirmed");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b86_a_volume_that_was_unmounted_is_not_eaten_and_not_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    fs::create_dir(dir.join("inbox")).unwrap();
+    let locus = Locus::builder().data_dir(dir.join("data")).inline_content_max(0).add_tenant("acme");
+    let locus = locus.add_file_watcher(at_once(dir, "inbox")).build().await.unwrap();
+    let volume = || LocalVolume::new("vol-2", dir.join("inbox/vol-2"));
+    let id = locus.pool().mount(volume()).await.unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    let key = locus.pool().write(&acme, "confirmed", WriteOptions::new()).await.unwrap();
+    locus.pool().unmount(&id).await.unwrap();
+    // Without its marker it is known by its path alone.
+    let (marker, hidden) = (dir.join("inbox/vol-2/.locus-volume"), dir.join("hidden"));
+    for is_marked in [true, false] {
+        if !is_marked {
+            OsDisk.rename(&marker, &hidden).unwrap();
+        }
+        let scanned = in_time("a scan", locus.watchers().scan_now("inbox")).await.unwrap();
+        assert_eq!((scanned.imported, scanned.discovered), (0, 0), "{scanned:?}");
+        let error = locus.watchers().register(at_once(dir, "inbox/vol-2")).await.unwrap_err();
+        assert_eq!(setting_of(&error), "watchers[inbox-vol-2].path");
+    }
+    OsDisk.rename(&hidden, &marker).unwrap();
+    locus.pool().mount(volume()).await.unwrap();
+    assert_eq!(text_of(&locus, &key).await, "confirmed");
+    locus.shutdown().await.unwrap();
+
+    // Nor in a later process, to which nobody names it: it was noted.
+    OsDisk.rename(&marker, &hidden).unwrap();
+    let locus = Locus::builder().data_dir(dir.join("data")).add_tenant("acme").build().await.unwrap();
+    let error = locus.watchers().register(at_once(dir, "inbox/vol-2")).await.unwrap_err();
+    assert!(error.to_string().contains("which is the store's own"), "{error}");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b86_another_store_in_a_watched_folder_is_not_eaten() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    fs::create_dir(dir.join("inbox")).unwrap();
+    let theirs = Locus::builder().data_dir(dir.join("inbox/data")).add_tenant("acme");
+    let theirs = theirs.add_volume(LocalVolume::new("vol-1", dir.join("inbox/vol-1")));
+    theirs.build().await.unwrap().shutdown().await.unwrap();
+    let locus = Locus::builder().data_dir(dir.join("data")).add_tenant("acme");
+    let locus = locus.add_file_watcher(at_once(dir, "inbox")).build().await.unwrap();
+    let scanned = in_time("a scan", locus.watchers().scan_now("inbox")).await.unwrap();
+    assert_eq!((scanned.discovered, scanned.skipped.values().sum::<u64>()), (0, 2), "{scanned:?}");
     locus.shutdown().await.unwrap();
 }
 

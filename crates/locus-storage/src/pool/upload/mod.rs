@@ -9,14 +9,14 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use locus_core::{
     Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, Staging,
-    TenantAccess, TenantContext, TenantId, UploadId, UploadInfo,
+    TenantAccess, TenantContext, TenantId, UploadId, UploadInfo, undisturbed,
 };
 use rangemap::RangeSet;
 
 pub(super) use self::desk::Desks;
 use self::desk::{Desk, Opened};
 pub use self::options::{Chunk, UploadOptions};
-use super::{StoragePool, moves::undisturbed, reader::CHUNK_BYTES};
+use super::{StoragePool, reader::CHUNK_BYTES};
 
 /// Most uploads that [`StoragePool::uploads`] tells at a time.
 const LISTED_MAX: usize = 1_000;

@@ -5,7 +5,7 @@ mod report;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use locus_core::{Checksum, Clock, Entropy, Error, FileKey, Lsn, Result, StoreId, TenantId};
+use locus_core::{Checksum, Clock, Entropy, Error, FileKey, FileStatus, Lsn, Result, StoreId, TenantId};
 use locus_fs::{Disk, off_thread};
 use tracing::{info, warn};
 
@@ -205,7 +205,7 @@ impl Salvage {
         all
     }
 
-    /// Copies every content in the journal that is whole. Files whose content is not, and those that are over, are left
+    /// Copies every content in the journal that is whole. Files whose content is not, and those that were deleted, are left
     /// behind.
     fn bring_over(&mut self, journal: &Arc<Journal>) -> Result<()> {
         for cell in self.rebuilt.cells.all.clone() {
@@ -228,6 +228,7 @@ impl Salvage {
                             place,
                             checksum: entry.checksum,
                             is_over: entry.status.is_over(),
+                            is_kept: entry.status != FileStatus::Deleted,
                             named,
                             file,
                         })
@@ -240,7 +241,7 @@ impl Salvage {
             let mut batch = Batch::default();
             for held in held {
                 let size = held.file.size;
-                let bytes = if held.is_over { None } else { self.wreck.bytes_at(held.place, size) };
+                let bytes = if held.is_kept { self.wreck.bytes_at(held.place, size) } else { None };
                 match bytes.filter(|bytes| Checksum::of(bytes) == held.checksum) {
                     Some(bytes) => {
                         if batch.keys.len() >= FILES || batch.bytes > 0 && batch.bytes + size > BYTES {
@@ -316,6 +317,10 @@ impl Salvage {
     /// Makes the new log durable, with a checkpoint of all that was brought over.
     fn finish(mut self, journal: &Arc<Journal>, dir: &Path, root: &Path) -> Result<SalvageReport> {
         journal.flush_here()?;
+        if !self.report.records_lost.is_empty() {
+            // One of them may have said that a content rests there.
+            self.rebuilt.cells.all.iter().for_each(|cell| cell.state.lock().forget_copies());
+        }
         let still = Still {
             store: self.identity.id,
             begin: journal.last_appended().next(),
@@ -344,6 +349,8 @@ struct Held {
     place: LogPlace,
     checksum: Checksum,
     is_over: bool,
+    /// Somebody may read it: it lives, or was completed and may be kept for a while.
+    is_kept: bool,
     /// Its idempotency key.
     named: Option<u128>,
     file: LostContent,

@@ -43,7 +43,9 @@ impl TenantState {
             | Change::UploadBegun(_)
             | Change::UploadStaged { .. }
             | Change::UploadConfirmed { .. }
-            | Change::UploadEnded { .. } => {}
+            | Change::UploadEnded { .. }
+            | Change::Announced { .. }
+            | Change::CopyRemoved { .. } => {}
         }
     }
 

@@ -1,7 +1,10 @@
-//! What a file leaves on a volume when it is moved to another one or to another area: a copy that nobody names, kept until
-//! the move is durable and it is removed. As long as it is here nothing else happens to that name on that volume.
+//! Copies of a file's content that nobody names: what moves to another volume or another area left, and what was written, or may
+//! have been, for a move that did not come to its end. Each is written down before it can be there, and kept until it is
+//! removed; as long as it is here nothing else happens to that name on that volume.
 
-use locus_core::{Area, BlobPath, Extension, FileKey, Lsn};
+use std::ops::Bound;
+
+use locus_core::{Area, BlobPath, Extension, FileKey, Lsn, Result, VolumeId};
 
 use super::{Entry, Rest, Scene, TenantState, VolumeNo};
 
@@ -9,24 +12,175 @@ use super::{Entry, Rest, Scene, TenantState, VolumeNo};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LeftBehind {
     pub(crate) volume: VolumeNo,
-    /// The move.
+    /// The move, or what announced it.
     pub(crate) lsn: Lsn,
     pub(crate) blob: BlobPath,
     pub(crate) size: u64,
+    /// The file rested here before it was moved; else it was to rest here.
+    pub(crate) rested: bool,
+    pub(crate) held: Held,
+    /// It is in the queue of what waits to be removed, which is not always where it belongs.
+    pub(crate) queued: bool,
+    /// It could not be removed when that was tried last.
+    pub(crate) stubborn: bool,
+}
+
+/// Who has to do with a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Whoever moves the file there.
+    ByMove,
+    /// Nobody: it waits to be removed.
+    Waits,
+    /// Whoever removes it.
+    ByReaper,
+}
+
+impl LeftBehind {
+    /// One that nobody has to do with.
+    pub(crate) fn new(volume: VolumeNo, lsn: Lsn, blob: BlobPath, size: u64, rested: bool) -> Self {
+        Self { volume, lsn, blob, size, rested, held: Held::Waits, queued: false, stubborn: false }
+    }
+
+    /// Whether a move to here may not begin now.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        self.rested || self.held == Held::ByReaper
+    }
 }
 
 impl TenantState {
-    /// A file is about to be moved to `to` in `area`: what lies where it rests now will be a copy.
+    /// A file is about to be moved to `to` in `area`: what lies where it rests now will be a copy, and what lies there is none any
+    /// more.
     pub(super) fn leave(&mut self, scene: &Scene<'_>, at: u32, to: Rest, area: Area) {
         let entry = &self.files[at];
-        let (Rest::Volume(volume), key) = (entry.rest, entry.key) else { return };
+        let key = entry.key;
         if entry.rest == to && entry.area == area {
             return;
         }
-        let left = LeftBehind { volume, lsn: scene.lsn, blob: self.blob(entry), size: entry.size };
-        self.effects.left.push((scene.lsn, volume, key, left.blob.area));
+        let left = match entry.rest {
+            Rest::Journal(_) => None,
+            Rest::Volume(volume) => {
+                Some(LeftBehind::new(volume, scene.lsn, self.blob(entry), entry.size, true))
+            }
+        };
+        if let Rest::Volume(to) = to {
+            self.drop_copy(scene, &key, to, area);
+        }
+        if let Some(mut left) = left {
+            if self.live {
+                left.queued = true;
+                self.effects.left.push((scene.lsn, left.volume, key, left.blob.area));
+            }
+            self.keep_copy(scene, key, left);
+        }
+    }
+
+    /// A move of a file is about to write here.
+    pub(super) fn announce(
+        &mut self,
+        scene: &Scene<'_>,
+        key: &FileKey,
+        volume: &VolumeId,
+        area: Area,
+    ) -> Result<()> {
+        let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
+        let (entry, volume) = (&self.files[at], scene.places.number(volume));
+        let left = LeftBehind::new(volume, scene.lsn, self.blob(entry).in_area(area), entry.size, false);
+        self.keep_copy(scene, *key, LeftBehind { held: Held::ByMove, ..left });
+        Ok(())
+    }
+
+    fn keep_copy(&mut self, scene: &Scene<'_>, key: FileKey, left: LeftBehind) {
+        if self.copy_on(&key, left.volume, left.blob.area).is_some() {
+            return; // a checkpoint holds it already
+        }
+        if self.live {
+            scene.places.count_copy(left.volume, true);
+        }
+        self.restore_copy(key, left);
+    }
+
+    /// Puts back a copy that a checkpoint holds.
+    pub(crate) fn restore_copy(&mut self, key: FileKey, left: LeftBehind) {
         self.copies.entry(key).or_default().push(left);
-        scene.places.count_copy(volume, true);
+    }
+
+    /// The copy is gone, or none any more.
+    pub(super) fn drop_copy(&mut self, scene: &Scene<'_>, key: &FileKey, volume: VolumeNo, area: Area) {
+        let Some(copies) = self.copies.get_mut(key) else { return };
+        let before = copies.len();
+        copies.retain(|left| left.volume != volume || left.blob.area != area || left.lsn >= scene.lsn);
+        if self.live && copies.len() < before {
+            scene.places.count_copy(volume, false);
+        }
+        if copies.is_empty() {
+            self.copies.remove(key);
+        }
+    }
+
+    /// Replay is over: every copy waits to be removed, but for what a record names after all.
+    pub(super) fn begin_copies(&mut self, places: &super::Places) {
+        for (key, mut copies) in std::mem::take(&mut self.copies) {
+            let named = self.get(&key).map(|entry| (entry.rest, entry.area));
+            copies.retain(|left| named != Some((Rest::Volume(left.volume), left.blob.area)));
+            for left in &mut copies {
+                (left.held, left.queued) = (Held::Waits, true);
+                places.count_copy(left.volume, true);
+                self.effects.left.push((left.lsn, left.volume, key, left.blob.area));
+            }
+            if !copies.is_empty() {
+                self.copies.insert(key, copies);
+            }
+        }
+    }
+
+    /// Nobody moves a file any more: says what was written for moves of it that did not come to their end, and is not in the
+    /// queue to be removed.
+    pub(crate) fn given_up(&mut self, key: &FileKey) -> Vec<(Lsn, VolumeNo, Area)> {
+        let mut given_up = Vec::new();
+        for left in self.copies.get_mut(key).into_iter().flatten().filter(|left| left.held == Held::ByMove) {
+            left.held = Held::Waits;
+            if !std::mem::replace(&mut left.queued, true) {
+                given_up.push((left.lsn, left.volume, left.blob.area));
+            }
+        }
+        given_up
+    }
+
+    /// A move is about to write here, where an earlier one did not come to its end.
+    pub(crate) fn take_over(&mut self, key: &FileKey, volume: VolumeNo, area: Area) {
+        if let Some(left) = self.copy_mut(key, volume, area) {
+            left.held = Held::ByMove;
+        }
+    }
+
+    /// A copy left the queue: it is to be removed, unless there is none by now, or somebody else has to do with it, and queues it
+    /// again if need be.
+    pub(crate) fn begin_removal(
+        &mut self,
+        key: &FileKey,
+        volume: VolumeNo,
+        area: Area,
+    ) -> Option<&LeftBehind> {
+        let left = self.copy_mut(key, volume, area)?;
+        left.queued = false;
+        if left.held != Held::Waits {
+            return None;
+        }
+        left.held = Held::ByReaper;
+        Some(left)
+    }
+
+    /// A copy could not be removed, and is in the queue again.
+    pub(crate) fn removal_failed(&mut self, key: &FileKey, volume: VolumeNo, area: Area) {
+        if let Some(left) = self.copy_mut(key, volume, area) {
+            (left.held, left.queued, left.stubborn) = (Held::Waits, true, true);
+        }
+    }
+
+    fn copy_mut(&mut self, key: &FileKey, volume: VolumeNo, area: Area) -> Option<&mut LeftBehind> {
+        let mut copies = self.copies.get_mut(key)?.iter_mut();
+        copies.find(|left| left.volume == volume && left.blob.area == area)
     }
 
     /// The name of a file's content on a volume.
@@ -36,14 +190,30 @@ impl TenantState {
         BlobPath { area: entry.area, owner: entry.owner(&self.id), key: entry.key, extension }
     }
 
-    /// What moves of this file left and was not removed yet.
+    /// All copies of this file.
     pub(crate) fn copies(&self, key: &FileKey) -> &[LeftBehind] {
         self.copies.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// The copies of so many files behind this one, in the order of their keys.
+    pub(crate) fn copies_behind(
+        &self,
+        after: Option<FileKey>,
+        files: usize,
+    ) -> impl Iterator<Item = (&FileKey, &LeftBehind)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = self.copies.range((from, Bound::Unbounded)).take(files);
+        page.flat_map(|(key, copies)| copies.iter().map(move |left| (key, left)))
+    }
+
+    /// What is told of copies cannot be believed.
+    pub(crate) fn forget_copies(&mut self) {
+        self.copies.clear();
+    }
+
     /// Where the content of an entry rested at `end`, or rests when nobody moved it since.
     pub(crate) fn place_at(&self, entry: &Entry, end: Lsn) -> Option<(VolumeNo, BlobPath)> {
-        let since = self.copies(&entry.key).iter().filter(|left| left.lsn > end);
+        let since = self.copies(&entry.key).iter().filter(|left| left.rested && left.lsn > end);
         match (since.min_by_key(|left| left.lsn), entry.rest) {
             (Some(first), _) => Some((first.volume, first.blob.clone())),
             (None, Rest::Volume(volume)) => Some((volume, self.blob(entry))),
@@ -53,17 +223,5 @@ impl TenantState {
 
     pub(crate) fn copy_on(&self, key: &FileKey, volume: VolumeNo, area: Area) -> Option<&LeftBehind> {
         self.copies(key).iter().find(|left| left.volume == volume && left.blob.area == area)
-    }
-
-    /// A copy is gone. `false` when it was before.
-    pub(crate) fn copy_removed(&mut self, key: &FileKey, volume: VolumeNo, area: Area) -> bool {
-        let Some(copies) = self.copies.get_mut(key) else { return false };
-        let before = copies.len();
-        copies.retain(|left| left.volume != volume || left.blob.area != area);
-        let removed = copies.len() < before;
-        if copies.is_empty() {
-            self.copies.remove(key);
-        }
-        removed
     }
 }
