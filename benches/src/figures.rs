@@ -86,6 +86,17 @@ pub fn thousands(figure: f64) -> String {
     text
 }
 
+/// So many bytes, in the largest unit that divides them: `512 B`, `16 KiB`, `1 MiB`.
+#[must_use]
+pub fn size(bytes: usize) -> String {
+    match bytes {
+        0 => "0 B".into(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} B"),
+    }
+}
+
 /// The time that `part` (0 to 1) of these do not pass; zero when there are none.
 #[must_use]
 pub fn percentile(times: &mut [Duration], part: f64) -> Duration {
@@ -112,6 +123,14 @@ mod tests {
         assert_eq!(thousands(1_234_567.0), "1,234,567");
         assert_eq!(thousands(12.0), "12");
         assert_eq!(thousands(-123.0), "-123");
+    }
+
+    #[test]
+    fn sizes_are_told_in_the_largest_unit_that_divides_them() {
+        assert_eq!(
+            [0, 1_000, 1 << 10, 100 << 10, 1 << 20].map(size),
+            ["0 B", "1000 B", "1 KiB", "100 KiB", "1 MiB"]
+        );
     }
 
     #[test]

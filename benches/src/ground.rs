@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -20,8 +21,15 @@ impl Ground {
     /// # Errors
     /// When it cannot be made, or when no mount holds it.
     pub fn open(fallback: &str) -> io::Result<Self> {
-        let above = std::env::var_os("LOCUS_BENCH_DIR").map_or_else(|| fallback.into(), PathBuf::from);
-        fs::create_dir_all(&above)?;
+        Self::below(&std::env::var_os("LOCUS_BENCH_DIR").map_or_else(|| fallback.into(), PathBuf::from))
+    }
+
+    /// Makes a directory in `above`, which is made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made, or when no mount holds it.
+    pub fn below(above: &Path) -> io::Result<Self> {
+        fs::create_dir_all(above)?;
         let above = above.canonicalize()?;
         let dir = tempfile::Builder::new().prefix("locus-bench-").tempdir_in(&above)?;
         let mount = Mount::of(&above, &fs::read_to_string("/proc/self/mountinfo")?)
@@ -33,6 +41,25 @@ impl Ground {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Lets other accounts through to what is theirs beneath it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn open_to_others(&self) -> io::Result<()> {
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o711))
+    }
+
+    /// `ext4 without a journal`, `xfs`.
+    #[must_use]
+    pub fn file_system(&self) -> String {
+        let journal = match self.mount.has_journal() {
+            Some(true) => " with a journal",
+            Some(false) => " without a journal",
+            None => "",
+        };
+        format!("{}{journal}", self.mount.kind)
     }
 
     /// Writes out whatever the file system still owes the disk, so that nobody pays for what others left behind.
@@ -49,12 +76,8 @@ impl fmt::Display for Ground {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let Mount { kind, options, at, device, .. } = &self.mount;
-        let journal = match self.mount.has_journal() {
-            Some(true) => ", with a journal",
-            Some(false) => ", without a journal",
-            None => "",
-        };
-        writeln!(f, "file system: {kind}{journal} on {device}, mounted at {at} ({options})")?;
+        let file_system = self.file_system();
+        writeln!(f, "file system: {file_system} on {device}, mounted at {at} ({options})")?;
         if kind == "tmpfs" {
             writeln!(
                 f,

@@ -3,8 +3,9 @@
 //!
 //! A *floor* makes the system calls that a promise demands, with the same syncs in the same order, and nothing else: no
 //! index, no checksum, no recovery. [`FileFloor`] keeps a file for each content, [`LogFloor`] keeps content and record
-//! together in one log.
+//! together in one log, [`LeanFloor`] does less than any promise demands.
 
+pub mod cycles;
 mod engine;
 mod figures;
 mod floor;
@@ -13,11 +14,11 @@ mod process;
 mod queue;
 
 pub use engine::{Engine, VOLUME};
-pub use figures::{Spread, Stopwatch, percentile, rate, thousands};
-pub use floor::{FileFloor, Load, LogFloor, Promise};
+pub use figures::{Spread, Stopwatch, percentile, rate, size, thousands};
+pub use floor::{FileFloor, LeanFloor, LogFloor, Naming};
 pub use ground::Ground;
-pub use process::resident_bytes;
-pub use queue::Queue;
+pub use process::{cpu_time, resident_bytes};
+pub use queue::{Place, Queue};
 
 /// What a benchmark may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

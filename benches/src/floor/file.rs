@@ -10,17 +10,20 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    ENTRY_BYTES, Load, NOTE_BYTES, Promise,
+    ENTRY_BYTES, NOTE_BYTES,
     group::{GroupLog, Record},
 };
-use crate::{BoxError, Stopwatch};
+use crate::{
+    BoxError,
+    cycles::{AsThread, Contender, Kind, Label, Load, Promise, Rests, Round},
+};
 
 /// Directories among which the files are spread, as on a volume.
 const SHARDS: u64 = 256;
@@ -31,6 +34,7 @@ const REAP_FILES: u64 = 1_024;
 /// of the file; a completion; and, once that is durable, an unlink beside the others.
 #[derive(Debug)]
 pub struct FileFloor {
+    label: Label,
     log: GroupLog,
     dir: PathBuf,
     shards: Vec<File>,
@@ -59,40 +63,11 @@ impl FileFloor {
             shards.push(File::open(path)?);
         }
         let log = GroupLog::create(&dir.join("log"))?;
-        Ok(Self { log, dir: dir.into(), shards, promise, next: AtomicU64::new(0) })
+        let label = Label::new("file floor", Kind::Floor(Rests::File), promise);
+        Ok(Self { label, log, dir: dir.into(), shards, promise, next: AtomicU64::new(0) })
     }
 
-    /// Makes so many cycles, on a thread each, until the files are durably gone. Says how long that took.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn round(&self, load: Load, content: &Bytes) -> Result<Duration, BoxError> {
-        let turns = load.turns();
-        let watch = Stopwatch::start();
-        thread::scope(|scope| {
-            let (over, ended) = mpsc::channel();
-            let reaper = scope.spawn(move || self.reap(&ended));
-            let workers = (0..load.in_flight).map(|_| {
-                let (over, turns) = (over.clone(), &turns);
-                scope.spawn(move || {
-                    while turns.take() {
-                        // The reaper ends early only when it failed, and then says so itself.
-                        drop(over.send(self.cycle(load.in_flight == 1, content)?));
-                    }
-                    Ok::<_, io::Error>(())
-                })
-            });
-            let workers = workers.collect::<Vec<_>>();
-            drop(over);
-            for thread in workers.into_iter().chain([reaper]) {
-                thread.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok::<_, BoxError>(())
-        })?;
-        Ok(watch.elapsed())
-    }
-
-    fn cycle(&self, alone: bool, content: &Bytes) -> io::Result<Over> {
+    fn cycle(&self, content: &Bytes, alone: bool) -> io::Result<Over> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (staged, path) = (self.dir.join("staging").join(format!("{number:032x}")), self.path(number));
         let is_durable = self.promise != Promise::Buffered;
@@ -162,6 +137,55 @@ impl FileFloor {
 
     fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{:02x}/{number:032x}", shard(number)))
+    }
+}
+
+impl Contender for FileFloor {
+    fn label(&self) -> &Label {
+        &self.label
+    }
+
+    fn settings(&self) -> String {
+        "staged, fdatasync, renamed, sync of the directory; a record in a pre-written log, one fdatasync for all who wait; \
+         unlinked once the completion is durable"
+            .into()
+    }
+
+    /// The round ends when the files are durably gone.
+    fn round(&self, load: Load, content: &Bytes) -> Result<Round, BoxError> {
+        let (over, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            let reaper = Mutex::new(Some(scope.spawn(move || self.reap(&ended))));
+            Round::of_threads(
+                &WithReaper { floor: self, over: Mutex::new(Some(over)), reaper },
+                load,
+                content,
+            )
+        })
+    }
+}
+
+/// Makes the cycles of one round, and has what is over removed behind them.
+struct WithReaper<'a, 'scope> {
+    floor: &'a FileFloor,
+    over: Mutex<Option<mpsc::Sender<Over>>>,
+    reaper: Mutex<Option<thread::ScopedJoinHandle<'scope, io::Result<()>>>>,
+}
+
+impl AsThread for WithReaper<'_, '_> {
+    fn cycle(&self, content: &Bytes, alone: bool) -> Result<(), BoxError> {
+        let over = self.floor.cycle(content, alone)?;
+        if let Some(to_reaper) = &*self.over.lock() {
+            // The reaper ends early only when it failed, and then says so itself.
+            drop(to_reaper.send(over));
+        }
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), BoxError> {
+        drop(self.over.lock().take());
+        let reaper = self.reaper.lock().take();
+        Ok(reaper.map_or(Ok(Ok(())), thread::ScopedJoinHandle::join).map_err(|_| "the reaper panicked")??)
     }
 }
 

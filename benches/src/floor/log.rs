@@ -1,20 +1,30 @@
 //! The shared-log floor: record and content together in one log.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
 
 use super::{
-    ENTRY_BYTES, Load, NOTE_BYTES, Promise,
+    ENTRY_BYTES, NOTE_BYTES,
     group::{GroupLog, Record},
 };
-use crate::{BoxError, Stopwatch};
+use crate::{
+    BoxError,
+    cycles::{AsTask, Contender, Kind, Label, Load, Promise, Rests, Round},
+};
 
 /// A cycle is an entry with its content, synced once for all who wait; a lease; a read from the log; a completion.
 #[derive(Debug)]
 pub struct LogFloor {
-    log: Arc<GroupLog>,
+    label: Label,
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: GroupLog,
     promise: Promise,
 }
 
@@ -23,51 +33,50 @@ impl LogFloor {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn create(dir: &Path, promise: Promise) -> io::Result<Self> {
+    pub fn create(dir: &Path, promise: Promise, runtime: Handle) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self { log: Arc::new(GroupLog::create(&dir.join("log"))?), promise })
-    }
-
-    /// Makes so many cycles and a sync. Says how long that took.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub async fn round(&self, load: Load, content: &Bytes) -> Result<Duration, BoxError> {
-        let turns = Arc::new(load.turns());
-        let watch = Stopwatch::start();
-        let mut workers = JoinSet::new();
-        for _ in 0..load.in_flight {
-            let (log, promise, alone) = (Arc::clone(&self.log), self.promise, load.in_flight == 1);
-            let (turns, content) = (Arc::clone(&turns), content.clone());
-            workers.spawn(async move {
-                while turns.take() {
-                    cycle(&log, promise, alone, &content).await?;
-                }
-                Ok::<_, io::Error>(())
-            });
-        }
-        while let Some(worker) = workers.join_next().await {
-            worker??;
-        }
-        self.log.sync()?;
-        Ok(watch.elapsed())
+        let log = GroupLog::create(&dir.join("log"))?;
+        let label = Label::new("shared-log floor", Kind::Floor(Rests::Journal), promise);
+        Ok(Self { label, shared: Arc::new(Shared { log, promise }), runtime })
     }
 }
 
-async fn cycle(log: &GroupLog, promise: Promise, alone: bool, content: &Bytes) -> io::Result<()> {
-    let note = || Record { head: &[1; NOTE_BYTES], content: Bytes::new() };
-    let entry = Record { head: &[2; ENTRY_BYTES], content: content.clone() };
-    let at = match promise {
-        Promise::Buffered => log.lazy(&entry)?,
-        Promise::Durable | Promise::LazyCompletions => log.durable(entry, alone).await?,
-    };
-    log.lazy(&note())?; // the lease
-    if log.read(at + ENTRY_BYTES as u64, content.len())? != *content {
-        return Err(io::ErrorKind::InvalidData.into());
+impl Contender for LogFloor {
+    fn label(&self) -> &Label {
+        &self.label
     }
-    match promise {
-        Promise::Durable => log.durable(note(), alone).await?,
-        Promise::LazyCompletions | Promise::Buffered => log.lazy(&note())?,
-    };
-    Ok(())
+
+    fn settings(&self) -> String {
+        "entry with content, lease and completion in one pre-written log; one write and one fdatasync for all who wait"
+            .into()
+    }
+
+    fn round(&self, load: Load, content: &Bytes) -> Result<Round, BoxError> {
+        Round::of_tasks(&self.runtime, &self.shared, load, content)
+    }
+}
+
+impl AsTask for Shared {
+    async fn cycle(&self, content: &Bytes, alone: bool) -> Result<(), BoxError> {
+        let Self { log, promise } = self;
+        let note = || Record { head: &[1; NOTE_BYTES], content: Bytes::new() };
+        let entry = Record { head: &[2; ENTRY_BYTES], content: content.clone() };
+        let at = match promise {
+            Promise::Buffered => log.lazy(&entry)?,
+            Promise::Durable | Promise::LazyCompletions => log.durable(entry, alone).await?,
+        };
+        log.lazy(&note())?; // the lease
+        if log.read(at + ENTRY_BYTES as u64, content.len())? != *content {
+            return Err("another content came back".into());
+        }
+        match promise {
+            Promise::Durable => log.durable(note(), alone).await?,
+            Promise::LazyCompletions | Promise::Buffered => log.lazy(&note())?,
+        };
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), BoxError> {
+        Ok(self.log.sync()?)
+    }
 }
