@@ -111,6 +111,7 @@ impl Engine {
                     }
                     None => NewContent::Stored { volume: self.volume.clone(), synced: true },
                 },
+                astray: Vec::new(),
                 idempotency: None,
             };
             files.push((file, room));

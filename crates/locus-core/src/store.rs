@@ -258,6 +258,9 @@ pub struct NewFile {
     pub checksum: Checksum,
     /// Where the content is.
     pub content: NewContent,
+    /// Volumes that were tried before, and may hold, or come to hold, bytes under the same name: copies that nobody names, and
+    /// that are removed.
+    pub astray: Vec<VolumeId>,
     /// Names the write.
     pub idempotency: Option<IdempotencyKey>,
 }

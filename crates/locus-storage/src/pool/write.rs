@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use locus_core::{
     Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
-    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
+    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext, VolumeId,
 };
 use locus_fs::off_thread;
 
@@ -114,10 +114,10 @@ impl StoragePool {
     /// Brings the content to its place, or as near as it comes without its record.
     async fn put(&self, tenant: &Tenant, draft: Draft) -> Result<Written> {
         let Draft { options, directory, room, intake } = draft;
-        let (stored, content, rest) = match intake {
+        let (stored, content, rest, astray) = match intake {
             Intake::Inline { bytes, landing } => {
                 let stored = StoredBlob { length: bytes.len() as u64, checksum: self.checksum(&bytes).await };
-                (stored, NewContent::Inline { bytes, landing }, None)
+                (stored, NewContent::Inline { bytes, landing }, None, Vec::new())
             }
             Intake::Volume { content, ticket } => {
                 let name = options.original_name.as_deref();
@@ -127,10 +127,10 @@ impl StoragePool {
                     key: room.key(),
                     extension: name.map_or(Extension::NONE, Extension::of),
                 };
-                let (ticket, blob, stored) = self.put_somewhere(&path, content, ticket).await?;
+                let (ticket, blob, stored, astray) = self.put_somewhere(&path, content, ticket).await?;
                 let volume = ticket.volume().id().clone();
                 let synced = self.inner.durability == Durability::Durable;
-                (stored, NewContent::Stored { volume, synced }, Some(Rest { blob, ticket }))
+                (stored, NewContent::Stored { volume, synced }, Some(Rest { blob, ticket }), astray)
             }
         };
         if let Some(expected) = options.expected_checksum.filter(|expected| *expected != stored.checksum) {
@@ -149,6 +149,7 @@ impl StoragePool {
             size: stored.length,
             checksum: stored.checksum,
             content,
+            astray,
             idempotency: options.idempotency_key,
         };
         Ok(Written { file, room, rest })
@@ -163,13 +164,15 @@ impl StoragePool {
         off_thread(&*self.inner.context.disk, move || Checksum::of(&bytes)).await
     }
 
-    /// Writes to the volume of the ticket, and to one after the other when volumes fail and the content can be rewound.
+    /// Writes to the volume of the ticket, and to one after the other when volumes fail and the content can be rewound. Says
+    /// which failed: a write that hangs may end whenever it likes, and a removal is not durable, so their names are told along
+    /// with the record.
     async fn put_somewhere(
         &self,
         path: &BlobPath,
         mut content: Content,
         mut ticket: Ticket,
-    ) -> Result<(Ticket, Unrecorded, StoredBlob)> {
+    ) -> Result<(Ticket, Unrecorded, StoredBlob, Vec<VolumeId>)> {
         content.mark().await.map_err(|source| Error::Source { source })?;
         let size_hint = content.size_hint();
         let mut tried = Vec::new();
@@ -179,7 +182,7 @@ impl StoragePool {
             let error = match volume.write(path, &mut content, self.inner.durability).await {
                 Ok(stored) => {
                     ticket.landed();
-                    return Ok((ticket, blob, stored));
+                    return Ok((ticket, blob, stored, tried));
                 }
                 Err(error) => error,
             };

@@ -1,7 +1,7 @@
 //! Room before bytes, record after bytes: reservations and accepts.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{HashMap, HashSet, hash_map},
     sync::atomic::Ordering,
 };
 
@@ -38,6 +38,8 @@ struct Batch {
     landings: Vec<Room>,
     /// Volumes with content that is not synced.
     unsynced: Vec<VolumeId>,
+    /// Where some of them were tried to be written first.
+    astray: Vec<(FileKey, VolumeId)>,
 }
 
 impl EmbeddedStore {
@@ -125,12 +127,14 @@ impl EmbeddedStore {
             NewFile::check_names(file.original_name.as_deref(), &file.properties, file.idempotency.as_ref())?;
             self.take_in(&mut batch, file, room)?;
         }
-        let Batch { mut changes, rooms, parts, landings, unsynced, .. } = batch;
+        let Batch { mut changes, rooms, parts, landings, unsynced, astray, .. } = batch;
         // Everything that does not depend on the state is computed before any lock.
         let attachment = match (changes.as_slice(), parts.as_slice()) {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
             _ => attachment_of(parts),
         };
+        // Behind the files that they are of.
+        changes.extend(astray.into_iter().map(|(key, volume)| Change::Astray { key, volume }));
         self.make_spare().await?;
         let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
@@ -146,8 +150,13 @@ impl EmbeddedStore {
             let mut seen = HashMap::new();
             let mut at = 0;
             let mut needless = Vec::new();
+            let mut known_already = HashSet::new();
             changes.retain(|change| {
-                let Change::Accepted(accepted) = change else { return true };
+                let accepted = match change {
+                    Change::Accepted(accepted) => accepted,
+                    Change::Astray { key, .. } => return !known_already.contains(key),
+                    _ => return true,
+                };
                 let mine = at;
                 at += 1;
                 let Some((hash, _)) = accepted.idempotency else { return true };
@@ -163,6 +172,7 @@ impl EmbeddedStore {
                         }
                     }
                 }
+                known_already.insert(accepted.key);
                 if let Resting::Inline { at } = accepted.place {
                     needless.push((u64::from(at), accepted.size));
                 }
@@ -248,8 +258,10 @@ impl EmbeddedStore {
             _ => return Err(refused("is of a kind this store does not take")),
         };
         let own = file.owner.as_str() == file.tenant.as_str();
+        let key = room.key();
+        batch.astray.extend(file.astray.into_iter().map(|volume| (key, volume)));
         batch.changes.push(Change::Accepted(Accepted {
-            key: room.key(),
+            key,
             owner: (!own).then_some(file.owner),
             directory: file.directory,
             original_name: file.original_name,

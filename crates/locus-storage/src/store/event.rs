@@ -134,6 +134,11 @@ pub(crate) enum Change {
         volume: VolumeId,
         area: Area,
     },
+    /// A file that this very record accepts was tried to be written here first: what that left is a copy that nobody names.
+    Astray {
+        key: FileKey,
+        volume: VolumeId,
+    },
 }
 
 /// A new upload.
@@ -303,6 +308,7 @@ mod tests {
             Change::Requeued { key, volume: VolumeId::parse("v").unwrap() },
             Change::Announced { key, volume: VolumeId::parse("v").unwrap(), area: Area::DeadLetters },
             Change::CopyRemoved { key, volume: VolumeId::parse("v").unwrap(), area: Area::Live },
+            Change::Astray { key, volume: VolumeId::parse("v").unwrap() },
         ] {
             bounds(keys_bound(1), &body(vec![change]));
         }

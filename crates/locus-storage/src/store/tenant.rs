@@ -814,6 +814,7 @@ impl TenantState {
                 self.drop_copy(scene, key, scene.places.number(volume), *area);
                 Ok(())
             }
+            Change::Astray { key, volume } => self.went_astray(scene, key, scene.places.number(volume)),
             Change::Reaped { keys } => {
                 for key in keys {
                     self.reap(scene, key, time)?;

@@ -14,7 +14,7 @@ use crate::bench::{Bench, vol};
 
 impl Bench {
     /// Puts switches before `vol-<n>`.
-    fn switched(&mut self, volume: usize) -> VolumeFaults {
+    pub(crate) fn switched(&mut self, volume: usize) -> VolumeFaults {
         let faults = VolumeFaults::new();
         let inner = self.engine.registry.take(&vol(volume)).unwrap();
         let faulty: Arc<dyn StorageVolume> = Arc::new(FaultyVolume::new(inner, faults.clone()));

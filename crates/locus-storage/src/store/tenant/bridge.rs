@@ -45,7 +45,8 @@ impl TenantState {
             | Change::UploadConfirmed { .. }
             | Change::UploadEnded { .. }
             | Change::Announced { .. }
-            | Change::CopyRemoved { .. } => {}
+            | Change::CopyRemoved { .. }
+            | Change::Astray { .. } => {}
         }
     }
 

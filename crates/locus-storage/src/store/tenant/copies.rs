@@ -1,18 +1,18 @@
 //! Copies of a file's content that nobody names: what moves to another volume or another area left, and what was written, or may
-//! have been, for a move that did not come to its end. Each is written down before it can be there, and kept until it is
+//! have been, for a move that did not come to its end or on a volume that failed its write. Each is written down before it can be there, and kept until it is
 //! removed; as long as it is here nothing else happens to that name on that volume.
 
 use std::ops::Bound;
 
 use locus_core::{Area, BlobPath, Extension, FileKey, Lsn, Result, VolumeId};
 
-use super::{Entry, Rest, Scene, TenantState, VolumeNo};
+use super::{Entry, Rest, Scene, TenantState, VolumeNo, unknown};
 
 /// One copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LeftBehind {
     pub(crate) volume: VolumeNo,
-    /// The move, or what announced it.
+    /// The move, what announced it, or what accepted the file.
     pub(crate) lsn: Lsn,
     pub(crate) blob: BlobPath,
     pub(crate) size: u64,
@@ -87,6 +87,21 @@ impl TenantState {
         let (entry, volume) = (&self.files[at], scene.places.number(volume));
         let left = LeftBehind::new(volume, scene.lsn, self.blob(entry).in_area(area), entry.size, false);
         self.keep_copy(scene, *key, LeftBehind { held: Held::ByMove, ..left });
+        Ok(())
+    }
+
+    /// A file that was just accepted was tried to be written here first. What a checkpoint holds of the file may be of later: a
+    /// record of later says then that the copy is gone, or none.
+    pub(super) fn went_astray(&mut self, scene: &Scene<'_>, key: &FileKey, volume: VolumeNo) -> Result<()> {
+        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        let entry = &self.files[at];
+        let blob = self.blob(entry).in_area(Area::Live);
+        let mut left = LeftBehind::new(volume, scene.lsn, blob, entry.size, false);
+        if self.live {
+            left.queued = true;
+            self.effects.left.push((scene.lsn, volume, *key, Area::Live));
+        }
+        self.keep_copy(scene, *key, left);
         Ok(())
     }
 

@@ -258,6 +258,7 @@ mod tests {
             size: 7,
             checksum: locus_core::Checksum::of(b"content"),
             content,
+            astray: Vec::new(),
             idempotency: None,
         };
         let Ok(Reserved::Room(room)) = store.reserve(&file.tenant, &file.directory, None, None).await else {
