@@ -13,13 +13,18 @@
 mod backoff;
 mod directories;
 mod expire;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given_up;
 mod leftovers;
 mod missing;
+mod note;
 mod orphans;
 mod reap;
 mod schedule;
 mod settings;
+mod stands;
 mod store;
 mod sweep;
 mod sweeper;
