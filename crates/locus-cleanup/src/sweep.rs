@@ -25,7 +25,7 @@ pub enum Sweep {
     DeadLetters,
     /// Blobs that no record names.
     Orphans,
-    /// Records whose bytes are gone.
+    /// Records whose bytes are gone. Those of a volume that is not mounted, or was retired, are left alone.
     Missing,
     /// Files of other programs.
     Junk,

@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::fakes::{blob, key, reapable, world};
 
 fn beta() -> TenantId {
-    TenantId::parse("beta").unwrap()
+    TenantId::parse("beta").expect("because it is a name")
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn process(dir: &Path, mounted: &[&Arc<World>]) -> Sweeper {
 }
 
 async fn scan(sweeper: &Sweeper) -> CleanupStatistics {
-    sweeper.run(Sweep::Orphans, SweepOptions::default()).await.unwrap()
+    sweeper.run(Sweep::Orphans, SweepOptions::default()).await.expect("because the store refuses nothing")
 }
 
 /// A volume with blobs that have records, and behind them as many that have none.

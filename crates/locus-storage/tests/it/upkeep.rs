@@ -181,17 +181,15 @@ fn b79_a_walk_over_a_volume_goes_on_over_restarts_and_passes_no_file_by_each_tim
 ) {
     let mut records = Records::new(766, EngineOptions::default());
     let all = records.write_many(120);
-    let (mut go, mut unseen): (VecDeque<_>, BTreeSet<_>) = (VecDeque::new(), BTreeSet::new());
-    for (number, key) in all.into_iter().enumerate() {
-        if number % 2 == 0 { go.push_back(key) } else { drop(unseen.insert(key)) }
-    }
+    let mut go: VecDeque<_> = all.iter().copied().step_by(2).collect();
+    let mut unseen: BTreeSet<_> = all.into_iter().skip(1).step_by(2).collect();
     let (mut lives, mut from) = (0, None);
     while !unseen.is_empty() {
         lives += 1;
         assert!(lives <= 40, "{} were never looked at", unseen.len());
         for _ in 0..2 {
             let page = records.store.on_volume(&volume(0), from, 5);
-            page.files.iter().for_each(|record| drop(unseen.remove(&record.info.key)));
+            unseen.retain(|key| page.files.iter().all(|record| record.info.key != *key));
             from = page.next;
         }
         for _ in 0..4 {

@@ -14,6 +14,7 @@ use locus::{
 };
 use locus_testkit::ManualClock;
 use rstest::rstest;
+use tokio::sync::Notify;
 
 use crate::support::{builder, in_time, open_with, until, write};
 
@@ -363,11 +364,34 @@ async fn b79_jobs_with_a_budget_go_on_over_restarts_until_they_have_seen_everyth
         seen += 1;
         assert!(seen <= 6, "the last one was not looked at: {removed} {found}");
         let (locus, _, _) = open(temp.path(), settings.clone()).await;
-        removed += locus.cleanup().orphans().await.unwrap().orphans_removed;
         found += locus.cleanup().missing().await.unwrap().missing_found;
+        assert_eq!(note.exists(), seen < 6, "also when the process is killed now");
+        removed += locus.cleanup().orphans().await.unwrap().orphans_removed;
         locus.shutdown().await.unwrap();
         assert_eq!(note.exists(), seen < 6);
     }
+}
+
+#[tokio::test]
+async fn b79_a_run_that_the_end_of_the_process_cuts_off_is_gone_on_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    settings.cleanup.orphans.batch = 1;
+    let (locus, acme, _) = open(temp.path(), settings).await;
+    for _ in 0..20 {
+        write(&locus, &acme, "kept").await;
+    }
+    let (began, note) = (Arc::new(Notify::new()), temp.path().join("data").join("sweeps"));
+    let tell = Arc::clone(&began);
+    let cleanup = locus.cleanup().on_progress(move |_| tell.notify_one());
+    tokio::select! {
+        biased;
+        () = began.notified() => {}
+        done = cleanup.orphans() => panic!("in one go: {done:?}"),
+    }
+    assert!(!note.exists());
+    locus.shutdown().await.unwrap();
+    assert!(note.exists());
 }
 
 #[tokio::test]
