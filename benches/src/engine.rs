@@ -176,7 +176,7 @@ impl Engine {
     /// What the store says.
     pub async fn reap_ready(&self) -> Result<(), BoxError> {
         loop {
-            let files = self.store.reapable(256).await?;
+            let files = self.store.reapable(None, 256).await?;
             if files.is_empty() {
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 16] = [
+const DOORS: [(&str, Door); 17] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
@@ -23,6 +23,7 @@ const DOORS: [(&str, Door); 16] = [
     ("segment", locus_storage::fuzzing::segment),
     ("segment_header", locus_storage::fuzzing::segment_header),
     ("settings", locus::fuzzing::settings),
+    ("sweeps", locus_cleanup::fuzzing::sweeps),
     ("tenant", locus_tenant::fuzzing::tenant),
     ("watcher", locus_watcher::fuzzing::watcher),
 ];

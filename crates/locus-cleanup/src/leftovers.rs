@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use locus_core::{BlobPage, CleanupStatistics, Error, Result, StoragePath, StorageVolume, Tidy};
+use locus_core::{BlobPage, CleanupStatistics, Error, Result, StoragePath, StorageVolume, TenantId, Tidy};
 
 use crate::{
     Sweeper,
@@ -21,14 +21,19 @@ impl Sweeper {
     /// # Cancel safety
     /// What was ended is; the rest is found again.
     pub async fn expire_uploads_step(&self) -> Result<CleanupStatistics> {
+        self.expire_uploads_step_of(None).await
+    }
+
+    /// The same for one tenant or all.
+    async fn expire_uploads_step_of(&self, of: Option<&TenantId>) -> Result<CleanupStatistics> {
         let began = self.clock.monotonic();
         let mut step = CleanupStatistics::default();
-        step.uploads_expired = self.upkeep.expire_uploads(EXPIRE_UPLOADS_MAX).await? as u64;
+        step.uploads_expired = self.upkeep.expire_uploads(of, EXPIRE_UPLOADS_MAX).await? as u64;
         Ok(self.count(step, began, false))
     }
 
     /// Everything that killed and failed writes left: staging, uploads that were given up, and, all of them whatever the budget of a
-    /// run is, blobs that no record names, as the settings of [`Sweep::Orphans`] say.
+    /// run is and wherever the last one stopped, blobs that no record names, as the settings of [`Sweep::Orphans`] say.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -37,21 +42,17 @@ impl Sweeper {
     /// As [`run`](Self::run).
     pub async fn leftovers(&self, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
         let mut done = self.run(Sweep::Leftovers, options).await?;
-        loop {
-            done.add(&self.run(Sweep::Orphans, options).await?);
-            // For one tenant, or only counted, a run has no budget.
-            if !options.is_whole() || self.scan.lock().await.is_none() {
-                return Ok(done);
-            }
-        }
+        let _turn = self.turns[Sweep::Orphans as usize].lock().await;
+        let mut run = Run { options, done: CleanupStatistics::default() };
+        let ran = self.run_all_orphans(&mut run).await;
+        done.add(&self.ended(Sweep::Orphans, run, ran)?);
+        Ok(done)
     }
 
-    /// Uploads end first: what was staged for them goes along. Nothing here is a tenant's alone. A dry run does not count what is
-    /// staged for uploads that it would end.
+    /// Uploads end first: what was staged for them goes along. A dry run does not count what is staged for uploads that it would
+    /// end. What single writes staged bears no name of a tenant, and goes with a run for all.
     pub(crate) async fn run_leftovers(&self, run: &mut Run<'_>) -> Result<()> {
-        if run.options.tenant.is_some() {
-            return Ok(());
-        }
+        let Some(owner) = self.owner_of(run).await? else { return Ok(()) };
         let dry_run = run.options.dry_run;
         if dry_run {
             self.count_only(run, |step, waiting| step.uploads_expired = waiting.idle_uploads);
@@ -63,15 +64,10 @@ impl Sweeper {
             let began = self.clock.monotonic();
             let mut step = CleanupStatistics::default();
             if dry_run || self.takes_writes(&*volume, &mut step) {
-                match volume.tidy(if dry_run { Tidy::CountStaleStaging } else { Tidy::StaleStaging }).await {
-                    Ok(tidied) => {
-                        step.staging_removed += tidied.removed;
-                        step.space_freed += tidied.bytes;
-                        step.errors += tidied.failed;
-                    }
-                    Err(error) => self.volume_failed(volume.id(), &error, &mut step),
+                if owner.is_none() {
+                    self.tidy_staging(&*volume, dry_run, &mut step).await;
                 }
-                if let Err(error) = self.discard_all(&*volume, None, dry_run, &mut step).await {
+                if let Err(error) = self.discard_all(&*volume, owner.as_ref(), dry_run, &mut step).await {
                     self.volume_failed(volume.id(), &error, &mut step);
                 }
             }
@@ -80,12 +76,24 @@ impl Sweeper {
         Ok(())
     }
 
+    async fn tidy_staging(&self, volume: &dyn StorageVolume, dry_run: bool, step: &mut CleanupStatistics) {
+        match volume.tidy(if dry_run { Tidy::CountStaleStaging } else { Tidy::StaleStaging }).await {
+            Ok(tidied) => {
+                step.staging_removed += tidied.removed;
+                step.space_freed += tidied.bytes;
+                step.errors += tidied.failed;
+            }
+            Err(error) => self.volume_failed(volume.id(), &error, step),
+        }
+    }
+
     async fn end_uploads(&self, run: &mut Run<'_>) -> Result<()> {
-        if let Some(disposal) = &self.disposal {
+        let tenant = run.options.tenant;
+        if let Some(disposal) = self.disposal.as_ref().filter(|_| tenant.is_none()) {
             disposal.tidy_residue(&*self.upkeep).await;
         }
         loop {
-            let expired = self.expire_uploads_step().await?;
+            let expired = self.expire_uploads_step_of(tenant).await?;
             run.add(&expired);
             if expired.uploads_expired == 0 {
                 return Ok(());

@@ -8,18 +8,29 @@
 //! as events come in, [`Sweeper::run_schedule`] the others at the intervals that [`SweepSettings`] say, and [`Sweeper::run`] runs
 //! one on demand, for all tenants or one, or counts only what it would do.
 //!
+//! Orphans and missing bytes are looked for by runs with a budget, which go on from each other; where they stand is a small file in
+//! the data directory ([`Sweeper::with_stands_in`]), so that they do so over a restart. All others make a whole pass each time.
+//!
+//! Records of a volume that does not come back are no job's: nothing is believed of a volume that is not there. Somebody decides,
+//! and says so by `pool().retire`, which keeps or forgets them.
+//!
 //! No promise about files rests on the sweeper: it only frees room.
 
 mod backoff;
 mod directories;
 mod expire;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given_up;
 mod leftovers;
 mod missing;
+mod note;
 mod orphans;
 mod reap;
 mod schedule;
 mod settings;
+mod stands;
 mod store;
 mod sweep;
 mod sweeper;

@@ -1,22 +1,35 @@
 //! Records whose bytes are gone.
 
-use locus_core::{CleanupStatistics, FileRecord, Knowledge, Result, StorageVolume, VolumeId};
+use locus_core::{CleanupStatistics, FileRecord, Knowledge, Result, StorageVolume};
 use tracing::error;
 
-use crate::{MissingPolicy, Sweeper, given_up::is_final, sweep::Run};
+use crate::{MissingPolicy, Sweeper, given_up::is_final, sweep::Run, tour::Tour};
 
 impl Sweeper {
     /// Asks the volumes for what records say rests there, and believes that it does not only of a volume that is mounted, healthy
     /// and, after another look at its marker, the one that it was.
     pub(crate) async fn run_missing(&self, run: &mut Run<'_>) -> Result<()> {
-        let settings = &self.settings.missing;
-        let mut tour = self.tour(&self.search, &run.options, settings.budget).await;
-        while let Some((id, from, most)) = tour.next(settings.batch) {
+        let mut tour = self.tour(&self.search, &run.options, self.settings.missing.budget).await;
+        let ran = self.search_records(&mut tour, run).await;
+        if let Some(stand) = tour.shared() {
+            self.keep(|stands| stands.search = stand.clone()).await;
+        }
+        ran
+    }
+
+    async fn search_records(&self, tour: &mut Tour<'_, u64>, run: &mut Run<'_>) -> Result<()> {
+        while let Some((id, from, most)) = tour.next(self.settings.missing.batch) {
             self.check_trust()?;
             let began = self.clock.monotonic();
             let mut step = CleanupStatistics::default();
-            let (next, looked_at) = self.search_page(&id, from.copied(), most, run, &mut step).await?;
-            tour.went_on(looked_at, next);
+            match self.volumes.volume(&id).filter(|volume| volume.status().is_healthy) {
+                Some(volume) => {
+                    let from = from.copied();
+                    let (next, looked_at) = self.search_page(&*volume, from, most, run, &mut step).await?;
+                    tour.went_on(looked_at, next);
+                }
+                None => tour.pass_by(),
+            }
             run.add(&self.count(step, began, run.options.dry_run));
         }
         Ok(())
@@ -24,22 +37,20 @@ impl Sweeper {
 
     async fn search_page(
         &self,
-        id: &VolumeId,
+        volume: &dyn StorageVolume,
         from: Option<u64>,
         most: usize,
         run: &Run<'_>,
         step: &mut CleanupStatistics,
     ) -> Result<(Option<u64>, u64)> {
-        let Some(volume) = self.volumes.volume(id).filter(|volume| volume.status().is_healthy) else {
-            return Ok((None, 0));
-        };
+        let id = volume.id();
         let page = self.upkeep.on_volume(id, from, most);
         let is_asked = |record: &&FileRecord| {
             !record.info.status.is_over()
                 && run.options.tenant.is_none_or(|tenant| record.info.tenant == *tenant)
         };
         for record in page.files.iter().filter(is_asked) {
-            if !self.is_missing(&*volume, record, step).await {
+            if !self.is_missing(volume, record, step).await {
                 continue;
             }
             step.missing_found += 1;

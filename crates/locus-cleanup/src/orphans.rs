@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use locus_core::{
-    Area, BlobPage, BlobPath, BriefClaim, CleanupStatistics, Error, Knowledge, ListedBlob, Orphan, Result,
-    StoragePath, StorageVolume, TenantStatus, undisturbed,
+    Area, BlobPage, BlobPath, BriefClaim, CleanupStatistics, Cursor, Error, Knowledge, ListedBlob, Orphan,
+    Result, StoragePath, StorageVolume, TenantStatus, undisturbed,
 };
 use tracing::{info, warn};
 
-use crate::{OrphanPolicy, Sweeper, given_up::is_final, sweep::Run};
+use crate::{OrphanPolicy, Sweeper, given_up::is_final, sweep::Run, tour::Tour};
 
 /// Bytes that are read at first to know the checksum of an orphan.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -19,31 +19,45 @@ const CHUNK_BYTES: u64 = 1 << 20;
 impl Sweeper {
     /// Goes through the blobs of all mounted, healthy volumes, and on where the last run stopped.
     pub(crate) async fn run_orphans(&self, run: &mut Run<'_>) -> Result<()> {
+        let mut tour = self.tour(&self.scan, &run.options, self.settings.orphans.budget).await;
+        let ran = self.scan_blobs(&mut tour, run).await;
+        if let Some(stand) = tour.shared() {
+            self.keep(|stands| stands.scan = stand.clone()).await;
+        }
+        ran
+    }
+
+    /// Goes through all of them.
+    pub(crate) async fn run_all_orphans(&self, run: &mut Run<'_>) -> Result<()> {
+        self.scan_blobs(&mut self.whole_tour(), run).await
+    }
+
+    async fn scan_blobs(&self, tour: &mut Tour<'_, Cursor>, run: &mut Run<'_>) -> Result<()> {
         let Some(owner) = self.owner_of(run).await? else { return Ok(()) };
-        let settings = &self.settings.orphans;
-        let mut tour = self.tour(&self.scan, &run.options, settings.budget).await;
+        let dry_run = run.options.dry_run;
         let mut is_current = Owners::default();
-        while let Some((id, from, most)) = tour.next(settings.batch) {
+        while let Some((id, from, most)) = tour.next(self.settings.orphans.batch) {
             self.check_trust()?;
             let began = self.clock.monotonic();
             let mut step = CleanupStatistics::default();
-            let mut page = BlobPage::default();
-            if let Some(volume) = self.volumes.volume(&id).filter(|volume| volume.status().is_healthy)
-                && (run.options.dry_run || self.takes_writes(&*volume, &mut step))
-            {
-                match volume.list(owner.as_ref(), from, most).await {
-                    Ok(found) => page = found,
-                    Err(error) => self.volume_failed(&id, &error, &mut step),
-                }
+            let volume = self.volumes.volume(&id).filter(|volume| volume.status().is_healthy);
+            let volume = volume.filter(|volume| dry_run || self.takes_writes(&**volume, &mut step));
+            if let Some(volume) = volume {
+                let page = volume.list(owner.as_ref(), from, most).await.unwrap_or_else(|error| {
+                    self.volume_failed(&id, &error, &mut step);
+                    BlobPage::default()
+                });
                 self.passed_by(&id, &page.unread, &mut step);
                 for found in &page.blobs {
-                    self.look_at(&volume, found, &mut is_current, run.options.dry_run, &mut step).await?;
+                    self.look_at(&volume, found, &mut is_current, dry_run, &mut step).await?;
                 }
+                // What is in quarantine is looked at by people.
+                let looked_at = page.blobs.iter().filter(|found| found.path.area != Area::Quarantine).count();
+                tour.went_on(looked_at as u64, page.next);
+            } else {
+                tour.pass_by();
             }
-            // What is in quarantine is looked at by people.
-            let looked_at = page.blobs.iter().filter(|found| found.path.area != Area::Quarantine).count();
-            tour.went_on(looked_at as u64, page.next);
-            run.add(&self.count(step, began, run.options.dry_run));
+            run.add(&self.count(step, began, dry_run));
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{CleanupStatistics, Error, Reapable, Result, Upkeep, VolumeId, join_bounded, undisturbed};
+use locus_core::{
+    CleanupStatistics, Error, Reapable, Result, TenantId, Upkeep, VolumeId, join_bounded, undisturbed,
+};
 use tracing::debug;
 
 use crate::{Sweeper, backoff::Backoff, sweep::Run};
@@ -26,8 +28,13 @@ impl Sweeper {
     /// What was handed out and not recorded as reaped is handed out again, when its removal has ended: one that began goes on,
     /// as far as a tokio runtime runs here.
     pub async fn reap_step(&self) -> Result<CleanupStatistics> {
+        self.reap_step_of(None).await
+    }
+
+    /// The same for one tenant or all.
+    async fn reap_step_of(&self, of: Option<&TenantId>) -> Result<CleanupStatistics> {
         let began = self.clock.monotonic();
-        let files = self.upkeep.reapable(self.settings.completed.batch).await?;
+        let files = self.upkeep.reapable(of, self.settings.completed.batch).await?;
         if files.is_empty() {
             return Ok(Default::default());
         }
@@ -55,9 +62,9 @@ impl Sweeper {
     }
 
     /// All that waits. What cannot be removed is handed out again behind all else, volume by volume: the run ends when as many
-    /// as waited were tried in a row and none was removed. Nothing here is a tenant's alone.
+    /// as waited were tried in a row and none was removed.
     pub(crate) async fn run_completed(&self, run: &mut Run<'_>) -> Result<()> {
-        if !run.options.is_whole() {
+        if run.options.dry_run {
             self.count_only(run, |step, waiting| {
                 (step.completed_removed, step.copies_removed) = (waiting.over, waiting.copies);
             });
@@ -65,14 +72,14 @@ impl Sweeper {
         }
         let mut untried = None;
         loop {
-            let step = self.reap_step().await?;
+            let step = self.reap_step_of(run.options.tenant).await?;
             run.add(&step);
             if step.completed_removed + step.copies_removed > 0 {
                 untried = None;
                 continue;
             }
             let waits = untried.unwrap_or_else(|| {
-                let waiting = self.upkeep.waiting();
+                let waiting = self.upkeep.waiting(run.options.tenant);
                 waiting.over + waiting.copies
             });
             let left = waits.saturating_sub(step.errors);

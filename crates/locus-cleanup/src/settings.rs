@@ -56,7 +56,8 @@ impl Default for CompletedSettings {
     }
 }
 
-/// Leases that ran out. They are written back as they do, without an interval.
+/// Leases that ran out. They are written back as they do: it has no interval and cannot be turned off, because counts would not
+/// be true. Leasing does not wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -175,7 +176,7 @@ pub struct OrphanSettings {
     pub policy: OrphanPolicy,
     /// Most blobs that one step looks at. Default 256.
     pub batch: usize,
-    /// Most blobs that one run looks at; the next one goes on where it stopped. Default 100,000.
+    /// Most blobs that one run looks at; the next one goes on where it stopped, also in a later process. Default 100,000.
     pub budget: u64,
 }
 
@@ -226,7 +227,7 @@ pub struct MissingSettings {
     pub policy: MissingPolicy,
     /// Most records that one step looks at. Default 256.
     pub batch: usize,
-    /// Most records that one run looks at; the next one goes on where it stopped. Default 10,000.
+    /// Most records that one run looks at; the next one goes on where it stopped, also in a later process. Default 10,000.
     pub budget: u64,
 }
 
@@ -286,7 +287,7 @@ impl Default for JunkSettings {
     }
 }
 
-/// The journal and its checkpoints.
+/// The journal and its checkpoints. It has no batch: what it does is one checkpoint, beside everything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,13 +1,17 @@
 //! The journal and its checkpoints.
 
-use locus_core::{CleanupStatistics, Compacted, Result};
+use locus_core::{CleanupStatistics, Compacted, Error, Result};
 
 use crate::{Sweeper, sweep::Run};
 
 impl Sweeper {
     /// Beside everything else: nobody waits for it.
     pub(crate) async fn run_store(&self, run: &mut Run<'_>) -> Result<()> {
-        if !run.options.is_whole() {
+        if run.options.tenant.is_some() {
+            let why = "must not be said: the store is optimised for all tenants at once";
+            return Err(Error::InvalidArgument { name: "tenant", why });
+        }
+        if run.options.dry_run {
             self.count_only(run, |step, waiting| note(step, waiting.records));
             return Ok(());
         }

@@ -25,7 +25,7 @@ pub enum Sweep {
     DeadLetters,
     /// Blobs that no record names.
     Orphans,
-    /// Records whose bytes are gone.
+    /// Records whose bytes are gone. Those of a volume that is not mounted, or was retired, are left alone.
     Missing,
     /// Files of other programs.
     Junk,
@@ -80,7 +80,7 @@ pub type OnProgress<'a> = &'a (dyn Fn(&CleanupStatistics) + Send + Sync);
 /// How a run is made.
 #[derive(Clone, Copy, Default)]
 pub struct SweepOptions<'a> {
-    /// Only what is this tenant's. Jobs that know no tenants (the store) then do nothing.
+    /// Only what is this tenant's. [`Sweep::Store`], which is nobody's, is refused.
     pub tenant: Option<&'a TenantId>,
     /// Count what would be done, and change nothing. The whole of it is counted, whatever the budget of a run.
     pub dry_run: bool,
@@ -140,7 +140,8 @@ impl Sweeper {
     /// steps and goes on where a dropped run, or one whose budget was used up, stopped. Runs of one job wait for each other.
     ///
     /// # Errors
-    /// What the store says. Failures of single files or volumes are counted and passed by.
+    /// [`Error::InvalidArgument`](locus_core::Error::InvalidArgument) for [`Sweep::Store`] of one tenant. What the store says.
+    /// Failures of single files or volumes are counted and passed by.
     ///
     /// # Cancel safety
     /// What was done is done and counted; the rest is found again.

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::poll_fn,
+    mem,
+    path::Path,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -13,6 +15,7 @@ use locus_core::{
     CleanupStatistics, Clock, Cursor, Disposal, Error, Leaving, Reapable, Result, StorageVolume,
     TenantManager, Unread, Upkeep, VolumeId, VolumeSet, Waiting,
 };
+use locus_fs::Disk;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
@@ -20,6 +23,8 @@ use tracing::{debug, error, warn};
 use crate::{
     SweepSettings,
     backoff::Backoff,
+    note::StandNote,
+    stands::Stands,
     sweep::{Run, Sweep, SweepOptions, SweepRun},
     tour::Stand,
 };
@@ -42,10 +47,12 @@ pub struct Sweeper {
     pub(crate) upkeep: Arc<dyn Upkeep>,
     pub(crate) volumes: Arc<dyn VolumeSet>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// A scan of the volumes under way, of which there is one at most.
-    pub(crate) scan: tokio::sync::Mutex<Option<Stand<Cursor>>>,
-    /// A look for missing bytes under way, of which there is one at most.
-    pub(crate) search: tokio::sync::Mutex<Option<Stand<u64>>>,
+    /// Where the scan of the volumes stands, of which there is one at most.
+    pub(crate) scan: tokio::sync::Mutex<Stand<Cursor>>,
+    /// Where the look for missing bytes stands, of which there is one at most.
+    pub(crate) search: tokio::sync::Mutex<Stand<u64>>,
+    /// Where that is written down.
+    note: Option<StandNote>,
     pub(crate) settings: SweepSettings,
     pub(crate) disposal: Option<Arc<dyn Disposal>>,
     pub(crate) tenants: Option<Arc<dyn TenantManager>>,
@@ -70,6 +77,7 @@ impl Sweeper {
             clock,
             scan: tokio::sync::Mutex::default(),
             search: tokio::sync::Mutex::default(),
+            note: None,
             settings: SweepSettings::default(),
             disposal: None,
             tenants: None,
@@ -103,6 +111,36 @@ impl Sweeper {
         self
     }
 
+    /// Notes in this directory, in a small file `sweeps`, where runs stopped that were not at the end of all volumes, and goes on
+    /// where an earlier sweeper of that store stopped. A note that cannot be read is told, and the next runs begin anew, as
+    /// they do in each process without one. Blocks the thread.
+    #[must_use]
+    pub fn with_stands_in(mut self, disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        let (note, Stands { scan, search }) = StandNote::open(disk, dir);
+        (self.scan, self.search, self.note) = (scan.into(), search.into(), Some(note));
+        self
+    }
+
+    /// Notes also where runs stopped that were dropped, as it is done when one ends: before the end of a process. Of runs
+    /// under way nothing is noted. What fails is told.
+    ///
+    /// # Cancel safety
+    /// What was begun is done to its end.
+    pub async fn keep_stands(&self) {
+        let (scan, search) = (self.scan.try_lock().ok(), self.search.try_lock().ok());
+        self.keep(|stands| {
+            stands.scan = scan.map_or_else(|| mem::take(&mut stands.scan), |stand| stand.clone());
+            stands.search = search.map_or_else(|| mem::take(&mut stands.search), |stand| stand.clone());
+        })
+        .await;
+    }
+
+    pub(crate) async fn keep(&self, change: impl FnOnce(&mut Stands)) {
+        if let Some(note) = &self.note {
+            note.keep(change).await;
+        }
+    }
+
     /// What all sweeps did so far.
     #[must_use]
     pub fn statistics(&self) -> CleanupStatistics {
@@ -119,7 +157,8 @@ impl Sweeper {
         self.runs.lock().insert(run.sweep, run);
     }
 
-    /// Runs every job that is enabled once, and the reaper and the expirer, and says what that did.
+    /// Runs every job that is enabled once, and the reaper and the expirer, and says what that did. For one tenant without
+    /// [`Sweep::Store`], which is nobody's.
     ///
     /// # Errors
     /// What the store says. Failures of single files or volumes are counted and passed by.
@@ -128,7 +167,8 @@ impl Sweeper {
     /// What was done is done and counted; the rest is found again.
     pub async fn run_all(&self, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
         let mut done = CleanupStatistics::default();
-        for sweep in Sweep::ALL.into_iter().filter(|sweep| self.is_enabled(*sweep)) {
+        let is_meant = |sweep: &Sweep| *sweep != Sweep::Store || options.tenant.is_none();
+        for sweep in Sweep::ALL.into_iter().filter(is_meant).filter(|sweep| self.is_enabled(*sweep)) {
             done.add(&self.run(sweep, options).await?);
         }
         Ok(done)
@@ -237,13 +277,11 @@ impl Sweeper {
         step
     }
 
-    /// Of a dry run over everything: what there is to do.
+    /// Of a dry run: what there is to do.
     pub(crate) fn count_only(&self, run: &mut Run<'_>, note: impl FnOnce(&mut CleanupStatistics, Waiting)) {
-        if run.options.tenant.is_none() {
-            let (began, mut step) = (self.clock.monotonic(), CleanupStatistics::default());
-            note(&mut step, self.upkeep.waiting());
-            run.add(&self.count(step, began, true));
-        }
+        let (began, mut step) = (self.clock.monotonic(), CleanupStatistics::default());
+        note(&mut step, self.upkeep.waiting(run.options.tenant));
+        run.add(&self.count(step, began, true));
     }
 
     /// Counts a failure that was passed by.

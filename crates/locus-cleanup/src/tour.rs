@@ -1,18 +1,31 @@
 //! A tour over all volumes that many runs make together, each as far as its budget goes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use locus_core::VolumeId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
+use tracing::warn;
 
 use crate::{Sweeper, sweep::SweepOptions};
 
+/// Most volumes that may be away in the midst of a tour and keep their place from one tour to the next.
+const PLACES_MAX: usize = 256;
+
 /// Where a tour stands. Small whatever the volumes hold.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stand<C> {
-    volumes: VecDeque<VolumeId>,
-    /// Where in the first of them; `None` before its beginning.
-    from: Option<C>,
+    /// What it has still to go through, the present volume first; nothing between two tours.
+    pub(crate) ahead: VecDeque<VolumeId>,
+    /// Where to go on in volumes that it left in their midst. One that is away when its turn comes keeps its place, so that
+    /// it is not begun anew each time: only the tour after the one that goes on there is whole again.
+    pub(crate) within: BTreeMap<VolumeId, C>,
+}
+
+impl<C> Default for Stand<C> {
+    fn default() -> Self {
+        Self { ahead: VecDeque::new(), within: BTreeMap::new() }
+    }
 }
 
 /// A part of a tour, made by one run.
@@ -20,8 +33,8 @@ pub(crate) struct Stand<C> {
 pub(crate) struct Tour<'a, C> {
     sweeper: &'a Sweeper,
     /// Where runs over everything, which change something, go on from each other.
-    shared: Option<MutexGuard<'a, Option<Stand<C>>>>,
-    own: Option<Stand<C>>,
+    shared: Option<MutexGuard<'a, Stand<C>>>,
+    own: Stand<C>,
     left: u64,
 }
 
@@ -29,23 +42,59 @@ impl Sweeper {
     /// Goes on with a tour, for a budget; for one tenant, or only to count, makes the whole of one.
     pub(crate) async fn tour<'a, C>(
         &'a self,
-        shared: &'a Mutex<Option<Stand<C>>>,
+        shared: &'a Mutex<Stand<C>>,
         options: &SweepOptions<'_>,
         budget: u64,
     ) -> Tour<'a, C> {
-        let shared = shared.lock().await;
-        match options.is_whole() {
-            true => Tour { sweeper: self, shared: Some(shared), own: None, left: budget },
-            false => Tour { sweeper: self, shared: None, own: None, left: u64::MAX },
+        if !options.is_whole() {
+            return self.whole_tour();
         }
+        let shared = Some(shared.lock().await);
+        let mut tour = Tour { sweeper: self, shared, own: Stand::default(), left: budget };
+        tour.begin();
+        tour
+    }
+
+    /// The whole of one, wherever the others stand.
+    pub(crate) fn whole_tour<C>(&self) -> Tour<'_, C> {
+        let mut tour = Tour { sweeper: self, shared: None, own: Stand::default(), left: u64::MAX };
+        tour.begin();
+        tour
     }
 }
 
 impl<C> Tour<'_, C> {
-    fn stand(&mut self) -> &mut Option<Stand<C>> {
-        match &mut self.shared {
-            Some(shared) => shared,
-            None => &mut self.own,
+    fn stand(&mut self) -> &mut Stand<C> {
+        self.shared.as_deref_mut().unwrap_or(&mut self.own)
+    }
+
+    /// Where runs go on from each other, when this is one of them.
+    pub(crate) fn shared(&self) -> Option<&Stand<C>> {
+        self.shared.as_deref()
+    }
+
+    /// Goes on with what is ahead, or with all volumes when that is over.
+    fn begin(&mut self) {
+        self.pass_absent();
+        let volumes = self.sweeper.volumes.all();
+        let stand = self.stand();
+        if stand.ahead.is_empty() {
+            stand.ahead = volumes.iter().map(|volume| volume.id().clone()).collect();
+            if stand.within.len() > PLACES_MAX {
+                stand.within.clear();
+            }
+        }
+    }
+
+    fn pass_absent(&mut self) {
+        let sweeper = self.sweeper;
+        while let Some(id) = self.stand().ahead.front().cloned()
+            && sweeper.volumes.volume(&id).is_none()
+        {
+            if self.stand().within.contains_key(&id) {
+                warn!(volume = %id, "volume was in the midst of a sweep and is not mounted, it goes on there when it is");
+            }
+            self.pass_by();
         }
     }
 
@@ -56,27 +105,28 @@ impl<C> Tour<'_, C> {
         if most == 0 {
             return None;
         }
-        let sweeper = self.sweeper;
-        let all = || sweeper.volumes.all().iter().map(|volume| volume.id().clone()).collect();
-        let is_over = {
-            let going = self.stand().get_or_insert_with(|| Stand { volumes: all(), from: None });
-            going.volumes.is_empty()
-        };
-        if is_over {
-            *self.stand() = None;
-            return None;
-        }
-        let going = self.stand().as_ref()?;
-        Some((going.volumes.front()?.clone(), going.from.as_ref(), most))
+        self.pass_absent();
+        let stand = self.stand();
+        let id = stand.ahead.front()?;
+        Some((id.clone(), stand.within.get(id), most))
     }
 
     /// So much was looked at, and there it goes on in that volume; `None` at its end.
     pub(crate) fn went_on(&mut self, looked_at: u64, next: Option<C>) {
         self.left = self.left.saturating_sub(looked_at.max(1));
-        let Some(going) = self.stand() else { return };
-        going.from = next;
-        if going.from.is_none() {
-            going.volumes.pop_front();
+        let stand = self.stand();
+        let Some(id) = stand.ahead.front().cloned() else { return };
+        match next {
+            Some(next) => drop(stand.within.insert(id, next)),
+            None => {
+                stand.within.remove(&id);
+                stand.ahead.pop_front();
+            }
         }
+    }
+
+    /// Nothing can be looked at in that volume now.
+    pub(crate) fn pass_by(&mut self) {
+        self.stand().ahead.pop_front();
     }
 }

@@ -138,16 +138,17 @@ pub struct Waiting {
     pub overdue: u64,
     /// Uploads to which nothing came for too long.
     pub idle_uploads: u64,
-    /// What records take on disk, and would take after [`Upkeep::compact`], about.
+    /// What the records of all tenants take on disk, and would take after [`Upkeep::compact`], about.
     pub records: Compacted,
 }
 
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available; completed ones
-    /// that are kept for a while only when their time is over. Each is handed out once; give it back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped).
-    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>>;
+    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available, of this tenant or
+    /// of all; completed ones that are kept for a while only when their time is over. Each is handed out once; give it back by
+    /// [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped). For one tenant it looks at all that waits.
+    async fn reapable(&self, of: Option<&TenantId>, max: usize) -> Result<Vec<Reapable>>;
 
     /// The bytes of these are gone, durably: the records of those that are over go too.
     async fn reaped(&self, files: &[Reapable]) -> Result<()>;
@@ -171,8 +172,9 @@ pub trait Upkeep: Debug + Send + Sync {
     /// available. What the store says.
     async fn emptied(&self, leaving: &Leaving) -> Result<()>;
 
-    /// Writes up to `max` overdue leases back: pending, or given up after too many deliveries. Says how many.
-    async fn expire(&self, max: usize) -> Result<usize>;
+    /// Writes about `max` overdue leases back, of this tenant or of all: pending, or given up after too many deliveries. Says
+    /// how many.
+    async fn expire(&self, of: Option<&TenantId>, max: usize) -> Result<usize>;
 
     /// Returns at the next moment at which [`expire`](Self::expire) may have something to do.
     async fn expirable(&self);
@@ -198,7 +200,9 @@ pub trait Upkeep: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Files that stay and rest on a volume, of all tenants, by pages as [`page`](Self::page) has them.
+    /// Files that stay and rest on a volume, of all tenants, by pages as [`page`](Self::page) has them. Where to go on may be
+    /// said again after the store was opened anew, and leads to about the same place then: files may be passed by, or come
+    /// twice, but none is passed by each time.
     fn on_volume(&self, _volume: &VolumeId, _from: Option<u64>, _max: usize) -> FilePage {
         FilePage::default()
     }
@@ -215,8 +219,8 @@ pub trait Upkeep: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Ends up to `max` uploads to which nothing came for too long, durably. Says how many.
-    async fn expire_uploads(&self, _max: usize) -> Result<usize> {
+    /// Ends up to `max` uploads of this tenant or of all to which nothing came for too long, durably. Says how many.
+    async fn expire_uploads(&self, _of: Option<&TenantId>, _max: usize) -> Result<usize> {
         Ok(0)
     }
 
@@ -278,8 +282,8 @@ pub trait Upkeep: Debug + Send + Sync {
         Ok(Compacted::default())
     }
 
-    /// What there is to do. Looks at all that waits; changes nothing.
-    fn waiting(&self) -> Waiting {
+    /// What there is to do for this tenant or for all. Looks at all that waits; changes nothing.
+    fn waiting(&self, _of: Option<&TenantId>) -> Waiting {
         Waiting::default()
     }
 

@@ -345,7 +345,7 @@ impl Call {
                 let again = pool.materialize(context, &key).await?;
                 Ok(Answer::Path(path, again, alone.then_some(before.volume_id.is_none())))
             }
-            Self::Expire { .. } => store.expire(1_000).await.map(Answer::Count),
+            Self::Expire { .. } => store.expire(None, 1_000).await.map(Answer::Count),
             Self::Backup { number } => copy::take(engine, number).await.map(done),
             Self::Begin { tenant, content } => {
                 let options = UploadOptions::new(content.len() as u64)

@@ -391,6 +391,8 @@ impl Plan {
             .with_settings(self.settings.cleanup.clone())
             .with_disposal(Arc::new(pool.clone()))
             .with_tenants(Arc::new(gate.directory().clone()));
+        let (disk, at) = (Arc::clone(&self.disk), dir.clone());
+        let sweeper = off_thread(&*self.disk, move || sweeper.with_stands_in(disk, &at)).await;
         let sweeper = Arc::new(sweeper);
         let tools = Tools {
             scheduler: FileScheduler::new(Arc::clone(&store), gate.clone(), pool.clone()),

@@ -52,8 +52,9 @@ impl StorageCleanup {
         Self { sweeper, tenant: None, dry_run: false, progress: None }
     }
 
-    /// The same for one tenant's files alone. Jobs that know no tenants ([`completed`](Self::completed),
-    /// [`timed_out`](Self::timed_out), [`leftovers`](Self::leftovers), [`optimise_store`](Self::optimise_store)) then do nothing.
+    /// The same for one tenant's files alone. What single writes staged bears no tenant's name and is left to
+    /// [`leftovers`](Self::leftovers) of all; [`optimise_store`](Self::optimise_store), which is for all at once, is refused, and
+    /// [`run_all`](Self::run_all) leaves it out.
     #[must_use]
     pub fn for_tenant(mut self, tenant: &TenantId) -> Self {
         self.tenant = Some(tenant.clone());
@@ -112,7 +113,7 @@ impl StorageCleanup {
     }
 
     /// Removes everything that killed and failed writes left: staging, uploads to which nothing came for too long, and, as
-    /// [`orphans`](Self::orphans) but to the end whatever the budget is, blobs that no record names.
+    /// [`orphans`](Self::orphans) but from beginning to end whatever the budget is, blobs that no record names.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -145,7 +146,7 @@ impl StorageCleanup {
         self.run(Sweep::DeadLetters).await
     }
 
-    /// Looks at blobs for a budget, on from where the last run stopped: those that no record names and that are old enough are
+    /// Looks at blobs for a budget, on from where the last run stopped, also one of an earlier process: those that no record names and that are old enough are
     /// put into quarantine, removed or imported; what lies beside its file is removed.
     ///
     /// # Errors
@@ -157,7 +158,8 @@ impl StorageCleanup {
         self.run(Sweep::Orphans).await
     }
 
-    /// Looks for records whose bytes are certainly gone, for a budget, on from where the last run stopped.
+    /// Looks for records whose bytes are certainly gone, for a budget, on from where the last run stopped, also one of an earlier
+    /// process.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -193,7 +195,7 @@ impl StorageCleanup {
     /// Takes a checkpoint and frees the segments of the journal that it makes superfluous.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// [`Error::InvalidArgument`](locus_core::Error::InvalidArgument) for one tenant; as [`run`](Self::run).
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -214,7 +216,8 @@ impl StorageCleanup {
         self.sweeper.run(sweep, self.options()).await
     }
 
-    /// Runs every job that the settings enable once, and says what that did.
+    /// Runs every job that the settings enable once, and says what that did. For one tenant without
+    /// [`optimise_store`](Self::optimise_store).
     ///
     /// # Errors
     /// As [`run`](Self::run).

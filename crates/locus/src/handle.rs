@@ -255,6 +255,7 @@ impl Drop for Shared {
 struct Closing {
     tools: Tools,
     engine: Arc<EmbeddedStore>,
+    sweeper: Arc<Sweeper>,
     watchers: FileWatchers,
     disk: Arc<dyn Disk>,
 }
@@ -264,6 +265,7 @@ impl Closing {
         Self {
             tools: opened.tools.clone(),
             engine: Arc::clone(&opened.engine),
+            sweeper: Arc::clone(&opened.sweeper),
             watchers: opened.watchers.clone(),
             disk: Arc::clone(&opened.disk),
         }
@@ -277,6 +279,7 @@ impl Closing {
         stop.tasks.close();
         stop.drain_then_halt(&**clock, patience, stop.tasks.wait()).await;
         running.background.stop().await;
+        self.sweeper.keep_stands().await;
         // A volume that begins to hang now is noticed, too.
         let stored = pool.undelayed(self.engine.shutdown()).await;
         let noted = running.note.refresh(pool, Some(&|id| self.engine.files_on(id))).await;

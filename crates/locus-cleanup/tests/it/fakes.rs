@@ -67,7 +67,7 @@ pub(crate) struct State {
     pub(crate) claimed: Arc<Mutex<BTreeSet<FileKey>>>,
 }
 
-/// Store, volume and set of volumes in one.
+/// Store and volume in one.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) state: Mutex<State>,
@@ -77,8 +77,9 @@ pub(crate) struct World {
     id: VolumeId,
 }
 
+/// What is mounted.
 #[derive(Debug)]
-pub(crate) struct One(pub(crate) Arc<World>);
+pub(crate) struct Mounted(pub(crate) Mutex<Vec<Arc<World>>>);
 
 /// Blobs that no record names are removed at once.
 pub(crate) fn sweep_at_once() -> SweepSettings {
@@ -87,12 +88,16 @@ pub(crate) fn sweep_at_once() -> SweepSettings {
     settings
 }
 
-pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
-    let id = VolumeId::parse("vol").unwrap();
+pub(crate) fn volume(id: &str) -> Arc<World> {
+    let id = VolumeId::parse(id).unwrap();
     let state = Mutex::new(State { page_max: usize::MAX, ..State::default() });
-    let world = Arc::new(World { state, wake: Notify::new(), go: Notify::new(), id });
+    Arc::new(World { state, wake: Notify::new(), go: Notify::new(), id })
+}
+
+pub(crate) fn world() -> (Arc<World>, Sweeper, Arc<ManualClock>) {
+    let world = volume("vol");
     let clock = ManualClock::new();
-    let volumes = Arc::new(One(Arc::clone(&world)));
+    let volumes = Arc::new(Mounted(Mutex::new(vec![Arc::clone(&world)])));
     let sweeper = Sweeper::new(Arc::clone(&world) as Arc<dyn Upkeep>, volumes, Arc::clone(&clock) as _)
         .with_settings(sweep_at_once());
     (world, sweeper, clock)
@@ -113,11 +118,16 @@ fn eio() -> Error {
 
 #[async_trait]
 impl Upkeep for World {
-    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>> {
+    async fn reapable(&self, of: Option<&TenantId>, max: usize) -> Result<Vec<Reapable>> {
         let mut state = self.state.lock();
-        let count = max.min(state.waiting.len());
-        state.out += count;
-        Ok(state.waiting.drain(..count).collect())
+        let mut taken = Vec::new();
+        state.waiting.retain(|file| {
+            let is_next = taken.len() < max && of.is_none_or(|tenant| file.tenant == *tenant);
+            taken.extend(is_next.then(|| file.clone()));
+            !is_next
+        });
+        state.out += taken.len();
+        Ok(taken)
     }
 
     async fn reaped(&self, files: &[Reapable]) -> Result<()> {
@@ -157,7 +167,7 @@ impl Upkeep for World {
         self.settled().await
     }
 
-    async fn expire(&self, max: usize) -> Result<usize> {
+    async fn expire(&self, _: Option<&TenantId>, max: usize) -> Result<usize> {
         let mut state = self.state.lock();
         let count = max.min(state.overdue);
         state.overdue -= count;
@@ -168,7 +178,7 @@ impl Upkeep for World {
         self.wake.notified().await;
     }
 
-    async fn expire_uploads(&self, max: usize) -> Result<usize> {
+    async fn expire_uploads(&self, _: Option<&TenantId>, max: usize) -> Result<usize> {
         let mut state = self.state.lock();
         let count = max.min(state.idle_uploads);
         state.idle_uploads -= count;
@@ -201,10 +211,11 @@ impl Upkeep for World {
         })
     }
 
-    fn waiting(&self) -> Waiting {
+    fn waiting(&self, of: Option<&TenantId>) -> Waiting {
         let state = self.state.lock();
+        let is_meant = |file: &&Reapable| of.is_none_or(|tenant| file.tenant == *tenant);
         Waiting {
-            over: state.waiting.len() as u64,
+            over: state.waiting.iter().filter(is_meant).count() as u64,
             copies: 0,
             overdue: state.overdue as u64,
             idle_uploads: state.idle_uploads as u64,
@@ -314,12 +325,12 @@ impl StorageVolume for World {
     }
 }
 
-impl VolumeSet for One {
+impl VolumeSet for Mounted {
     fn volume(&self, id: &VolumeId) -> Option<Arc<dyn StorageVolume>> {
-        (*id == self.0.id).then(|| Arc::clone(&self.0) as _)
+        self.all().into_iter().find(|volume| volume.id() == id)
     }
 
     fn all(&self) -> Vec<Arc<dyn StorageVolume>> {
-        vec![Arc::clone(&self.0) as _]
+        self.0.lock().iter().map(|volume| Arc::clone(volume) as _).collect()
     }
 }

@@ -2,4 +2,6 @@
 
 mod fakes;
 mod leftovers;
+mod one_tenant;
 mod reap;
+mod resuming;

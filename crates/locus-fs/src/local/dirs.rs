@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::Bound,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -31,10 +32,10 @@ struct Entry {
 
 /// Directories that may have become empty.
 #[derive(Debug, Default)]
-pub(crate) struct Emptied {
-    pub(crate) dirs: BTreeSet<PathBuf>,
+struct Emptied {
+    dirs: BTreeSet<PathBuf>,
     /// There are more than are remembered.
-    pub(crate) more: bool,
+    more: bool,
 }
 
 /// What is known of one, in this order.
@@ -106,9 +107,27 @@ impl Dirs {
         }
     }
 
-    /// Those that lost a blob since this was asked last.
-    pub(crate) fn take_emptied(&self) -> Emptied {
-        std::mem::take(&mut self.emptied.lock())
+    /// Whether more lost a blob since this was asked last than are remembered: then none is.
+    pub(crate) fn forget_emptied_if_more(&self) -> bool {
+        let mut emptied = self.emptied.lock();
+        if emptied.more {
+            *emptied = Emptied::default();
+            return true;
+        }
+        false
+    }
+
+    /// The last one that lost a blob of those before `before`, or of all: what is in a directory comes before it. It is
+    /// remembered no more.
+    pub(crate) fn take_emptied(&self, before: Option<&Path>) -> Option<PathBuf> {
+        let dirs = &mut self.emptied.lock().dirs;
+        let last = match before {
+            Some(before) => dirs.range::<Path, _>((Bound::Unbounded, Bound::Excluded(before))).next_back(),
+            None => dirs.last(),
+        };
+        let last = last.cloned()?;
+        dirs.remove(&last);
+        Some(last)
     }
 
     /// One was removed, and the sync that makes this durable is asked for.

@@ -1,7 +1,6 @@
 //! Walks over the directories of a volume: empty ones are removed, files of other programs too.
 
 use std::{
-    collections::BTreeSet,
     io,
     ops::Bound,
     path::{Path, PathBuf},
@@ -25,44 +24,60 @@ const DIRS_PER_STEP: usize = 1_024;
 /// Names of directories that are sorted at a time.
 const NAMES_AT_A_TIME: usize = 1_024;
 
+/// Begins the cursor of a sweep over those that lost a blob; one of a walk begins with a name.
+const QUEUED: &str = "/";
+
 /// Removes empty directories.
 pub(crate) fn empty_dirs(core: &Core, sweep: &DirSweep) -> Result<TidyReport> {
     core.may_be_used()?;
     core.check_identity()?;
     let mut report = TidyReport::default();
-    if sweep.emptied && sweep.from.is_none() && sweep.owner.is_none() && !sweep.dry_run {
-        let emptied = core.dirs.take_emptied();
-        if !emptied.more {
-            upwards(core, emptied.dirs, sweep, &mut report);
-            return Ok(report);
-        }
+    let from = sweep.from.as_ref();
+    if let Some(before) = from.and_then(|from| from.0.strip_prefix(QUEUED)) {
+        report.next = emptied_dirs(core, sweep, Some(core.layout.mount.join(before)), &mut report);
+        return Ok(report);
+    }
+    let is_queued = sweep.emptied && from.is_none() && sweep.owner.is_none() && !sweep.dry_run;
+    if is_queued && !core.dirs.forget_emptied_if_more() {
+        report.next = emptied_dirs(core, sweep, None, &mut report);
+        return Ok(report);
     }
     let mut unread = Vec::new();
-    let (owner, from) = (sweep.owner.as_ref(), sweep.from.as_ref());
-    report.next = walk(core, owner, from, sweep.dirs_max, &mut unread, |dir, is_removable| {
-        if is_removable {
-            remove_if_empty(core, dir, sweep, &mut report);
-        }
-    })?;
+    report.next =
+        walk(core, sweep.owner.as_ref(), from, sweep.dirs_max, &mut unread, |dir, is_removable| {
+            if is_removable {
+                remove_if_empty(core, dir, sweep, &mut report);
+            }
+        })?;
     report.unread = unread;
     Ok(report)
 }
 
-/// Those that lost a blob, and what is above them. What is spared now is looked at next time.
-fn upwards(core: &Core, dirs: BTreeSet<PathBuf>, sweep: &DirSweep, report: &mut TidyReport) {
-    for dir in dirs {
-        let mut at = dir.as_path();
-        while core.layout.is_removable(at) {
-            match remove_if_empty(core, at, sweep, report) {
-                Removed::Yes => at = parent_of(at),
-                Removed::Spared => {
-                    core.dirs.lost_one(at.to_owned());
-                    break;
-                }
-                Removed::No => break,
+/// Those that lost a blob, the last one first, so that what is above them comes behind them. Says where to go on: what is
+/// spared now is behind that, and looked at next time.
+fn emptied_dirs(
+    core: &Core,
+    sweep: &DirSweep,
+    mut before: Option<PathBuf>,
+    report: &mut TidyReport,
+) -> Option<Cursor> {
+    for _ in 0..dirs_of_a_step(sweep.dirs_max) {
+        let dir = core.dirs.take_emptied(before.as_deref())?;
+        if core.layout.is_removable(&dir) {
+            match remove_if_empty(core, &dir, sweep, report) {
+                Removed::Yes => core.dirs.lost_one(parent_of(&dir).to_owned()),
+                Removed::Spared => core.dirs.lost_one(dir.clone()),
+                Removed::No => {}
             }
         }
+        before = Some(dir);
     }
+    Some(Cursor(format!("{QUEUED}{}", relative(core, &before?)?)))
+}
+
+/// Most directories that a step looks at.
+const fn dirs_of_a_step(dirs_max: usize) -> usize {
+    if dirs_max == 0 { DIRS_PER_STEP } else { dirs_max }
 }
 
 #[derive(PartialEq, Eq)]
@@ -185,8 +200,7 @@ fn walk(
         Some(area) => (area, from[1..].to_vec()),
         None => (Area::Live, from),
     };
-    let left = if dirs_max == 0 { DIRS_PER_STEP } else { dirs_max };
-    let mut walk = Walk { core, owner, left, unread, act: &mut act };
+    let mut walk = Walk { core, owner, left: dirs_of_a_step(dirs_max), unread, act: &mut act };
     for area in Area::ALL.into_iter().filter(|area| *area >= first) {
         let root = core.layout.area(area);
         if let Some(last) = walk.below(&root, 0, &from)? {

@@ -120,6 +120,46 @@ async fn what_a_removal_emptied_is_remembered_and_what_is_in_use_is_spared_once(
 }
 
 #[tokio::test]
+async fn b79_what_removals_emptied_is_gone_through_step_by_step_and_what_is_spared_waits_for_the_next_sweep()
+{
+    let temp = tempfile::tempdir().unwrap();
+    let (path, volume) = volume(temp.path()).await;
+    let blobs: Vec<_> = (0..7).map(|shard| in_shard("acme", shard)).collect();
+    for at in &blobs {
+        write(&volume, at, b"x").await;
+        volume.copy(at, Area::DeadLetters).await.unwrap();
+        volume.delete(at).await.unwrap();
+        volume.delete(&at.in_area(Area::DeadLetters)).await.unwrap();
+    }
+    let queued = DirSweep { emptied: true, idle: true, dirs_max: 3, ..DirSweep::default() };
+    assert_eq!(sweep(&volume, queued.clone()).await.removed, 0, "all were used, and none is looked at twice");
+    let (mut steps, mut removed, mut what) = (0, 0, queued.clone());
+    loop {
+        let step = volume.tidy(Tidy::EmptyDirectories(what.clone())).await.unwrap();
+        assert!(step.removed <= 3, "a step is bounded");
+        (steps, removed) = (steps + 1, removed + step.removed);
+        let Some(next) = step.next else { break };
+        what.from = Some(next);
+    }
+    // All shards, and then what is above them, which was used, too.
+    assert_eq!((steps, removed), (6, 14));
+    assert_eq!(dirs(&path), [".deadletter", ".deadletter/acme", ".staging", "acme"]);
+    assert_eq!(sweep(&volume, queued.clone()).await.removed, 1);
+    assert_eq!(sweep(&volume, queued.clone()).await.removed, 1);
+    assert_eq!(dirs(&path), [".staging", "acme"], "an owner's own stays");
+
+    // A sweep that ends after its first step leaves the rest to the next one.
+    for at in &blobs {
+        write(&volume, at, b"x").await;
+        volume.delete(at).await.unwrap();
+    }
+    let used = DirSweep { idle: false, ..queued };
+    let first = volume.tidy(Tidy::EmptyDirectories(used.clone())).await.unwrap();
+    assert!(first.removed == 3 && first.next.is_some());
+    assert_eq!(sweep(&volume, used).await.removed, 4);
+}
+
+#[tokio::test]
 async fn b79_many_directories_are_gone_through_step_by_step_each_once() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("vol");

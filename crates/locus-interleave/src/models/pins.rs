@@ -94,6 +94,6 @@ async fn fill_a_segment(store: &EmbeddedStore, content: &Bytes) -> Result<FileRe
 }
 
 async fn reap(store: &EmbeddedStore) {
-    let over = store.reapable(usize::MAX).await.expect("because nothing fails");
+    let over = store.reapable(None, usize::MAX).await.expect("because nothing fails");
     store.reaped(&over).await.expect("because nothing fails");
 }

@@ -223,6 +223,14 @@ impl EmbeddedStore {
         self.cells.read().by_id.get(tenant).cloned()
     }
 
+    /// This tenant's, if it has one, or all.
+    pub(super) fn cells_of(&self, of: Option<&TenantId>) -> Vec<Arc<Cell>> {
+        match of {
+            Some(tenant) => self.cell(tenant).into_iter().collect(),
+            None => self.cells.read().all.clone(),
+        }
+    }
+
     pub(super) fn cell_at(&self, no: TenantNo) -> Arc<Cell> {
         Arc::clone(&self.cells.read().all[no as usize])
     }

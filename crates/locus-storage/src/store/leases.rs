@@ -430,6 +430,23 @@ impl EmbeddedStore {
         Ok(expired)
     }
 
+    /// Writes overdue leases of one tenant back.
+    pub(super) async fn expire_some_of(&self, tenant: &TenantId, max: usize) -> Result<usize> {
+        let Some(cell) = self.cell(tenant) else { return Ok(0) };
+        let mut expired = 0;
+        while expired < max && !cell.state.lock().overdue(self.clock.now(), 1).is_empty() {
+            let mut room = self.journal.reserve(Use::Essential, &[keys_bound(MOVE_MAX)]).await?;
+            let mut state = cell.state.lock();
+            let moved = self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp());
+            self.after(&cell, &mut state);
+            expired += moved?;
+        }
+        if expired > 0 {
+            self.journal.confirm_written(self.journal.last_appended()).await?;
+        }
+        Ok(expired)
+    }
+
     // ---- waiting ----------------------------------------------------------------------------------------------
 
     pub(super) async fn ready_for(&self, tenant: &TenantId) -> Result<()> {

@@ -86,6 +86,28 @@ impl ReapQueue {
         taken
     }
 
+    /// As [`take`](Self::take), of one tenant. Looks at all that waits.
+    pub(crate) fn take_of(
+        &mut self,
+        tenant: TenantNo,
+        max: usize,
+        durable: Lsn,
+        available: impl Fn(VolumeNo) -> bool,
+    ) -> Vec<(VolumeNo, Over)> {
+        let mut taken = Vec::new();
+        let held = self.holds.limit();
+        for (volume, queue) in self.waiting.iter_mut().filter(|(volume, _)| available(**volume)) {
+            let limit = if *volume == JOURNAL { durable } else { durable.min(held) };
+            queue.retain(|over| {
+                let is_next = taken.len() < max && over.tenant == tenant && over.lsn <= limit;
+                taken.extend(is_next.then_some((*volume, *over)));
+                !is_next
+            });
+        }
+        self.out += taken.len() as u64;
+        taken
+    }
+
     /// Hands out up to `max` files of one volume, available or not, held or not, whose end is durable.
     pub(crate) fn take_from(&mut self, volume: VolumeNo, max: usize, durable: Lsn) -> Vec<Over> {
         let mut taken = Vec::new();
@@ -119,12 +141,16 @@ impl ReapQueue {
         self.waiting.values().map(|queue| queue.len() as u64).sum::<u64>() + self.out - self.copies
     }
 
-    /// Files and copies that wait on available volumes and are not held.
-    pub(crate) fn waiting(&self, available: impl Fn(VolumeNo) -> bool) -> (u64, u64) {
+    /// Files and copies that are meant, wait on available volumes and are not held.
+    pub(crate) fn waiting(
+        &self,
+        available: impl Fn(VolumeNo) -> bool,
+        is_meant: impl Fn(&Over) -> bool,
+    ) -> (u64, u64) {
         let queues = self.waiting.iter().filter(|(volume, _)| available(**volume));
         let waits =
             queues.flat_map(|(volume, queue)| queue.iter().filter(|over| over.lsn <= self.limit(*volume)));
-        waits.fold((0, 0), |(files, copies), over| match over.copy_in {
+        waits.filter(|over| is_meant(over)).fold((0, 0), |(files, copies), over| match over.copy_in {
             None => (files + 1, copies),
             Some(_) => (files, copies + 1),
         })

@@ -21,13 +21,17 @@ use crate::journal::Use;
 const COPIES_PER_RECORD: usize = 128;
 
 impl EmbeddedStore {
-    pub(super) fn take_reapable(&self, max: usize) -> Vec<Reapable> {
+    pub(super) fn take_reapable(&self, of: Option<&TenantId>, max: usize) -> Vec<Reapable> {
         if self.journal.is_poisoned() {
             return Vec::new();
         }
         self.let_kept_go();
-        let taken =
-            self.reap.lock().take(max, self.journal.durable(), |volume| self.places.is_available(volume));
+        let (durable, available) = (self.journal.durable(), |volume| self.places.is_available(volume));
+        let taken = match of.map(|tenant| self.cell(tenant)) {
+            None => self.reap.lock().take(max, durable, available),
+            Some(Some(cell)) => self.reap.lock().take_of(cell.no, max, durable, available),
+            Some(None) => Vec::new(),
+        };
         self.reapables(taken)
     }
 
@@ -129,12 +133,14 @@ impl EmbeddedStore {
     }
 
     /// What a sweep would find to do now.
-    pub(super) fn all_that_waits(&self) -> Waiting {
+    pub(super) fn all_that_waits(&self, of: Option<&TenantId>) -> Waiting {
         self.let_kept_go();
-        let (over, copies) = self.reap.lock().waiting(|volume| self.places.is_available(volume));
+        let cells = self.cells_of(of);
+        let is_meant = |over: &Over| of.is_none() || cells.iter().any(|cell| cell.no == over.tenant);
+        let (over, copies) = self.reap.lock().waiting(|volume| self.places.is_available(volume), is_meant);
         let (now, mut waiting) = (self.clock.now(), Waiting { over, copies, ..Waiting::default() });
         let idle_since = earlier(now, self.config.options.upload_expiry);
-        for cell in self.cells.read().all.clone() {
+        for cell in &cells {
             let state = cell.state.lock();
             waiting.overdue += state.overdue(now, usize::MAX).len() as u64;
             let idle = idle_since.map(|since| state.uploads().idle(since, usize::MAX).len());

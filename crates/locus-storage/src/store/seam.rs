@@ -288,8 +288,8 @@ impl MetadataStore for EmbeddedStore {
 
 #[async_trait]
 impl Upkeep for EmbeddedStore {
-    async fn reapable(&self, max: usize) -> Result<Vec<Reapable>> {
-        Ok(self.take_reapable(max))
+    async fn reapable(&self, of: Option<&TenantId>, max: usize) -> Result<Vec<Reapable>> {
+        Ok(self.take_reapable(of, max))
     }
 
     async fn reaped(&self, files: &[Reapable]) -> Result<()> {
@@ -312,8 +312,11 @@ impl Upkeep for EmbeddedStore {
         self.wait_emptied(leaving).await
     }
 
-    async fn expire(&self, max: usize) -> Result<usize> {
-        self.expire_some(max).await
+    async fn expire(&self, of: Option<&TenantId>, max: usize) -> Result<usize> {
+        match of {
+            Some(tenant) => self.expire_some_of(tenant, max).await,
+            None => self.expire_some(max).await,
+        }
     }
 
     async fn expirable(&self) {
@@ -343,8 +346,8 @@ impl Upkeep for EmbeddedStore {
         self.end_missing(record).await
     }
 
-    async fn expire_uploads(&self, max: usize) -> Result<usize> {
-        self.end_idle_uploads(max).await
+    async fn expire_uploads(&self, of: Option<&TenantId>, max: usize) -> Result<usize> {
+        self.end_idle_uploads(of, max).await
     }
 
     fn is_staging(&self, owner: &StoragePath, staging: &FileKey) -> bool {
@@ -374,8 +377,8 @@ impl Upkeep for EmbeddedStore {
         Ok(Compacted { bytes_before, bytes_after: self.record_bytes() })
     }
 
-    fn waiting(&self) -> Waiting {
-        self.all_that_waits()
+    fn waiting(&self, of: Option<&TenantId>) -> Waiting {
+        self.all_that_waits(of)
     }
 
     fn is_trustworthy(&self) -> bool {

@@ -239,11 +239,11 @@ impl EmbeddedStore {
         upload.info(&state.id, self.places.id(upload.volume))
     }
 
-    /// Ends uploads to which nothing came for too long. Looks at every tenant, as a checkpoint does.
-    pub(super) async fn end_idle_uploads(&self, max: usize) -> Result<usize> {
+    /// Ends uploads to which nothing came for too long. Looks at every tenant, as a checkpoint does, when none is named.
+    pub(super) async fn end_idle_uploads(&self, of: Option<&TenantId>, max: usize) -> Result<usize> {
         let expiry = self.config.options.upload_expiry;
         let Some(before) = earlier(self.clock.now(), expiry) else { return Ok(0) };
-        let cells = self.cells.read().all.clone();
+        let cells = self.cells_of(of);
         let (mut ended, mut last) = (0, Lsn::ZERO);
         for cell in cells {
             while ended < max && !cell.state.lock().uploads().idle(before, 1).is_empty() {

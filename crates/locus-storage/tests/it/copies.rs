@@ -58,7 +58,7 @@ impl Bench {
         self.run(async move {
             store.sync().await.unwrap();
             let (copies, own): (Vec<_>, Vec<_>) =
-                store.reapable(100).await.unwrap().into_iter().partition(|file| file.is_copy);
+                store.reapable(None, 100).await.unwrap().into_iter().partition(|file| file.is_copy);
             for file in &own {
                 let Some(id) = &file.volume else { continue };
                 let volume = registry.volume(id).unwrap();
@@ -236,7 +236,7 @@ fn b88_a_copy_waits_for_its_own_move_to_be_durable_whatever_lay_there_before() {
     // And on to the third, which is not durable yet.
     moves_on(&mut bench);
     let reapable = |bench: &mut Bench| {
-        let taken = bench.run(store.reapable(100)).unwrap();
+        let taken = bench.run(store.reapable(None, 100)).unwrap();
         let volumes: Vec<_> = taken.iter().filter_map(|file| file.volume.clone()).collect();
         store.not_reaped(taken);
         volumes

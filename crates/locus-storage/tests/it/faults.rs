@@ -596,7 +596,7 @@ impl Story {
         assert!(matches!(taken, Err(Error::Poisoned { .. })), "{taken:?}");
         assert!(self.run(async move { pool.sync().await }).is_err());
         let inner = store.clone();
-        let reapable = self.run(async move { inner.reapable(10).await });
+        let reapable = self.run(async move { inner.reapable(None, 10).await });
         assert!(!store.is_trustworthy() && reapable.unwrap_or_default().is_empty());
     }
 

@@ -633,7 +633,7 @@ fn let_go(store: &Arc<EmbeddedStore>, key: FileKey) {
         let leased = store.lease_key(&tenant(0), &key, &LeaseOptions::new()).await.unwrap();
         store.complete(&[leased.lease]).await.unwrap();
         store.sync().await.unwrap();
-        let files = store.reapable(100).await.unwrap();
+        let files = store.reapable(None, 100).await.unwrap();
         store.reaped(&files).await.unwrap();
         store.sync().await.unwrap();
     });
@@ -807,7 +807,7 @@ fn b88_a_segment_waits_for_the_completions_in_it_to_be_durable(#[values(1, 2, 3,
     assert!(poll_once(completing.as_mut()).is_ready(), "a lazy completion waits for nothing");
     assert_eq!(bench.statistics().durable, durable);
     let mut reaping = Box::pin(async move {
-        let files = store.reapable(1_000).await?;
+        let files = store.reapable(None, 1_000).await?;
         store.reaped(&files).await?;
         Ok::<_, Error>(files.len())
     });

@@ -296,7 +296,7 @@ fn a_move_under_way_is_waited_for_and_so_is_what_it_leaves() {
     let leaving = leave(&records);
     end_all(&mut records, &leaving, 100);
     records.sync();
-    let over = records.call(|store| async move { store.reapable(9).await }).unwrap();
+    let over = records.call(|store| async move { store.reapable(None, 9).await }).unwrap();
     let (copies, files): (Vec<_>, Vec<_>) = over.into_iter().partition(|file| file.is_copy);
     assert_eq!((copies.len(), files.len()), (1, 2));
     records.call(|store| async move { store.reaped(&files).await }).unwrap();

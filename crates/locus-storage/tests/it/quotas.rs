@@ -136,7 +136,7 @@ fn b49_of_more_concurrent_writes_than_the_limit_exactly_so_many_succeed(
             assert_eq!(leases.len() as u64, LIMIT);
             records.store.complete(&leases).await.unwrap();
             records.store.sync().await.unwrap();
-            let over = records.store.reapable(usize::MAX).await.unwrap();
+            let over = records.store.reapable(None, usize::MAX).await.unwrap();
             assert_eq!(over.len() as u64, LIMIT);
             records.store.reaped(&over).await.unwrap();
         });
@@ -415,7 +415,7 @@ fn b55_a_directory_that_became_empty_is_gone_with_those_that_stood_for_it() {
     records.call(|store| async move { store.sync().await }).unwrap();
     records
         .call(|store| async move {
-            let over = store.reapable(10).await?;
+            let over = store.reapable(None, 10).await?;
             store.reaped(&over).await
         })
         .unwrap();

@@ -217,7 +217,7 @@ fn reap_bulky(records: &mut Records) {
     loop {
         let more = records.call(|store| async move {
             let (bulky, others): (Vec<_>, Vec<_>) =
-                store.reapable(1_000).await?.into_iter().partition(|file| file.tenant == tenant(7));
+                store.reapable(None, 1_000).await?.into_iter().partition(|file| file.tenant == tenant(7));
             store.reaped(&bulky).await?;
             store.not_reaped(others);
             Ok::<_, Error>(!bulky.is_empty())
@@ -697,7 +697,7 @@ fn b60_checkpoints_beside_running_work_hold_what_the_log_behind_them_needs() {
                                 }
                             }
                             written.extend(put(&store, (0..3).map(|_| new_file()).collect()).await.unwrap());
-                            let over = store.reapable(2).await.unwrap();
+                            let over = store.reapable(None, 2).await.unwrap();
                             store.reaped(&over).await.unwrap();
                         }
                     });
@@ -1166,7 +1166,7 @@ fn b37_b65_a_failing_log_poisons_at_once_and_reopening_decides(
         assert!(matches!(records.checkpoint(), Err(Error::Poisoned { .. })));
         assert!(records.call(|s| async move { s.sync().await }).is_err());
         assert!(
-            records.call(|s| async move { s.reapable(10).await }).unwrap().is_empty(),
+            records.call(|s| async move { s.reapable(None, 10).await }).unwrap().is_empty(),
             "nothing is destroyed"
         );
         // What is certain is answered, what is not is not.

@@ -31,7 +31,7 @@ impl Records {
     fn reapable(&mut self) -> usize {
         self.sync();
         self.call(|store| async move {
-            let files = store.reapable(1_000).await.unwrap();
+            let files = store.reapable(None, 1_000).await.unwrap();
             let count = files.len();
             store.not_reaped(files);
             count

@@ -73,7 +73,7 @@ fn b43_the_sweep_of_one_tenant_is_bounded_and_reaches_every_tenant() {
         assert_eq!(leased.unwrap().len(), 200);
     }
     records.world.advance(MINUTE);
-    let step = records.call(|store| async move { store.expire(1).await }).unwrap();
+    let step = records.call(|store| async move { store.expire(None, 1).await }).unwrap();
     assert!((1..=64).contains(&step), "one step moved {step}");
     assert_eq!(records.expire(), 1_000 - step);
     assert!(records.store.counts().values().all(|counts| counts.pending == 200));
@@ -141,7 +141,7 @@ fn b44_a_time_out_that_meets_something_else_has_no_effect_live_or_replayed(
             *told.borrow_mut() = Some(done);
         });
         records.world.stepper.spawn(async move {
-            sweeping.expire(10).await.unwrap();
+            sweeping.expire(None, 10).await.unwrap();
         });
         records.settle();
         let answer = answer.take().expect("because everybody came to an end");

@@ -1,17 +1,22 @@
 //! What a sweep asks of the store: pages of records, missing bytes, blobs that nobody names.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use locus_core::{
-    Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, FileStatus, Knowledge, Limit,
-    MetadataStore, Orphan, Result, RetryPolicy, Scope, StoragePath, TenantStatus, Upkeep, VolumeSet,
+    Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, FileStatus, Knowledge,
+    LeaseOptions, Limit, MetadataStore, Orphan, Result, RetryPolicy, Scope, StoragePath, TenantStatus,
+    Upkeep, VolumeSet,
 };
-use locus_storage::{EngineOptions, VerifyLevel};
+use locus_storage::{EmbeddedStore, EngineOptions, VerifyLevel};
 use rstest::rstest;
 
 use crate::{
     bench::{Bench, vol},
-    world::{End, Records, World, new_file, tenant, volume},
+    world::{End, Records, World, file_of, new_file, tenant, volume},
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -120,13 +125,84 @@ fn what_waits_is_counted_and_stays() {
     for file in &leased[..2] {
         records.complete(&file.lease).unwrap();
     }
-    let waiting = records.store.waiting();
+    let waiting = records.store.waiting(None);
     assert_eq!((waiting.over, waiting.copies, waiting.overdue, waiting.idle_uploads), (2, 0, 0, 0));
     assert!(waiting.records.bytes_before >= waiting.records.bytes_after && waiting.records.bytes_after > 0);
     records.world.advance(24 * HOUR);
-    assert_eq!(records.store.waiting().overdue, 2);
+    assert_eq!(records.store.waiting(None).overdue, 2);
     assert_eq!((records.reap(), records.expire()), (2, 2));
-    assert_eq!((records.store.waiting().over, records.store.waiting().overdue), (0, 0));
+    assert_eq!((records.store.waiting(None).over, records.store.waiting(None).overdue), (0, 0));
+}
+
+#[test]
+fn b79_what_waits_is_counted_and_handed_out_for_one_tenant_alone() {
+    let mut records = Records::new(765, EngineOptions::default());
+    for of in [0, 1, 0, 1, 0, 1, 0, 0] {
+        records.put(file_of(of));
+    }
+    for (of, ended) in [(1, 1), (0, 2)] {
+        let options = LeaseOptions::new();
+        let leased =
+            records.call(|store| async move { store.lease(&tenant(of), 9, &options).await }).unwrap();
+        for file in &leased[..ended] {
+            records.complete(&file.lease).unwrap();
+        }
+    }
+    records.sync();
+    records.world.advance(24 * HOUR);
+    let waits = |records: &Records, of: Option<usize>| {
+        let waiting = records.store.waiting(of.map(tenant).as_ref());
+        (waiting.over, waiting.overdue)
+    };
+    assert_eq!(
+        [None, Some(0), Some(1), Some(2)].map(|of| waits(&records, of)),
+        [(3, 5), (2, 3), (1, 2), (0, 0)]
+    );
+
+    let expire = |of| async move |store: Arc<EmbeddedStore>| store.expire(Some(&tenant(of)), 9).await;
+    assert_eq!(records.call(expire(2)).unwrap(), 0);
+    assert_eq!(records.call(expire(1)).unwrap(), 2);
+    assert_eq!((waits(&records, Some(0)), waits(&records, Some(1))), ((2, 3), (1, 0)));
+    assert_eq!(records.expire(), 3, "the others stand in the schedule as before");
+
+    let take = |of| async move |store: Arc<EmbeddedStore>| store.reapable(Some(&tenant(of)), 1).await;
+    assert!(records.call(take(2)).unwrap().is_empty());
+    let taken = records.call(take(0)).unwrap();
+    assert!(matches!(taken.as_slice(), [file] if file.tenant == tenant(0)));
+    assert_eq!((waits(&records, Some(0)).0, waits(&records, None).0), (1, 2));
+    records.store.not_reaped(taken);
+    assert_eq!((records.call(take(1)).unwrap().len(), waits(&records, Some(1)).0), (1, 0));
+}
+
+/// Files come and go, so that what stays has other places after a restart.
+#[rstest]
+fn b79_a_walk_over_a_volume_goes_on_over_restarts_and_passes_no_file_by_each_time(
+    #[values(End::Close, End::PowerCut)] end: End,
+) {
+    let mut records = Records::new(766, EngineOptions::default());
+    let all = records.write_many(120);
+    let mut go: VecDeque<_> = all.iter().copied().step_by(2).collect();
+    let mut unseen: BTreeSet<_> = all.into_iter().skip(1).step_by(2).collect();
+    let (mut lives, mut from) = (0, None);
+    while !unseen.is_empty() {
+        lives += 1;
+        assert!(lives <= 40, "{} were never looked at", unseen.len());
+        for _ in 0..2 {
+            let page = records.store.on_volume(&volume(0), from, 5);
+            unseen.retain(|key| page.files.iter().all(|record| record.info.key != *key));
+            from = page.next;
+        }
+        for _ in 0..4 {
+            let key = go.pop_front().unwrap();
+            records.call(|store| async move { store.delete(&tenant(0), &key, false).await }).unwrap();
+            go.push_back(records.write());
+        }
+        records.reap();
+        if lives % 3 == 0 {
+            records.checkpoint().unwrap();
+        }
+        records = records.restart(end);
+    }
 }
 
 #[test]

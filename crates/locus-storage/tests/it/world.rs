@@ -482,7 +482,7 @@ impl Records {
     }
 
     pub(crate) fn expire(&mut self) -> usize {
-        self.call(|store| async move { store.expire(usize::MAX).await }).unwrap()
+        self.call(|store| async move { store.expire(None, usize::MAX).await }).unwrap()
     }
 
     pub(crate) fn sync(&mut self) {
@@ -499,7 +499,7 @@ impl Records {
         let mut reaped = 0;
         loop {
             let files = self.call(|store| async move {
-                let files = store.reapable(1_000).await?;
+                let files = store.reapable(None, 1_000).await?;
                 store.reaped(&files).await?;
                 Ok::<_, Error>(files)
             });

@@ -102,6 +102,17 @@ fn unknown(name: &str) -> &'static str {
         return "is unknown: dead letters lie in `.deadletter` of the volume that their file was on, and nowhere else; \
                 docs/settings.md lists what can be set";
     }
+    if name.starts_with("cleanup.completed.") {
+        return "is unknown: finished files are removed as they end, and drains, requeues and purges wait for that, so that it \
+                has no interval and cannot be turned off; docs/settings.md lists what can be set";
+    }
+    if name.starts_with("cleanup.timed_out.") {
+        return "is unknown: leases are written back as they run out, so that counts tell the truth; it has no interval and \
+                cannot be turned off; docs/settings.md lists what can be set";
+    }
+    if name.starts_with("cleanup.store.") {
+        return "is unknown: the store is optimised as a whole, beside everything else; docs/settings.md lists what can be set";
+    }
     "is unknown: docs/settings.md lists what can be set"
 }
 

@@ -229,6 +229,19 @@ fn b86_a_place_for_dead_letters_is_refused_with_where_they_are(
 }
 
 #[rstest]
+#[case("completed.enabled = false", "drains, requeues and purges wait for that")]
+#[case("completed.interval = \"1h\"", "no interval")]
+#[case("timed_out.enabled = false", "so that counts tell the truth")]
+#[case("timed_out.retention = \"1h\"", "cannot be turned off")]
+#[case("store.batch = 9", "as a whole")]
+fn b86_what_a_job_does_not_have_is_refused_with_why(#[case] setting: &str, #[case] why: &str) {
+    let refused = load(&format!("[cleanup]\n{setting}"), &[]).unwrap_err();
+    let name = setting.split(' ').next().unwrap();
+    assert_eq!(setting_of(&refused), format!("cleanup.{name}"));
+    assert!(refused.to_string().contains(why), "{refused}");
+}
+
+#[rstest]
 #[case::unknown_key("[store]\ndata_dri = \"x\"", &[], "store.data_dri")]
 #[case::unknown_section("[stroe]\ndata_dir = \"x\"", &[], "stroe.data_dir")]
 #[case::unknown_in_the_environment("", &[("LOCUS__STORE__NONSENSE", "1")], "store.nonsense")]

@@ -14,6 +14,7 @@ use locus::{
 };
 use locus_testkit::ManualClock;
 use rstest::rstest;
+use tokio::sync::Notify;
 
 use crate::support::{builder, in_time, open_with, until, write};
 
@@ -335,6 +336,105 @@ async fn b73_a_record_goes_only_when_its_bytes_are_certainly_gone(
     locus.cleanup().settled().await.unwrap();
     let left = 3 - 2 * removed;
     assert_eq!(locus.quotas().count(&Scope::Tenant(acme.id().clone())), left);
+    locus.shutdown().await.unwrap();
+}
+
+/// Each process runs each job once, for a fraction of what there is.
+#[tokio::test]
+async fn b79_jobs_with_a_budget_go_on_over_restarts_until_they_have_seen_everything() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    let cleanup = &mut settings.cleanup;
+    (cleanup.orphans.age, cleanup.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    (cleanup.orphans.batch, cleanup.orphans.budget) = (4, 12);
+    (cleanup.missing.batch, cleanup.missing.budget) = (4, 12);
+    let (locus, acme, _) = open(temp.path(), settings.clone()).await;
+    let mut files = Vec::new();
+    for _ in 0..60 {
+        let key = write(&locus, &acme, "kept").await;
+        files.push((path(&locus, &acme, &key).await, key));
+    }
+    fs::remove_file(&files.last().unwrap().0).unwrap();
+    files.pop();
+    orphan(&locus, &acme, &files.iter().max().unwrap().1).await;
+    locus.shutdown().await.unwrap();
+    let note = temp.path().join("data").join("sweeps");
+    let (mut seen, mut removed, mut found) = (0, 0, 0);
+    while (removed, found) != (1, 1) {
+        seen += 1;
+        assert!(seen <= 6, "the last one was not looked at: {removed} {found}");
+        let (locus, _, _) = open(temp.path(), settings.clone()).await;
+        found += locus.cleanup().missing().await.unwrap().missing_found;
+        assert_eq!(note.exists(), seen < 6, "also when the process is killed now");
+        removed += locus.cleanup().orphans().await.unwrap().orphans_removed;
+        locus.shutdown().await.unwrap();
+        assert_eq!(note.exists(), seen < 6);
+    }
+}
+
+#[tokio::test]
+async fn b79_a_run_that_the_end_of_the_process_cuts_off_is_gone_on_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    settings.cleanup.orphans.batch = 1;
+    let (locus, acme, _) = open(temp.path(), settings).await;
+    for _ in 0..20 {
+        write(&locus, &acme, "kept").await;
+    }
+    let (began, note) = (Arc::new(Notify::new()), temp.path().join("data").join("sweeps"));
+    let tell = Arc::clone(&began);
+    let cleanup = locus.cleanup().on_progress(move |_| tell.notify_one());
+    tokio::select! {
+        biased;
+        () = began.notified() => {}
+        done = cleanup.orphans() => panic!("in one go: {done:?}"),
+    }
+    assert!(!note.exists());
+    locus.shutdown().await.unwrap();
+    assert!(note.exists());
+}
+
+#[tokio::test]
+async fn b79_leftovers_of_one_tenant_go_and_those_of_others_stay() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    (settings.cleanup.orphans.age, settings.cleanup.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    let clock = ManualClock::new();
+    let builder = builder(temp.path()).settings(settings).clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let (locus, acme) = open_with(builder.add_tenant("beta")).await;
+    let beta = locus.tenants().get("beta").await.unwrap();
+    for tenant in [&acme, &beta] {
+        let upload = locus.pool().upload(tenant, UploadOptions::new(10)).await.unwrap();
+        upload.write_at(0, "hello").await.unwrap();
+        let key = write(&locus, tenant, "kept").await;
+        orphan(&locus, tenant, &key).await;
+    }
+    clock.advance(30 * DAY);
+    let numbers =
+        |done: CleanupStatistics| (done.uploads_expired, done.staging_removed, done.orphans_removed);
+    let of_acme = || locus.cleanup().for_tenant(acme.id());
+    assert_eq!(
+        numbers(of_acme().dry_run().leftovers().await.unwrap()),
+        (1, 0, 1),
+        "staged as long as it is no leftover"
+    );
+    assert_eq!(numbers(of_acme().leftovers().await.unwrap()), (1, 1, 1));
+    assert_eq!(numbers(of_acme().leftovers().await.unwrap()), (0, 0, 0));
+    assert_eq!(numbers(locus.cleanup().leftovers().await.unwrap()), (1, 1, 1), "what is beta's");
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn b80_the_store_is_not_optimised_for_one_tenant() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    settings.cleanup.store.enabled = true;
+    let (locus, acme, _) = open(temp.path(), settings).await;
+    let of_acme = || locus.cleanup().for_tenant(acme.id());
+    let refused = of_acme().optimise_store().await.unwrap_err();
+    assert!(matches!(refused, Error::InvalidArgument { name: "tenant", .. }), "{refused}");
+    assert_eq!(of_acme().run_all().await.unwrap().store_bytes_before, 0, "it is left out");
+    assert!(locus.cleanup().run_all().await.unwrap().store_bytes_before > 0);
     locus.shutdown().await.unwrap();
 }
 
