@@ -1,9 +1,13 @@
 //! Watched folders on the machine's own file system, what comes to lie in them, and the way from there into the pool.
 //!
+//! Two runs of a seed are the same although the numbers of inodes are the file system's own: a ledger has equally long entries
+//! whatever they are, and the store is told other names than those that are made of them.
+//!
 //! The folders outlive every crash, as a share of another machine does; the ledgers and the store lie on the simulated disk.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::{self, File},
     future::pending,
     io::{self, Write as _},
@@ -38,7 +42,7 @@ pub const NAMES: u64 = 8;
 const MEMORY: &str = "/dev/shm";
 
 /// A name in a watched folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Which folder.
     pub folder: usize,
@@ -74,7 +78,7 @@ pub struct Watch {
 }
 
 /// What a watcher did, in its order.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Event {
     /// It began to bring a source in, as this.
     Begun(Place, String),
@@ -84,6 +88,23 @@ pub enum Event {
     Refused(Place, Refusal),
     /// What it had brought in before was made durable.
     Synced,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begun(place, _) => write!(f, "begun {place:?}"),
+            Self::Brought(place, key) => write!(f, "brought {place:?} in as {key}"),
+            Self::Refused(place, why) => write!(f, "refused {place:?}: {why:?}"),
+            Self::Synced => f.write_str("synced"),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in-{}/tenant-{}/{}", self.folder, self.tenant, self.name())
+    }
 }
 
 /// The watched folders of a world.
@@ -99,6 +120,8 @@ pub struct Inbox {
     shut: Mutex<(BTreeSet<usize>, u64)>,
     /// Sources that were ever put.
     puts: Mutex<u32>,
+    /// What watchers call sources, in the order in which they first did.
+    names: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Inbox {
@@ -137,8 +160,8 @@ impl Inbox {
             };
             watches.push(Watch { config, tenant, after, is_patient });
         }
-        let (events, shut, puts) = Default::default();
-        Ok(Self { temp, watches, clock, dice, events, shut, puts })
+        let (events, shut, puts, names) = Default::default();
+        Ok(Self { temp, watches, clock, dice, events, shut, puts, names })
     }
 
     /// What describes the watchers.
@@ -209,6 +232,14 @@ impl Inbox {
     /// What watchers did since this was asked last.
     pub(crate) fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock())
+    }
+
+    /// What the store is told instead of this name, in which an inode is hashed: that is another one in each run of a seed, and
+    /// so would be the lengths of records.
+    fn told(&self, identity: &str) -> String {
+        let mut names = self.names.lock();
+        let next = names.len();
+        format!("source {}", names.entry(identity.to_owned()).or_insert(next))
     }
 
     fn note(&self, event: Event) {
@@ -297,7 +328,7 @@ impl InboxIntake {
 #[async_trait]
 impl Intake for InboxIntake {
     async fn is_known(&self, tenant: &TenantId, identity: &str) -> Result<bool> {
-        let known = self.store.remembered(tenant, identity).await;
+        let known = self.store.remembered(tenant, &self.inbox.told(identity)).await;
         self.answer(known.map(|known| known.is_some()))
     }
 
@@ -306,11 +337,12 @@ impl Intake for InboxIntake {
         let place = Place::of(&file)
             .ok_or(Error::InvalidArgument { name: "original_name", why: "nobody put such a source" })?;
         let tenant = &self.tenants[place.tenant];
-        self.inbox.note(Event::Begun(place.clone(), file.identity.clone()));
+        let name = self.inbox.told(&file.identity);
+        self.inbox.note(Event::Begun(place.clone(), name.clone()));
         let options = WriteOptions::new()
             .original_name(file.original_name)
             .directory(file.directory.as_str())
-            .idempotency_key(IdempotencyKey::until_forgotten(file.identity));
+            .idempotency_key(IdempotencyKey::until_forgotten(name));
         let written = self.answer(self.pool.write(tenant, file.content, options).await);
         match &written {
             Ok(key) => self.inbox.note(Event::Brought(place, *key)),
@@ -333,7 +365,7 @@ impl Intake for InboxIntake {
 
     async fn forget(&self, tenant: &TenantId, identity: &str) -> Result<()> {
         self.answer(Ok(()))?;
-        self.answer(self.store.forget(tenant, identity).await.map(|_| ()))
+        self.answer(self.store.forget(tenant, &self.inbox.told(identity)).await.map(|_| ()))
     }
 
     fn check_tenant(&self, tenant: &TenantId) -> Result<()> {

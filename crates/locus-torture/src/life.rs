@@ -210,7 +210,8 @@ impl Run {
         let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
         if world.trace {
             let written = engine.store.statistics().written;
-            eprintln!("{} {now:?} {written} {calls:?} -> {answers:?}", model.rounds.len());
+            let ops = world.disk.ops();
+            eprintln!("{} {now:?} {written} {ops} {calls:?} -> {answers:?}", model.rounds.len());
         }
         let healthy = !world.disk.is_down() && !self.faulty;
         for (call, answer) in calls.into_iter().zip(answers) {
@@ -377,6 +378,10 @@ impl Run {
         })?;
         let gone =
             gone.map_err(|why| Violation::new(Kind::Unexpected, format!("cannot be deleted: {why:?}")))?;
+        let only = gone.iter().find(|key| model.sources_gone.contains(key));
+        ensure(only.is_none(), Kind::Lost, || {
+            format!("{only:?} cannot be read, and the source that it came from was given up")
+        })?;
         for key in gone {
             model.back(&key);
             model.file_mut(&key).state = State::Over;

@@ -1,6 +1,6 @@
 //! What watchers may do: each source becomes one file, and goes only when that is durable.
 
-use std::{collections::BTreeSet, io, rc::Rc};
+use std::{collections::BTreeSet, fmt, io, rc::Rc};
 
 use locus_core::{Durability, FileKey, MetadataStore};
 use locus_watcher::{AfterImport, ScanReport};
@@ -15,7 +15,6 @@ use crate::{
 };
 
 /// What a look came to.
-#[derive(Debug)]
 pub struct Looked {
     /// What its watcher says.
     report: ScanReport,
@@ -27,6 +26,14 @@ pub struct Looked {
     moved: Vec<Vec<u8>>,
     /// Names of sources that were gone before, and that the store remembers all the same.
     remembered: Vec<String>,
+}
+
+impl fmt::Debug for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without what is the file system's own, so that it reads the same each time.
+        let moved: Vec<_> = self.moved.iter().map(Vec::len).collect();
+        write!(f, "{:?} {:?}, gone {:?}, moved {moved:?}", self.report, self.events, self.gone)
+    }
 }
 
 /// Looks, and asks what is to be known afterwards.
@@ -178,6 +185,8 @@ fn leave(
         ensure(known(model, &source) != Known::No, Kind::Lost, || {
             format!("{place:?} is gone, and no file came of it: {:?}", source.identity)
         })?;
+        let file = source.identity.as_ref().and_then(|identity| model.named.get(identity)).copied();
+        model.sources_gone.extend(file);
         if matches!(after, AfterImport::Move(_)) {
             let there = moved.iter().position(|content| *content == source.content);
             let there = there

@@ -162,6 +162,8 @@ pub struct Model {
     pub sources: BTreeMap<Place, Source>,
     /// Sources that became files and went, with their names: the last hundred of them.
     pub gone: Vec<(Place, String)>,
+    /// The files that they became.
+    pub sources_gone: BTreeSet<FileKey>,
     /// Tenants for whose sources there was no room in this life: their watchers wait.
     pub refused: BTreeSet<usize>,
     /// The one suspect that may be out.

@@ -226,10 +226,11 @@ fn watched(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     if !taken.upkeep.insert("watched") {
         return None;
     }
-    if what >= 95 {
+    if what >= 92 && inbox.is_shut(tenant) || what >= 98 {
         return Some(Call::Shut { tenant, yes: !inbox.is_shut(tenant) });
     }
-    if what >= 50 {
+    let waits = |(place, source): (&Place, &Source)| place.folder == folder && source.identity.is_none();
+    if what >= if model.sources.iter().any(waits) { 35 } else { 75 } {
         let of: Vec<_> = inbox.watches[folder].tenant.map_or((0..world.tenants).collect(), |one| vec![one]);
         if of.iter().any(|tenant| taken.tenants.contains(tenant)) {
             return None;
