@@ -70,6 +70,8 @@ pub enum Site {
     CopiedName,
     /// Sync: that a copy is finished.
     MarkGone,
+    /// Sync: what is noted of sources in a watched folder.
+    NotedSource,
     /// Order: bytes are removed only when the end of their file is durable.
     ReapedWhenDurable,
     /// Order: a segment is used again only behind the older of two checkpoints.
@@ -84,6 +86,12 @@ pub enum Site {
     ToldWhenWritten,
     /// Order: a change is confirmed only when it is durable.
     ToldWhenDurable,
+    /// Order: a source in a watched folder is noted before it is brought in.
+    NotedBeforeBroughtIn,
+    /// Order: a source is given up only when its file is durable.
+    SourceGoneWhenDurable,
+    /// Order: a source is forgotten only when it is gone.
+    ForgottenWhenGone,
     /// Order: in Buffered mode the log is not durable beyond a record whose content is not.
     ContentBeforeLog,
     /// Check: a file that is kept for the next checkpoint is not one of those that are needed.
@@ -138,6 +146,7 @@ impl Site {
         Self::CopiedContent,
         Self::CopiedName,
         Self::MarkGone,
+        Self::NotedSource,
         Self::ReapedWhenDurable,
         Self::ReusedBehindCheckpoint,
         Self::ReusedWithoutContent,
@@ -145,6 +154,9 @@ impl Site {
         Self::PublishedWhenDurable,
         Self::ToldWhenWritten,
         Self::ToldWhenDurable,
+        Self::NotedBeforeBroughtIn,
+        Self::SourceGoneWhenDurable,
+        Self::ForgottenWhenGone,
         Self::ContentBeforeLog,
         Self::SparesSeparated,
         Self::CacheDropped,

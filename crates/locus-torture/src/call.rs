@@ -11,8 +11,12 @@ use locus_core::{
 use locus_storage::{Chunk, EngineOptions, LeasedFile, UploadOptions, WriteOptions};
 
 use crate::{
-    copy, limits,
+    copy,
+    inbox::{Inbox, Place, Source},
+    limits,
     limits::{Bounded, Most, Refusal, upload_directory},
+    looking,
+    looking::Looked,
     model::{File, MAX_DELIVERIES, Model, State, Touched},
     upkeep,
     uploads::Upload,
@@ -141,6 +145,20 @@ pub enum Call {
     Abort {
         id: UploadId,
     },
+    /// A source comes to lie in a watched folder, over the one that lay there, if one did.
+    Put {
+        place: Place,
+        source: Source,
+    },
+    /// A tenant takes no files from watchers, or takes them again.
+    Shut {
+        tenant: usize,
+        yes: bool,
+    },
+    /// A watcher looks through its folder.
+    Look {
+        folder: usize,
+    },
     Sync,
     Checkpoint,
     Reap,
@@ -174,6 +192,8 @@ pub enum Answer {
     Count(usize),
     /// An upload.
     Begun(UploadId),
+    /// What a watcher did.
+    Looked(Looked),
 }
 
 impl Call {
@@ -228,10 +248,15 @@ impl Call {
             }
             _ => None,
         };
+        let look = match self {
+            Self::Look { folder } => Some(looking::look(&engine, model, *folder)),
+            _ => None,
+        };
         async move {
-            match upload {
-                Some(upload) => call.run_upload(&engine, &upload).await,
-                None => call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await,
+            match (upload, look) {
+                (Some(upload), _) => call.run_upload(&engine, &upload).await,
+                (_, Some(look)) => look.await,
+                _ => call.run(&engine, &leases, tenant.unwrap_or_default(), alone).await,
             }
         }
     }
@@ -358,6 +383,15 @@ impl Call {
             Self::Piece { id, .. } | Self::Finish { id } | Self::Abort { id } => {
                 Err(Error::UploadNotFound { upload: id })
             }
+            Self::Put { place, source } => {
+                engine.inbox().put(&place, &source).map(done).map_err(looking::real)
+            }
+            Self::Shut { tenant, yes } => {
+                engine.inbox().shut(tenant, yes);
+                Ok(Answer::Done)
+            }
+            // By `looking::look`.
+            Self::Look { .. } => Ok(Answer::Done),
             Self::Sync => store.sync().await.map(done),
             Self::Checkpoint => store.checkpoint().await.map(done),
             Self::Reap => sweeper.reap_step().await.map(|_| Answer::Done),
@@ -385,6 +419,7 @@ impl Call {
         options: &EngineOptions,
         now: Duration,
         healthy: bool,
+        inbox: Option<&Inbox>,
     ) -> Result<Touched, Violation> {
         let durable = options.durability == Durability::Durable;
         let completes_durably =
@@ -584,9 +619,22 @@ impl Call {
                     file.state = if spent { State::GivenUp } else { State::Pending { due: Duration::ZERO } };
                 }
             }
+            (Self::Put { place, source }, Answer::Done) => {
+                model.sources.insert(place.clone(), source.clone());
+            }
+            (Self::Look { folder }, Answer::Looked(looked)) => {
+                let inbox = inbox.expect("because only worlds with watched folders look into them");
+                let durability = options.durability;
+                looking::answered(*folder, looked, model, inbox, durability, healthy, &mut touched)?;
+            }
             (Self::Sync | Self::Checkpoint | Self::Backup { .. }, Answer::Done) => touched.durable = true,
             (
-                Self::Reap | Self::Leftovers | Self::Forward | Self::Spill | Self::Materialize { .. },
+                Self::Reap
+                | Self::Leftovers
+                | Self::Forward
+                | Self::Spill
+                | Self::Materialize { .. }
+                | Self::Shut { .. },
                 Answer::Done,
             ) => {}
             (_, answer) => {
@@ -624,25 +672,20 @@ fn over(keys: &[FileKey], model: &mut Model) {
 }
 
 /// Lengths and directories of what is written.
-fn lengths(files: &[(Vec<u8>, u64)]) -> Vec<(usize, u64)> {
+pub(crate) fn lengths(files: &[(Vec<u8>, u64)]) -> Vec<(usize, u64)> {
     files.iter().map(|(content, directory)| (content.len(), *directory)).collect()
 }
 
 /// That a quota is full is an answer.
 fn refused(answer: Result<Answer, Error>) -> Result<Answer, Error> {
     match answer {
-        Err(Error::TenantQuotaExceeded { used, limit, unit, .. }) => {
-            Ok(Answer::Full(Refusal { directory: None, used, limit, unit }))
-        }
-        Err(Error::DirectoryQuotaExceeded { directory, used, limit, unit, .. }) => {
-            Ok(Answer::Full(Refusal { directory: Some(directory), used, limit, unit }))
-        }
+        Err(error) => Refusal::of(&error).map(Answer::Full).ok_or(error),
         answer => answer,
     }
 }
 
 /// Notes what a write made; says whether it made anything.
-fn written(
+pub(crate) fn written(
     tenant: usize,
     files: &[(Vec<u8>, u64)],
     name: Option<&str>,
@@ -712,6 +755,9 @@ impl fmt::Debug for Call {
             Self::Piece { id, range } => write!(f, "piece {range:?} of {id}"),
             Self::Finish { id } => write!(f, "finish {id}"),
             Self::Abort { id } => write!(f, "abort {id}"),
+            Self::Put { place, source } => write!(f, "put {} bytes at {place:?}", source.content.len()),
+            Self::Shut { tenant, yes } => write!(f, "shut {tenant}: {yes}"),
+            Self::Look { folder } => write!(f, "look into folder {folder}"),
             Self::Sync => f.write_str("sync"),
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reap => f.write_str("reap"),

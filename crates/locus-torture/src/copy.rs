@@ -9,10 +9,11 @@ use std::{
 use locus_core::Result;
 use locus_fs::{Disk, EntryKind};
 use locus_storage::{BackupContents, EmbeddedStore, FreshDir};
+use locus_watcher::FileWatchers;
 
 use crate::{
     violation::{Kind, Violation, ensure},
-    world::{Engine, World},
+    world::{Engine, WATCHERS, World},
 };
 
 /// Where one lies. No two of them lie at the same place: what a removal left may come back.
@@ -37,6 +38,9 @@ pub(crate) async fn take(engine: &Engine, number: u64) -> Result<()> {
     let into = FreshDir::begin(engine.disk.clone(), &dir)?;
     engine.store.backup(&into, BackupContents::Copy).await?;
     engine.directory.copy_to(&dir.join("tenants"))?;
+    if engine.inbox.is_some() {
+        FileWatchers::copy(&*engine.disk, Path::new(WATCHERS), &dir.join("watchers"))?;
+    }
     into.finish()
 }
 

@@ -1,4 +1,4 @@
-//! Random workloads and crashes over the real engine (pool, scheduler, store, tenants, volumes, sweeper) on a simulated
+//! Random workloads and crashes over the real engine (pool, scheduler, store, tenants, volumes, sweeper, watchers) on a simulated
 //! disk and clock, checked against a model that is kept outside.
 //!
 //! A seed decides everything, bit by bit: the calls, the order in which tasks are polled, where the power goes and what
@@ -11,8 +11,10 @@ pub mod breaking;
 pub mod call;
 mod copy;
 pub mod enumerate;
+pub mod inbox;
 pub mod life;
 pub mod limits;
+pub mod looking;
 pub mod model;
 pub mod plan;
 mod recovered;

@@ -5,6 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,12 +17,14 @@ use locus_testkit::{Fault, OpKind, SeededEntropy};
 use crate::{
     call::Call,
     copy,
+    inbox::Inbox,
+    looking,
     model::{File, MAX_DELIVERIES, Model, State},
     plan, recovered,
     report::Report,
     rest,
     violation::{Kind, Violation, ensure},
-    world::{DATA, Engine, JOURNAL, World},
+    world::{DATA, Engine, JOURNAL, WATCHERS, World},
 };
 
 /// A year, in microseconds.
@@ -31,10 +34,23 @@ const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000;
 const RETENTION: Duration = Duration::from_secs(20);
 
 /// What is in the middle of being synced when a life is aimed at its end: most of what can be lost is lost there.
-const AIMS: &[&str] =
-    &[DATA, JOURNAL, "/srv/data/journal/checkpoint", "/srv/data/tenants", "/srv", "/vol-0", "/vol-0-b", "/"];
+const AIMS: &[&str] = &[
+    DATA,
+    JOURNAL,
+    "/srv/data/journal/checkpoint",
+    "/srv/data/tenants",
+    WATCHERS,
+    "/srv",
+    "/vol-0",
+    "/vol-0-b",
+    "/",
+];
 
-/// The world that a seed stands for: both durabilities, content in the journal or not, background jobs or not.
+/// The world that a seed stands for: both durabilities, content in the journal or not, background jobs or not, watched folders
+/// or not.
+///
+/// # Panics
+/// When the machine has no folder for what passes.
 #[must_use]
 pub fn world_of(seed: u64) -> World {
     let dice = SeededEntropy::new(!seed);
@@ -66,6 +82,10 @@ pub fn world_of(seed: u64) -> World {
     }
     if dice.below(3) == 0 {
         world.options.completed_retention = RETENTION;
+    }
+    if dice.below(2) == 0 {
+        let inbox = Inbox::new(seed, world.clock.clone(), world.tenants);
+        world.inbox = Some(Arc::new(inbox.expect("because the machine has a folder for what passes")));
     }
     world
 }
@@ -190,13 +210,15 @@ impl Run {
         let (mut touched, mut unanswered) = (Vec::new(), Vec::new());
         if world.trace {
             let written = engine.store.statistics().written;
-            eprintln!("{} {now:?} {written} {calls:?} -> {answers:?}", model.rounds.len());
+            let ops = world.disk.ops();
+            eprintln!("{} {now:?} {written} {ops} {calls:?} -> {answers:?}", model.rounds.len());
         }
         let healthy = !world.disk.is_down() && !self.faulty;
         for (call, answer) in calls.into_iter().zip(answers) {
             match answer {
                 Ok(Ok(answer)) => {
-                    touched.push(call.answered(answer, model, &world.options, now, healthy)?);
+                    let inbox = world.inbox.as_deref();
+                    touched.push(call.answered(answer, model, &world.options, now, healthy, inbox)?);
                 }
                 _ if !healthy => {
                     if let Call::Guest { number, .. } = call
@@ -303,11 +325,20 @@ impl Run {
         // Whatever crash point was not reached is taken back.
         world.disk.crash_at(u64::MAX);
         world.disk.heal_all();
-        let reconciled = recovered::reconcile(world, engine, model, killed && !self.faulty, !honest);
+        let killed_well = killed && !self.faulty;
+        let inbox = world.inbox.clone();
+        let brought_in = match &inbox {
+            Some(inbox) => looking::interrupted(model, inbox, world.options.durability, killed_well)?,
+            None => BTreeSet::new(),
+        };
+        let reconciled = recovered::reconcile(world, engine, model, killed_well, !honest);
         if reconciled.is_err() && world.trace {
             recovered::tell_journal(world);
         }
         let unsure = reconciled?;
+        if let Some(inbox) = &inbox {
+            looking::reconcile(model, inbox, brought_in)?;
+        }
         if self.faulty && world.options.durability == Durability::Buffered {
             let before = &model.rounds[0].after.files;
             self.at_risk.extend(model.facts.files.keys().filter(|key| !before.contains_key(key)));
@@ -347,6 +378,10 @@ impl Run {
         })?;
         let gone =
             gone.map_err(|why| Violation::new(Kind::Unexpected, format!("cannot be deleted: {why:?}")))?;
+        let only = gone.iter().find(|key| model.sources_gone.contains(key));
+        ensure(only.is_none(), Kind::Lost, || {
+            format!("{only:?} cannot be read, and the source that it came from was given up")
+        })?;
         for key in gone {
             model.back(&key);
             model.file_mut(&key).state = State::Over;

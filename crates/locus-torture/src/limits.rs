@@ -1,6 +1,6 @@
 //! Limits of tenants and directories, of files and of bytes, and what the model says of them.
 
-use locus_core::{FileKey, Limit, LogicalDir, MetadataStore, QuotaUnit, Scope};
+use locus_core::{Error, FileKey, Limit, LogicalDir, MetadataStore, QuotaUnit, Scope};
 
 use crate::{
     call::{DIRECTORIES, directory_name},
@@ -49,6 +49,21 @@ pub struct Refusal {
     pub limit: u64,
     /// What both count.
     pub unit: QuotaUnit,
+}
+
+impl Refusal {
+    /// `None` when it was not for want of room.
+    pub(crate) fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::TenantQuotaExceeded { used, limit, unit, .. } => {
+                Some(Self { directory: None, used: *used, limit: *limit, unit: *unit })
+            }
+            Error::DirectoryQuotaExceeded { directory, used, limit, unit, .. } => {
+                Some(Self { directory: Some(directory.clone()), used: *used, limit: *limit, unit: *unit })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Files and their bytes.

@@ -10,6 +10,7 @@ use locus_storage::LeasedFile;
 
 use crate::{
     call::Call,
+    inbox::{Place, Source},
     limits::{Bounded, Most},
     uploads::Upload,
     violation::{Kind, Violation, ensure},
@@ -157,6 +158,14 @@ pub struct Model {
     pub named: BTreeMap<String, FileKey>,
     /// Names that may be known or not.
     pub doubtful: BTreeSet<String>,
+    /// What lies in watched folders.
+    pub sources: BTreeMap<Place, Source>,
+    /// Sources that became files and went, with their names: the last hundred of them.
+    pub gone: Vec<(Place, String)>,
+    /// The files that they became.
+    pub sources_gone: BTreeSet<FileKey>,
+    /// Tenants for whose sources there was no room in this life: their watchers wait.
+    pub refused: BTreeSet<usize>,
     /// The one suspect that may be out.
     pub suspect_out: Option<FileKey>,
     tokens: BTreeSet<(u64, u64, FileKey)>,

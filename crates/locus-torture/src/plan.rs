@@ -6,6 +6,7 @@ use locus_core::{Clock, FileKey, Owner, TenantStatus, UploadId};
 
 use crate::{
     call::{Call, DIRECTORIES, GUESTS},
+    inbox::{FOLDERS, NAMES, Place, Source},
     limits,
     model::{File, Model, State},
     uploads::Upload,
@@ -14,6 +15,8 @@ use crate::{
 
 /// Files that live at once.
 const LIVE_MAX: usize = 40;
+/// So many bytes are never alike twice.
+const UNLIKE: usize = 12;
 /// Uploads under way at once.
 const UPLOADS_MAX: usize = 6;
 
@@ -81,7 +84,9 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let waits = |file: &File| file.counts() && !file.is_leased();
     let upkeep =
         |call: Call, name: &'static str, taken: &mut Taken| taken.upkeep.insert(name).then_some(call);
-    match world.below(126) {
+    let calls = if world.inbox.is_some() { 138 } else { 126 };
+    match world.below(calls) {
+        126..138 => watched(world, model, taken),
         113..119 => {
             pick(world, model, taken, |file| file.state == State::GivenUp).map(|key| Call::DeadLetter { key })
         }
@@ -208,6 +213,42 @@ fn volume(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
         Some(volume) => Some(Call::Drain { volume: *volume }),
         None => Some(Call::Drain { volume }),
     }
+}
+
+/// A call for a watched folder; one at a time, so that nothing comes or goes while a watcher looks.
+fn watched(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
+    let inbox = world.inbox.as_deref()?;
+    let folder = world.index(FOLDERS);
+    let tenant = inbox.watches[folder].tenant.unwrap_or(world.index(world.tenants));
+    let (beneath, number) = (world.below(DIRECTORIES + 1), world.below(NAMES));
+    let new = content(world);
+    let what = world.below(100);
+    if !taken.upkeep.insert("watched") {
+        return None;
+    }
+    if what >= 92 && inbox.is_shut(tenant) || what >= 98 {
+        return Some(Call::Shut { tenant, yes: !inbox.is_shut(tenant) });
+    }
+    let waits = |(place, source): (&Place, &Source)| place.folder == folder && source.identity.is_none();
+    if what >= if model.sources.iter().any(waits) { 35 } else { 75 } {
+        let of: Vec<_> = inbox.watches[folder].tenant.map_or((0..world.tenants).collect(), |one| vec![one]);
+        if of.iter().any(|tenant| taken.tenants.contains(tenant)) {
+            return None;
+        }
+        taken.tenants.extend(of);
+        return Some(Call::Look { folder });
+    }
+    let place = Place { folder, tenant, beneath, number };
+    let before = model.sources.get(&place);
+    if model.sources.len() + model.live().count() >= LIVE_MAX && before.is_none() {
+        return None;
+    }
+    let mut content = world.noise(UNLIKE);
+    content.extend(new);
+    // Once only: it is another source by its length alone.
+    let may_keep = |before: &Source| !before.kept_time && before.content.len() != content.len();
+    let kept_time = before.is_some_and(may_keep) && world.chance(50);
+    Some(Call::Put { place, source: Source { content, kept_time, identity: None } })
 }
 
 /// A call for an upload: pieces beside each other, begin and end with nobody else of the tenant.

@@ -3,21 +3,30 @@
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use locus_cleanup::{MissingPolicy, OrphanPolicy, SweepSettings, Sweeper};
-use locus_core::{BlobPath, Clock, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet};
+use locus_core::{
+    BlobPath, Clock, Durability, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet,
+};
 use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
     EmbeddedStore, EngineOptions, FileScheduler, OpenReport, StoragePool, StoreConfig, VolumeRegistry,
 };
 use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper, TaskId};
+use locus_watcher::{FileWatchers, WatchersOptions};
 
-use crate::volumes;
+use crate::{
+    inbox::{Inbox, InboxIntake},
+    volumes,
+};
 
 /// The data directory: not in the root, whose names are synced for the volumes.
 pub(crate) const DATA: &str = "/srv/data";
 
 /// The journal in it.
 pub(crate) const JOURNAL: &str = "/srv/data/journal";
+
+/// What watchers keep.
+pub(crate) const WATCHERS: &str = "/srv/data/watchers";
 
 /// Steps in a row that do nothing before everybody is taken to be stuck: a step that failed wakes those who wait for it,
 /// and says that it did nothing.
@@ -58,6 +67,8 @@ pub struct World {
     pub killed: u64,
     /// What is below this path is being synced when a life ends, mostly; without it any operation is as good.
     pub aim: Option<&'static str>,
+    /// Folders that are watched, in some worlds.
+    pub inbox: Option<Arc<Inbox>>,
     /// Whether each call is told on stderr, with its answer.
     pub trace: bool,
 }
@@ -94,6 +105,8 @@ pub struct Engine {
     pub(crate) registry: Arc<VolumeRegistry>,
     pub(crate) directory: Arc<TenantDirectory>,
     pub(crate) tenants: Vec<TenantContext>,
+    /// Watched folders, and those who watch them.
+    pub(crate) inbox: Option<(Arc<Inbox>, FileWatchers)>,
     /// Whether the first volume is a mirror, and its quorum.
     pub(crate) mirrored: Option<usize>,
     pub(crate) report: OpenReport,
@@ -123,6 +136,7 @@ impl World {
             faults: false,
             killed: 30,
             aim: None,
+            inbox: None,
             trace: false,
         }
     }
@@ -136,7 +150,7 @@ impl World {
         let (dice, drawn) = (self.entropy.clone(), self.drawn.clone());
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
         let (options, count, tenants) = (self.options.clone(), self.volumes, self.tenants);
-        let mirrored = self.mirrored;
+        let (mirrored, inbox) = (self.mirrored, self.inbox.clone());
         let opening = async move {
             let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
@@ -174,6 +188,30 @@ impl World {
                 contexts.push(TenantContext::from(&*directory.ensure(&id, BTreeMap::new()).await?));
             }
             let tenants = contexts;
+            let inbox = match inbox {
+                None => None,
+                Some(inbox) => {
+                    let (disk, pool, store) = (disk.clone(), pool.clone(), store.clone());
+                    let intake = InboxIntake {
+                        inbox: inbox.clone(),
+                        disk: disk.clone(),
+                        pool,
+                        store,
+                        tenants: tenants.clone(),
+                        durability,
+                    };
+                    let watchers = FileWatchers::open(WatchersOptions {
+                        dir: PathBuf::from(WATCHERS),
+                        disk,
+                        clock,
+                        intake: Arc::new(intake),
+                        described: inbox.described(),
+                        durable: durability == Durability::Durable,
+                        in_place: true,
+                    });
+                    Some((inbox, watchers.await?))
+                }
+            };
             Ok::<_, Error>(Engine {
                 disk,
                 store,
@@ -183,6 +221,7 @@ impl World {
                 registry,
                 directory,
                 tenants,
+                inbox,
                 mirrored,
                 report,
             })
@@ -309,6 +348,11 @@ impl World {
 }
 
 impl Engine {
+    /// The watched folders.
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox.as_ref().expect("because only worlds with watched folders use them").0
+    }
+
     /// Every blob on every volume.
     pub(crate) async fn blobs(&self) -> Result<Vec<BlobPath>> {
         let mut blobs = Vec::new();

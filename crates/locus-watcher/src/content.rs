@@ -179,7 +179,7 @@ mod tests {
     async fn a_source_is_read_by_pieces_to_its_end_and_again_from_its_beginning() {
         let temp = tempfile::tempdir().unwrap();
         let bytes: Vec<_> = (0..PIECE * 5 / 2).map(|at| (at % 251) as u8).collect();
-        let door = Door::new(ManualClock::new(), 1);
+        let door = Door::new(ManualClock::new(), false, 1);
         let mut content = open(&door, &source(temp.path(), &bytes)).await.unwrap();
         assert_eq!((content.size_hint(), content.is_blocking()), (Some(bytes.len() as u64), false));
         content.mark().await.unwrap();
@@ -195,7 +195,7 @@ mod tests {
     async fn a_source_that_changes_between_two_pieces_ends_in_an_error() {
         let temp = tempfile::tempdir().unwrap();
         let bytes = vec![1; usize::try_from(PIECE * 2).unwrap()];
-        let door = Door::new(ManualClock::new(), 1);
+        let door = Door::new(ManualClock::new(), false, 1);
         let mut content = open(&door, &source(temp.path(), &bytes)).await.unwrap();
         let longer = File::options().append(true).open(temp.path().join("a")).unwrap();
         io::Write::write_all(&mut &longer, b"more").unwrap();
@@ -208,7 +208,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let bytes = vec![1; usize::try_from(PIECE * 2).unwrap()];
         let clock = ManualClock::new();
-        let door = Door::new(Arc::clone(&clock) as Arc<dyn Clock>, 1);
+        let door = Door::new(Arc::clone(&clock) as Arc<dyn Clock>, false, 1);
         let mut content = open(&door, &source(temp.path(), &bytes)).await.unwrap();
         let (answer, hangs) = std::sync::mpsc::channel::<()>();
         let hanging = tokio::spawn({

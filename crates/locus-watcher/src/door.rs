@@ -2,7 +2,7 @@
 //!
 //! A call into a share that hangs cannot be taken back. So it is made on a thread that nobody has to wait for, neither who
 //! asked nor the runtime that ends; and there are never more of them than was said, so that one that hangs is not followed by
-//! others without end.
+//! others without end. Who says so makes each call where it is asked for instead, and waits for it as long as it takes.
 
 use std::{
     fmt, io,
@@ -55,6 +55,8 @@ impl Going {
 /// Threads for one folder. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Door {
+    /// Calls are made where they are asked for.
+    pub(crate) in_place: bool,
     clock: Arc<dyn Clock>,
     calls_max: usize,
     calls: Arc<Semaphore>,
@@ -68,14 +70,17 @@ impl fmt::Debug for Door {
 }
 
 impl Door {
-    /// For so many calls at the same time.
-    pub(crate) fn new(clock: Arc<dyn Clock>, calls_max: usize) -> Self {
+    /// For so many calls at the same time; with `in_place` without threads, for as many as ask.
+    pub(crate) fn new(clock: Arc<dyn Clock>, in_place: bool, calls_max: usize) -> Self {
         let calls = Arc::new(Semaphore::new(calls_max));
-        Self { clock, calls_max, calls, idle: Arc::default() }
+        Self { in_place, clock, calls_max, calls, idle: Arc::default() }
     }
 
     /// Waits until no call is under way, at most this long. Says whether that came to be.
     pub(crate) async fn is_idle_in(&self, patience: Duration) -> bool {
+        if self.in_place {
+            return true; // whoever made one waited for it
+        }
         let all = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
         in_time(&*self.clock, patience, self.calls.acquire_many(all)).await.is_some()
     }
@@ -91,6 +96,9 @@ impl Door {
         work: impl FnOnce(&Going) -> T + Send + 'static,
     ) -> io::Result<T> {
         let going = Going::default();
+        if self.in_place {
+            return Ok(work(&going));
+        }
         let _unwanted_at_the_end = going.unwanted.clone().drop_guard();
         let mut working = pin!(self.ask({
             let going = going.clone();
@@ -122,13 +130,16 @@ impl Door {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
+        if self.in_place {
+            return Ok(work());
+        }
         in_time(&*self.clock, patience, self.ask(work)).await.unwrap_or_else(|| {
             let why = format!("it did not answer within {} s", patience.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, why))
         })
     }
 
-    /// Does this where blocking harms nobody.
+    /// Does this where blocking harms nobody, or in place.
     ///
     /// # Errors
     /// What keeps a thread from being started.
@@ -142,6 +153,9 @@ impl Door {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
+        if self.in_place {
+            return Ok(work());
+        }
         let permit = Arc::clone(&self.calls).acquire_owned().await.expect("because it is never closed");
         let (answer, answered) = oneshot::channel();
         self.idle.give(Box::new(move |is_free| {
@@ -209,6 +223,8 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
+    use std::{pin::Pin, task::Poll};
+
     use locus_testkit::ManualClock;
 
     use super::*;
@@ -216,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_hangs_is_given_up_in_time_and_takes_one_place_until_it_returns() {
         let clock = ManualClock::new();
-        let door = Door::new(clock.clone(), 1);
+        let door = Door::new(clock.clone(), false, 1);
         assert_eq!(door.ask(|| 7).await.unwrap(), 7);
         assert!(!door.is_busy());
         let (release, hanging) = mpsc::channel::<()>();
@@ -241,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn what_gets_on_is_waited_for_and_what_does_not_is_told_that_nobody_waits() {
         let clock = ManualClock::new();
-        let door = Door::new(clock.clone(), 1);
+        let door = Door::new(clock.clone(), false, 1);
         let (act, acting) = mpsc::channel::<bool>();
         let (acted, mut done) = tokio::sync::mpsc::unbounded_channel();
         let working = tokio::spawn({
@@ -279,9 +295,29 @@ mod tests {
         assert!(door.is_idle_in(PATIENCE).await);
     }
 
+    #[test]
+    fn in_place_every_call_is_made_at_once_by_whoever_asks_without_a_runtime() {
+        let door = Door::new(ManualClock::new(), true, 1);
+        let here = thread::current().id();
+        let by_whom = || thread::current().id();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let asked: [Pin<Box<dyn Future<Output = io::Result<thread::ThreadId>>>>; 3] = [
+            Box::pin(door.ask(by_whom)),
+            Box::pin(door.ask_in_time(PATIENCE, by_whom)),
+            Box::pin(door.work(PATIENCE, move |_| by_whom())),
+        ];
+        for mut asking in asked {
+            match asking.as_mut().poll(&mut context) {
+                Poll::Ready(by) => assert_eq!(by.unwrap(), here),
+                Poll::Pending => panic!("it waits"),
+            }
+        }
+        assert_eq!(door.idle.0.lock().next, 0, "no thread was begun");
+    }
+
     #[tokio::test]
     #[should_panic(expected = "out of the work")]
     async fn a_panic_of_the_work_comes_out() {
-        let _ = Door::new(ManualClock::new(), 1).ask(|| panic!("out of the work")).await;
+        let _ = Door::new(ManualClock::new(), false, 1).ask(|| panic!("out of the work")).await;
     }
 }

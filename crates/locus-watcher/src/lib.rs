@@ -33,6 +33,7 @@ mod door;
 mod draft;
 mod folder;
 mod ledger;
+mod looks;
 mod manager;
 mod names;
 mod native;

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
 };
 
-use locus_core::{Clock, Error, Intake, Result, Site, Timestamp, WatcherId};
+use locus_core::{Clock, Error, Intake, Result, Site, Timestamp, WatcherId, undisturbed};
 use locus_fs::{Disk, create_dirs, off_thread, read_bounded, replace, sync_dir};
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use tokio::{runtime::Handle, sync::OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,6 +21,7 @@ use crate::{
     door::{Door, SHORT_PATIENCE},
     folder::{Folder, name_bytes},
     ledger::{self, Ledger},
+    looks::Looks,
     neighbours::Neighbours,
     overlap::{self, Watched},
     places::{Places, Whereabouts},
@@ -30,7 +32,7 @@ use crate::{
     rules::Rules,
     scan::{Memory, Parts, Scanner, bounds, directory_of, of_tenant},
     target::{Target, within},
-    task::{Running, Status},
+    task::Running,
     walk::{Found, Walk},
 };
 
@@ -52,6 +54,10 @@ pub struct WatchersOptions {
     pub described: Vec<FileWatcherConfig>,
     /// Whether what is noted survives power loss at once.
     pub durable: bool,
+    /// Whether calls into watched folders are made on the thread that asks, instead of on threads of their own that are given
+    /// up when they take too long, and no events of the file system are heard. A share that hangs then holds up whoever looks
+    /// for as long as it hangs: for simulations and tests, on folders of the machine itself.
+    pub in_place: bool,
 }
 
 /// The watchers of a store. Cheap to clone; clones are the same.
@@ -69,6 +75,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     intake: Arc<dyn Intake>,
     durable: bool,
+    in_place: bool,
     places: Places,
     described: BTreeMap<WatcherId, FileWatcherConfig>,
     neighbours: Neighbours,
@@ -93,6 +100,8 @@ struct Known {
 struct Watcher {
     config: FileWatcherConfig,
     running: Option<Running>,
+    /// Those that callers make themselves while it does not run.
+    looks: Arc<Looks>,
     /// To its folder, for who asks about a source in it.
     door: Door,
     /// To its folder, for scans: what one that was stopped left under way is over before the next one begins.
@@ -100,14 +109,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(config: FileWatcherConfig, clock: &Arc<dyn Clock>) -> Self {
-        let (door, working) = (Door::new(Arc::clone(clock), 1), Door::new(Arc::clone(clock), IMPORTS_MAX));
-        Self { config, running: None, door, working }
-    }
-
     /// In the place of this one. Another folder is not to wait for this one.
-    fn next(&self, config: FileWatcherConfig, clock: &Arc<dyn Clock>) -> Self {
-        let next = Self::new(config, clock);
+    fn next(&self, config: FileWatcherConfig, inner: &Inner) -> Self {
+        let next = inner.watcher(config);
         if next.config.path != self.config.path {
             return next;
         }
@@ -136,7 +140,8 @@ pub struct WatcherInfo {
 }
 
 impl FileWatchers {
-    /// Reads what was said at run time, and says where it differs from what is described. Starts nothing yet. A folder that
+    /// Reads what was said at run time, and says where it differs from what is described. Starts nothing yet; needs no runtime
+    /// where disk, clock and [`in_place`](WatchersOptions::in_place) need none, and nor does anything but [`start`](Self::start). A folder that
     /// does not answer within 10 s is told, and looked at again by each scan.
     ///
     /// # Errors
@@ -146,7 +151,7 @@ impl FileWatchers {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn open(options: WatchersOptions) -> Result<Self> {
-        let WatchersOptions { dir, disk, clock, intake, described, durable } = options;
+        let WatchersOptions { dir, disk, clock, intake, described, durable, in_place } = options;
         let described = settle_all(described)?;
         let (on, at) = (Arc::clone(&disk), dir.clone());
         let is_needed = !described.is_empty();
@@ -167,12 +172,11 @@ impl FileWatchers {
                 Said::Removed => drop(watchers.remove(id)),
             }
         }
-        let places = Places::new(Arc::clone(&clock));
+        let places = Places::new(Arc::clone(&clock), in_place);
         check_all(&watchers, &places, intake.own_places()).await?;
         let neighbours = Neighbours::default();
         watchers.iter().for_each(|(id, config)| neighbours.set(id, Some(config)));
-        let watchers = watchers.into_iter().map(|(id, config)| (id, Watcher::new(config, &clock))).collect();
-        let known = Mutex::new(Known { watchers, said, is_started: false });
+        let known = Mutex::new(Known { said, ..Known::default() });
         let (changing, finishing, stop) = Default::default();
         let inner = Inner {
             dir,
@@ -180,6 +184,7 @@ impl FileWatchers {
             clock,
             intake,
             durable,
+            in_place,
             places,
             described,
             neighbours,
@@ -188,6 +193,8 @@ impl FileWatchers {
             finishing,
             stop,
         };
+        let all = watchers.into_iter().map(|(id, config)| (id, inner.watcher(config))).collect();
+        inner.known.lock().watchers = all;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -215,15 +222,20 @@ impl FileWatchers {
 
     /// Stops all and waits, for no folder that hangs. They cannot be changed any more.
     pub async fn stop(&self) {
-        self.inner.known.lock().is_started = false;
         self.inner.stop.cancel();
+        self.inner.known.lock().is_started = false;
         let _nobody_finishes = self.inner.finishing.lock().await;
         let _turn = self.inner.changing.lock().await;
-        let running: Vec<_> = {
+        let (running, looks): (Vec<_>, Vec<_>) = {
             let mut known = self.inner.known.lock();
-            known.watchers.values_mut().filter_map(|watcher| watcher.running.take()).collect()
+            let all = known.watchers.values_mut();
+            all.map(|watcher| (watcher.running.take(), Arc::clone(&watcher.looks))).unzip()
         };
+        let running: Vec<_> = running.into_iter().flatten().collect();
         running.iter().for_each(Running::halt);
+        for looks in looks {
+            looks.ended().await;
+        }
         for running in running {
             running.stop().await;
         }
@@ -331,11 +343,11 @@ impl FileWatchers {
             inner.look(&id, config).await?;
         }
         let finished = inner.finished(&id).await?;
-        alone(&self.inner.changing, async move {
+        let finishing = alone(&self.inner.changing, async move {
             let described = inner.described.get(&id).cloned();
             match (inner.known.lock().said.get(&id), &described) {
                 (None | Some(Said::Removed), None) => return Err(Error::WatcherNotFound { watcher: id }),
-                (Some(Said::Removed), _) if finished.is_none() => return Ok(()), // it went meanwhile, after this
+                (Some(Said::Removed), _) if finished.is_none() => return Ok(None), // it went meanwhile, after this
                 _ => {}
             }
             if let Some(config) = &described {
@@ -346,12 +358,13 @@ impl FileWatchers {
             inner.store(&id, said).await?;
             inner.put(&id, described).await;
             drop(finished);
-            if is_removed {
-                tokio::spawn(Inner::finish(inner, id));
-            }
-            Ok(())
+            Ok(is_removed.then(|| begin(Inner::finish(inner, id))))
         })
-        .await
+        .await?;
+        if let Some(finishing) = finishing {
+            finishing.await;
+        }
+        Ok(())
     }
 
     /// All watchers, in order of their names.
@@ -397,6 +410,40 @@ impl FileWatchers {
         asked.await
     }
 
+    /// Looks through a folder on the task of whoever asks: for programs with a schedule of their own, which never
+    /// [start](Self::start) watchers. Looks through one folder are made one after the other; for watchers that were started this
+    /// is [`scan_now`](Self::scan_now).
+    ///
+    /// # Errors
+    /// As [`scan_now`](Self::scan_now).
+    ///
+    /// # Cancel safety
+    /// What was brought in is; the rest is found again.
+    pub async fn look(&self, id: impl AsRef<str> + Send) -> Result<ScanReport> {
+        let id = WatcherId::parse(id.as_ref())?;
+        loop {
+            if self.inner.stop.is_cancelled() {
+                return Err(Error::ShuttingDown);
+            }
+            let present = {
+                let known = self.inner.known.lock();
+                let watcher =
+                    known.watchers.get(&id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
+                if !known.is_started && !watcher.config.enabled {
+                    return Err(Error::WatcherDisabled { watcher: id });
+                }
+                let present = (watcher.config.clone(), watcher.working.clone(), Arc::clone(&watcher.looks));
+                (!known.is_started).then_some(present)
+            };
+            let Some((config, working, looks)) = present else { return self.scan_now(&id).await };
+            let scanner = || config.rules().map(|rules| self.inner.scanner(config.clone(), rules, working));
+            if let Some(looked) = looks.look(scanner).await {
+                return looked;
+            }
+            drop(self.inner.changing.lock().await); // then it is what it is to be
+        }
+    }
+
     /// Why a source lies where it lies, and when it is looked at again. The path is absolute, or relative to the present
     /// directory.
     ///
@@ -407,7 +454,7 @@ impl FileWatchers {
     /// Dropping the future has no effect.
     pub async fn explain(&self, path: impl AsRef<Path> + Send) -> Result<Explanation> {
         let path = std::path::absolute(path.as_ref()).map_err(Error::io("find", path.as_ref()))?;
-        let (id, config, door, within, running) = {
+        let (id, config, door, within, memory, next) = {
             let known = self.inner.known.lock();
             let watching = known
                 .watchers
@@ -417,16 +464,15 @@ impl FileWatchers {
             let Some((id, watcher, within)) = deepest else {
                 return Err(Error::InvalidArgument { name: "path", why: "lies in no watched folder" });
             };
-            let running = watcher
-                .running
-                .as_ref()
-                .map(|running| (Arc::clone(&running.memory), running.status.lock().clone()));
-            (id.clone(), watcher.config.clone(), watcher.door.clone(), within, running)
+            let (memory, next) = match &watcher.running {
+                Some(running) => (Arc::clone(&running.memory), running.status.lock().next_look),
+                None => (Arc::clone(&watcher.looks.memory), None),
+            };
+            let (config, door) = (watcher.config.clone(), watcher.door.clone());
+            (id.clone(), config, door, within, memory, next)
         };
-        let memory = running.as_ref().map(|(memory, _)| &**memory);
-        let held_by = self.inner.held_by(&id, &config, &door, &within, memory).await?;
+        let held_by = self.inner.held_by(&id, &config, &door, &within, &memory).await?;
         let (now, wall) = (self.inner.clock.monotonic(), self.inner.clock.wall());
-        let next = running.and_then(|(_, status)| status.next_look);
         let next_look = next.map(|at| wall.saturating_add(at.saturating_sub(now)));
         Ok(Explanation { watcher: id, path: within, held_by, next_look })
     }
@@ -464,12 +510,12 @@ impl FileWatchers {
             let is_removed = next.is_none();
             inner.put(&id, next).await;
             drop(finished);
-            let finishing = is_removed.then(|| tokio::spawn(Inner::finish(inner, id.clone())));
+            let finishing = is_removed.then(|| begin(Inner::finish(inner, id.clone())));
             Ok((id, finishing))
         })
         .await?;
         if let Some(finishing) = finishing {
-            let _ = finishing.await; // a panic was told
+            finishing.await;
         }
         Ok(id)
     }
@@ -481,23 +527,30 @@ async fn alone<T: Send + 'static>(
     change: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let turn = Arc::clone(changing).lock_owned().await;
-    let changed = tokio::spawn(async move {
+    let changed = undisturbed(async move {
         let _turn = turn;
         change.await
     });
-    match changed.await {
-        Ok(changed) => changed,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::ShuttingDown),
-        },
+    changed.await.unwrap_or(Err(Error::ShuttingDown))
+}
+
+/// Begins what goes on without its caller; where no runtime runs, it is done when this is awaited.
+fn begin(work: impl Future<Output = ()> + Send + 'static) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    match Handle::try_current() {
+        Ok(runtime) => {
+            let begun = runtime.spawn(work);
+            Box::pin(async move { drop(begun.await) }) // a panic was told
+        }
+        Err(_) => Box::pin(work),
     }
 }
 
 impl Known {
     fn info(&self, id: &WatcherId, watcher: &Watcher) -> WatcherInfo {
-        let status =
-            watcher.running.as_ref().map_or_else(Status::default, |running| running.status.lock().clone());
+        let status = match &watcher.running {
+            Some(running) => running.status.lock().clone(),
+            None => watcher.looks.status.lock().clone(),
+        };
         WatcherInfo {
             id: id.clone(),
             config: watcher.config.clone(),
@@ -511,6 +564,13 @@ impl Known {
 }
 
 impl Inner {
+    /// One that does not run.
+    fn watcher(&self, config: FileWatcherConfig) -> Watcher {
+        let door = |calls_max| Door::new(Arc::clone(&self.clock), self.in_place, calls_max);
+        let looks = Arc::new(Looks::new(&self.stop));
+        Watcher { config, running: None, looks, door: door(1), working: door(IMPORTS_MAX) }
+    }
+
     /// Starts it when it is enabled.
     fn run(&self, watcher: &mut Watcher) {
         if !watcher.config.enabled || watcher.running.is_some() {
@@ -519,7 +579,9 @@ impl Inner {
         match watcher.config.rules() {
             Ok(rules) => {
                 let scanner = self.scanner(watcher.config.clone(), rules, watcher.working.clone());
-                watcher.running = Some(Running::start(scanner));
+                let before = std::mem::replace(&mut watcher.looks, Arc::new(Looks::new(&self.stop)));
+                before.halt();
+                watcher.running = Some(Running::start(scanner, before));
             }
             Err(error) => warn!(%error, "watcher not started"), // it was checked before
         }
@@ -538,7 +600,7 @@ impl Inner {
 
     /// Looks at all that a check of this description is about. No lock is held, for any of it may hang.
     async fn look(&self, id: &WatcherId, config: &FileWatcherConfig) -> Result<()> {
-        if !self.known.lock().is_started {
+        if self.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
         config.check()?;
@@ -573,7 +635,7 @@ impl Inner {
 
     /// Disk first, memory second.
     async fn store(&self, id: &WatcherId, said: Option<Said>) -> Result<()> {
-        if !self.known.lock().is_started {
+        if self.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
         let (disk, dir, path) = (Arc::clone(&self.disk), self.dir.clone(), self.path(id));
@@ -596,12 +658,17 @@ impl Inner {
 
     /// Stops what runs under this name, and starts what is to run from now on.
     async fn put(&self, id: &WatcherId, config: Option<FileWatcherConfig>) {
-        let running = {
+        let before = {
             let mut known = self.known.lock();
-            known.watchers.get_mut(id).and_then(|watcher| watcher.running.take())
+            let watcher = known.watchers.get_mut(id);
+            watcher.map(|watcher| (watcher.running.take(), Arc::clone(&watcher.looks)))
         };
-        if let Some(running) = running {
-            running.stop().await;
+        if let Some((running, looks)) = before {
+            if let Some(running) = running {
+                running.stop().await;
+            }
+            looks.halt();
+            looks.ended().await;
         }
         self.neighbours.set(id, config.as_ref());
         let Some(config) = config else {
@@ -612,8 +679,8 @@ impl Inner {
         let mut known = self.known.lock();
         let is_started = known.is_started;
         let mut watcher = match known.watchers.get(id) {
-            Some(before) => before.next(config, &self.clock),
-            None => Watcher::new(config, &self.clock),
+            Some(before) => before.next(config, self),
+            None => self.watcher(config),
         };
         if is_started {
             self.run(&mut watcher);
@@ -691,7 +758,7 @@ impl Inner {
         config: &FileWatcherConfig,
         door: &Door,
         within: &Path,
-        memory: Option<&Mutex<Memory>>,
+        memory: &Mutex<Memory>,
     ) -> Result<Option<SkipReason>> {
         let rules = Arc::new(config.rules()?);
         let intake = Arc::clone(&self.intake);
@@ -732,16 +799,12 @@ impl Inner {
         }
         let Some(directory) = directory_of(config, &found) else { return Ok(Some(SkipReason::Refused)) };
         let (now, age) = (self.clock.monotonic(), found.stat.age(self.clock.wall()));
-        let alike = match memory {
-            None => None,
-            Some(memory) => {
-                let memory = memory.lock();
-                if let Some((_, why)) = memory.pauses.of_source(found.subject(&directory), now) {
-                    return Ok(Some(why));
-                }
-                memory.settling.peek(name_bytes(&found.path), &found.stat, now)
-            }
-        };
+        let memory = memory.lock();
+        if let Some((_, why)) = memory.pauses.of_source(found.subject(&directory), now) {
+            return Ok(Some(why));
+        }
+        let alike = memory.settling.peek(name_bytes(&found.path), &found.stat, now);
+        drop(memory);
         Ok(rules.settle(age, alike).err().map(|not_yet| not_yet.why))
     }
 
@@ -843,22 +906,28 @@ fn remove_durably(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use locus_testkit::ManualClock;
+    use locus_testkit::{ManualClock, MemoryIntake, SimDisk};
 
     use super::*;
 
+    fn options() -> WatchersOptions {
+        let (disk, clock, intake) = (SimDisk::new(1), ManualClock::new(), MemoryIntake::new(&[]));
+        let (dir, described) = ("/watchers".into(), Vec::new());
+        WatchersOptions { dir, disk, clock, intake, described, durable: true, in_place: false }
+    }
+
     #[tokio::test]
     async fn a_watcher_that_is_changed_waits_for_what_it_left_under_way_and_one_of_another_folder_does_not() {
-        let clock: Arc<dyn Clock> = ManualClock::new();
-        let before = Watcher::new(FileWatcherConfig::new("/inbox"), &clock);
+        let inner = FileWatchers::open(options()).await.unwrap().inner;
+        let before = inner.watcher(FileWatcherConfig::new("/inbox"));
         let (release, hangs) = std::sync::mpsc::channel::<()>();
         let door = before.working.clone();
         let hanging = tokio::spawn(async move { door.ask(move || hangs.recv().is_err()).await });
         while !before.working.is_busy() {
             tokio::task::yield_now().await;
         }
-        assert!(before.next(FileWatcherConfig::new("/inbox").enabled(false), &clock).working.is_busy());
-        assert!(!before.next(FileWatcherConfig::new("/other"), &clock).working.is_busy());
+        assert!(before.next(FileWatcherConfig::new("/inbox").enabled(false), &inner).working.is_busy());
+        assert!(!before.next(FileWatcherConfig::new("/other"), &inner).working.is_busy());
         drop(release);
         assert!(hanging.await.unwrap().unwrap());
     }

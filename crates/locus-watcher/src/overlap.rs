@@ -140,7 +140,7 @@ mod tests {
     use crate::places::Places;
 
     async fn at(path: std::path::PathBuf) -> Whereabouts {
-        Places::new(std::sync::Arc::new(SystemClock::new())).look_at(path).await.at
+        Places::new(std::sync::Arc::new(SystemClock::new()), false).look_at(path).await.at
     }
 
     #[rstest]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Intake, Result, WatcherId, join_bounded};
+use locus_core::{Intake, Result, Site, WatcherId, join_bounded};
 use tracing::{debug, warn};
 
 use crate::{
@@ -74,7 +74,11 @@ impl Scanner {
         for (noted, fate) in judged {
             // What was noted and not brought in is noted again when it is.
             if self.intake.is_known(&noted.tenant, &noted.identity(&self.rules.id)).await? {
-                if fate == Fate::Gone { gone.push(noted) } else { kept.push(noted) }
+                if fate == Fate::Gone || !Site::ForgottenWhenGone.stands() {
+                    gone.push(noted)
+                } else {
+                    kept.push(noted)
+                }
             }
         }
         let before = gone.len();

@@ -51,18 +51,22 @@ impl Stat {
     }
 }
 
-/// What is noted of a source before it is brought in. The device is not part of it: its number is another after a mount.
+/// What is noted of a source before it is brought in. The device is not part of it: its number is another after a mount. Inodes
+/// are written in full: how long an entry is depends on the source alone, not on how far a file system has counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     pub(crate) tenant: TenantId,
     /// The inode of the folder under which it was seen: the watched one, or its tenant's.
+    #[serde(with = "postcard::fixint::le")]
     pub(crate) anchor: u64,
     /// The inode of the watched one.
+    #[serde(with = "postcard::fixint::le")]
     pub(crate) root: u64,
     /// From the watched folder on, as the system writes it.
     pub(crate) path: Vec<u8>,
     pub(crate) size: u64,
     pub(crate) modified: FileTime,
+    #[serde(with = "postcard::fixint::le")]
     pub(crate) inode: u64,
 }
 

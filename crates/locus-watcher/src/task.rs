@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     door::Door,
+    looks::Looks,
     native::Native,
     reason::SkipReason,
     report::ScanReport,
@@ -43,6 +44,20 @@ pub(crate) struct Status {
     pub(crate) trouble: Option<String>,
 }
 
+impl Status {
+    /// A scan ended.
+    pub(crate) fn note(&mut self, scanned: &Result<Scanned>, now: Timestamp) {
+        self.last_scan = Some(now);
+        match scanned {
+            Ok(Scanned { report, .. }) => {
+                self.total.add(report);
+                (self.last, self.trouble) = (Some(report.clone()), None);
+            }
+            Err(error) => self.trouble = Some(error.to_string()),
+        }
+    }
+}
+
 /// A watcher that runs. Dropping it stops it at its next `.await`.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -54,14 +69,16 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(scanner: Scanner) -> Self {
+    /// Looks for the first time when those `before` have ended, which were halted.
+    pub(crate) fn start(scanner: Scanner, before: Arc<Looks>) -> Self {
         let (asked, requests) = mpsc::channel(ASKED_MAX);
         let stop = CancellationToken::new();
         let status = Arc::new(Mutex::new(Status::default()));
         let memory = Arc::clone(&scanner.memory);
-        let listening = Door::new(Arc::clone(&scanner.clock), 1);
+        let listening = Door::new(Arc::clone(&scanner.clock), scanner.door.in_place, 1);
         let task = Task {
             scanner,
+            before,
             listening,
             requests,
             status: Arc::clone(&status),
@@ -113,6 +130,7 @@ impl Drop for Running {
 
 struct Task {
     scanner: Scanner,
+    before: Arc<Looks>,
     requests: mpsc::Receiver<Answer>,
     status: Arc<Mutex<Status>>,
     hint: Arc<Notify>,
@@ -129,6 +147,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, stop: CancellationToken) {
+        self.before.ended().await;
         let mut next = self.scanner.clock.monotonic();
         let mut earliest = next;
         loop {
@@ -199,7 +218,7 @@ impl Task {
         let watcher = &self.scanner.rules.id;
         let mut status = self.status.lock();
         status.next_look = Some(next);
-        status.last_scan = Some(self.scanner.clock.wall());
+        status.note(&scanned, self.scanner.clock.wall());
         match scanned {
             Ok(scanned) => {
                 if std::mem::take(&mut self.is_away) {
@@ -208,19 +227,15 @@ impl Task {
                 let skipped = &scanned.report.skipped;
                 self.lacks_tenant = skipped.contains_key(&SkipReason::TenantDisabled)
                     || skipped.contains_key(&SkipReason::UnknownTenant);
-                status.trouble = None;
-                status.total.add(&scanned.report);
                 debug!(%watcher, imported = scanned.report.imported, discovered = scanned.report.discovered, "folder scanned");
                 for answer in answers {
                     let _ = answer.send(Ok(scanned.report.clone())); // who asked may be gone
                 }
-                status.last = Some(scanned.report);
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_away, true) {
                     warn!(%watcher, error = &error as &dyn std::error::Error, "folder could not be scanned, tried again at each interval");
                 }
-                status.trouble = Some(error.to_string());
                 drop(status);
                 let mut again = Some(error);
                 for answer in answers {
@@ -250,7 +265,8 @@ impl Task {
                 Err(TryRecvError::Empty) => {}
             }
         }
-        if matches!(self.native, Events::None) && !self.is_away && !self.listening.is_busy() {
+        let may_listen = !self.listening.in_place && !self.listening.is_busy();
+        if matches!(self.native, Events::None) && !self.is_away && may_listen {
             let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
             let (door, watcher) = (self.listening.clone(), self.scanner.rules.id.clone());
             let (tell, told) = oneshot::channel();

@@ -161,6 +161,8 @@ impl Walk {
                 }
             }
         }
+        // Not in the order of the file system, which is another on each.
+        step.found.sort_by(|one, other| one.path.cmp(&other.path));
         step.is_done = self.levels.is_empty();
         Ok(step)
     }
@@ -313,6 +315,21 @@ mod tests {
             is_done = step.is_done;
         }
         assert_eq!(met.len(), 3_000);
+    }
+
+    #[test]
+    fn sources_of_a_step_are_met_in_the_order_of_their_paths() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("m")).unwrap();
+        for name in ["z", "b", "m/y", "a", "n", "m/x", "c"] {
+            std::fs::File::create(temp.path().join(name)).unwrap().set_len(1).unwrap();
+        }
+        let rules = Arc::new(FileWatcherConfig::new(temp.path()).tenant("acme").rules().unwrap());
+        let bounds = Bounds { rules, subdirectories: true, own: Vec::new(), target: None };
+        let root = Arc::new(Folder::open(temp.path()).unwrap());
+        let mut walk = Walk::begin(root, bounds, MemoryIntake::new(&["acme"])).unwrap();
+        let met: Vec<_> = walk.step(100).unwrap().found.into_iter().map(|found| found.path).collect();
+        assert_eq!(met, ["a", "b", "c", "m/x", "m/y", "n", "z"].map(PathBuf::from));
     }
 
     #[test]

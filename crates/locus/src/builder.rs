@@ -449,6 +449,7 @@ impl Plan {
             intake: Arc::new(intake),
             described: std::mem::take(&mut self.watchers),
             durable: store.durability == Durability::Durable,
+            in_place: false,
         })
         .await
     }

@@ -33,7 +33,7 @@ impl LedgerFile {
         self.file.write_at(&bytes, self.end).map_err(Error::io("write", &self.path))?;
         self.end += bytes.len() as u64;
         if durable {
-            sync_data(&*self.file, Site::ReplacedContent).map_err(Error::io("sync", &self.path))?;
+            sync_data(&*self.file, Site::NotedSource).map_err(Error::io("sync", &self.path))?;
         }
         Ok(())
     }

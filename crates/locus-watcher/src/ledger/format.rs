@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 7 | `LLEDGER` |
-//! | 1 | format, 2 |
+//! | 1 | format, 3 |
 //! | 8 | the first 8 bytes of BLAKE3 over the path of the watched folder |
 //!
 //! and for each entry
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | 2 | length of the body, little-endian |
 //! | 8 | the first 8 bytes of BLAKE3 over the body |
-//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, inode of the watched one, path, size, time in seconds and nanoseconds, inode |
+//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, inode of the watched one, path, size, time in seconds and nanoseconds, inode; each inode in 8 bytes, little-endian |
 //!
 //! The first entry that is none ends the ledger.
 
@@ -26,7 +26,7 @@ use crate::source::Noted;
 
 /// How a ledger begins.
 const MAGIC: &[u8; 7] = b"LLEDGER";
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const HEAD_BYTES: usize = MAGIC.len() + 1 + 8;
 /// No entry is longer, in bytes.
 pub(crate) const ENTRY_BYTES_MAX: usize = 10 + 4_096;
@@ -112,6 +112,14 @@ mod tests {
             bad[cut] ^= 1;
             assert!(decode(&bad).is_none(), "byte {cut}");
         }
+    }
+
+    #[test]
+    fn an_entry_is_equally_long_whatever_the_inodes_are() {
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        encode(&noted(b"a"), &mut small);
+        encode(&Noted { anchor: u64::MAX, root: u64::MAX, inode: u64::MAX, ..noted(b"a") }, &mut large);
+        assert_eq!(small.len(), large.len());
     }
 
     #[test]

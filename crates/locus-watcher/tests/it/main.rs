@@ -6,6 +6,7 @@ mod crashes;
 mod folders;
 mod hanging;
 mod ledgers;
+mod looks;
 mod once;
 mod removal;
 mod rules;

@@ -66,6 +66,7 @@ impl World {
             intake: self.intake.clone(),
             described,
             durable: true,
+            in_place: false,
         }
     }
 
