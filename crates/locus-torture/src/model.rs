@@ -166,6 +166,8 @@ pub struct Model {
     pub sources_gone: BTreeSet<FileKey>,
     /// Tenants for whose sources there was no room in this life: their watchers wait.
     pub refused: BTreeSet<usize>,
+    /// Files that are over, and may never have been.
+    pub unproven: BTreeSet<FileKey>,
     /// The one suspect that may be out.
     pub suspect_out: Option<FileKey>,
     tokens: BTreeSet<(u64, u64, FileKey)>,

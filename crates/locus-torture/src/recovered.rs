@@ -312,6 +312,7 @@ pub(crate) fn reconcile(
     let doubtful = |key: &FileKey| {
         facts.files.get(key).is_some_and(|file| !file.lives()) && !sure.files.contains_key(key)
     };
+    model.unproven = facts.files.keys().copied().filter(|key| doubtful(key)).collect();
     let kept = |key: &FileKey| facts.files.contains_key(key) || !told.files.contains_key(key);
     let names = model.named.iter().filter(|(_, key)| doubtful(key)).map(|(name, _)| name.clone());
     model.doubtful.extend(names.collect::<Vec<_>>());
