@@ -1,4 +1,5 @@
-//! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler and sweeper, driven step by step.
+//! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler, sweeper and watchers, driven step by
+//! step.
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
