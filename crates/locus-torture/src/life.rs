@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use locus_cleanup::OrphanPolicy;
 use locus_core::{Durability, Error, FileKey, MetadataStore, RetryPolicy};
 use locus_fs::Disk;
 use locus_storage::EngineOptions;
@@ -22,7 +23,7 @@ use crate::{
     model::{File, MAX_DELIVERIES, Model, State},
     plan, recovered,
     report::Report,
-    rest,
+    rest, upkeep,
     violation::{Kind, Violation, ensure},
     world::{DATA, Engine, JOURNAL, WATCHERS, World},
 };
@@ -83,6 +84,11 @@ pub fn world_of(seed: u64) -> World {
     if dice.below(3) == 0 {
         world.options.completed_retention = RETENTION;
     }
+    world.orphans = match dice.below(4) {
+        0 => OrphanPolicy::Quarantine,
+        1 => OrphanPolicy::Import,
+        _ => OrphanPolicy::Delete,
+    };
     if dice.below(2) == 0 {
         let inbox = Inbox::new(seed, world.clock.clone(), world.tenants);
         world.inbox = Some(Arc::new(inbox.expect("because the machine has a folder for what passes")));
@@ -346,6 +352,9 @@ impl Run {
         self.faulty = false;
         self.begin_anew(unsure)?;
         self.give_up_unreadable()?;
+        if self.engine.importer.is_some() {
+            upkeep::import(&mut self.world, &self.engine, &self.model)?;
+        }
         rest::check(&mut self.world, &self.engine, &self.model)?;
         self.world.begin_background(&self.engine);
         Ok(points)
@@ -491,7 +500,7 @@ pub fn run(world: World, points: u64) -> Report {
     let seed = world.disk.seed();
     let mut report = Report { seed, runs: 1, ..Report::default() };
     if world.trace {
-        eprintln!("{:?}", world.options);
+        eprintln!("{:?}, orphans: {:?}", world.options, world.orphans);
     }
     let lived = guarded(|| {
         let mut run = Run::begin(world)?;

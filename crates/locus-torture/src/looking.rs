@@ -135,6 +135,7 @@ pub(crate) fn interrupted(
     killed: bool,
 ) -> Result<BTreeSet<FileKey>, Violation> {
     let (mut told, mut safe) = (BTreeSet::new(), BTreeSet::new());
+    model.brought_in.clear();
     for event in inbox.take_events() {
         match event {
             Event::Begun(place, identity) => {
@@ -143,7 +144,15 @@ pub(crate) fn interrupted(
                 let files = vec![(content, inbox.directory(&place))];
                 model.under_way.push(Call::Write { tenant: place.tenant, files, name: Some(identity) });
             }
-            Event::Brought(_, key) => {
+            Event::Brought(place, key) => {
+                let identity = source(model, &place)?.identity.clone();
+                // It was the last that was begun, and is known by its key now.
+                if let Some(Call::Write { tenant, files, .. }) = model.under_way.pop()
+                    && !model.contents.contains_key(&key)
+                {
+                    let (content, directory) = files.into_iter().next().unwrap_or_default();
+                    model.brought_in.push((key, tenant, directory, content, identity.unwrap_or_default()));
+                }
                 told.insert(key);
             }
             Event::Synced => safe.extend(told.iter().copied()),

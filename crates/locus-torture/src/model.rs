@@ -164,8 +164,12 @@ pub struct Model {
     pub gone: Vec<(Place, String)>,
     /// The files that they became.
     pub sources_gone: BTreeSet<FileKey>,
+    /// What the look was told that the last crash ended, key by key: whose, the directory, the content, and the source's name.
+    pub brought_in: Vec<(FileKey, usize, u64, Vec<u8>, String)>,
     /// Tenants for whose sources there was no room in this life: their watchers wait.
     pub refused: BTreeSet<usize>,
+    /// Files that are over, and may never have been.
+    pub unproven: BTreeSet<FileKey>,
     /// The one suspect that may be out.
     pub suspect_out: Option<FileKey>,
     tokens: BTreeSet<(u64, u64, FileKey)>,

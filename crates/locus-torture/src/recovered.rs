@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{FileKey, FileStatus, Owner, TenantManager, TenantStatus};
+use locus_core::{Durability, FileKey, FileStatus, Owner, TenantManager, TenantStatus};
 use locus_fs::Disk;
 
 use crate::{
@@ -305,13 +305,15 @@ pub(crate) fn reconcile(
     let (sure, told) = (before.clone(), model.rounds[last].after.clone());
     guests(world, engine, model, &under_way)?;
     removed(world, engine, model, &facts, &seen)?;
-    adopt(world, engine, model, &mut facts, &under_way)?;
+    let in_doubt = faulty && world.options.durability == Durability::Buffered;
+    adopt(world, engine, model, &mut facts, &under_way, in_doubt)?;
     uploads::reconcile(world, engine, model, &under_way, uploads::is_promised(world, killed, faulty))?;
     // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
     // nothing tells, so its name may be known or not.
     let doubtful = |key: &FileKey| {
         facts.files.get(key).is_some_and(|file| !file.lives()) && !sure.files.contains_key(key)
     };
+    model.unproven = facts.files.keys().copied().filter(|key| doubtful(key)).collect();
     let kept = |key: &FileKey| facts.files.contains_key(key) || !told.files.contains_key(key);
     let names = model.named.iter().filter(|(_, key)| doubtful(key)).map(|(name, _)| name.clone());
     model.doubtful.extend(names.collect::<Vec<_>>());
@@ -405,13 +407,15 @@ fn as_seen(before: &File, seen: Option<&Seen>) -> File {
     File { state, retries: *retries, attempts: *attempts, token, ..before.clone() }
 }
 
-/// Takes on the files of writes that were under way: nobody was told their keys. A batch is there wholly or not at all.
+/// Takes on the files of writes that were under way: nobody was told their keys. A batch is there wholly or not at all. And
+/// those of which only a watcher was told; `in_doubt`: their contents may have been lost on a volume whose sync failed.
 fn adopt(
     world: &mut World,
     engine: &Rc<Engine>,
     model: &mut Model,
     facts: &mut Facts,
     under_way: &[Call],
+    in_doubt: bool,
 ) -> Result<(), Violation> {
     let drawn: Vec<FileKey> =
         world.take_drawn().into_iter().filter(|key| !model.contents.contains_key(key)).collect();
@@ -425,14 +429,29 @@ fn adopt(
         let directory = upload_directory(&content);
         (key, tenant, directory, content)
     });
-    let known_keys: Vec<_> = uploads.chain(adopting).collect();
+    let mut known_keys: Vec<_> = uploads.chain(adopting).collect();
     let drawn: Vec<_> = drawn.into_iter().chain(known_keys.iter().map(|(key, ..)| *key)).collect();
+    let brought_in = std::mem::take(&mut model.brought_in);
+    let told = brought_in.iter().filter(|_| in_doubt).map(|(key, _, _, content, _)| (*key, content.clone()));
+    let told: BTreeMap<FileKey, Vec<u8>> = told.collect();
+    let mut names = BTreeMap::new();
+    for (key, tenant, directory, content, name) in brought_in {
+        names.insert(key, name);
+        known_keys.push((key, tenant, directory, content));
+    }
     let found = world.run(engine, async move {
         let mut found = Vec::new();
         for key in drawn {
             for (tenant, context) in at.tenants.iter().enumerate() {
                 if at.pool.info(context, &key).await?.is_some() {
-                    let content = at.pool.read(context, &key).await?.bytes().await?;
+                    let content = match at.pool.read(context, &key).await {
+                        Ok(reader) => reader.bytes().await,
+                        Err(why) => Err(why),
+                    };
+                    let content = match (content, told.get(&key)) {
+                        (Err(_), Some(told)) => told.clone().into(),
+                        (content, _) => content?,
+                    };
                     found.push((key, tenant, content));
                 }
             }
@@ -470,6 +489,7 @@ fn adopt(
         found.remove(place);
         let order = model.next_order();
         facts.files.insert(key, File::new(tenant, order));
+        model.named.extend(names.remove(&key).map(|name| (name, key)));
         model.directories.insert(key, directory);
         model.contents.insert(key, content);
     }

@@ -52,8 +52,12 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
             for volume in at.registry.all().iter().filter(|_| at.mirrored.is_some()) {
                 volume.probe().await?;
             }
-            let swept = at.sweeper.leftovers(SweepOptions::default()).await?;
-            at.mirrored.is_some() && swept.orphans_removed > 0
+            let mut swept = at.sweeper.leftovers(SweepOptions::default()).await?;
+            // What a mirror finds damaged on all members can be put nowhere, and stays until somebody removes it.
+            if at.mirrored.is_some() {
+                swept.add(&at.remover.leftovers(SweepOptions::default()).await?);
+            }
+            at.mirrored.is_some() && swept.orphans_removed + swept.orphans_quarantined > 0
         } {}
         while at.sweeper.reap_step().await?.completed_removed > 0 {}
         at.store.sync().await?;

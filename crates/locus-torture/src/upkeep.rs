@@ -1,11 +1,18 @@
 //! What an operator and a sweeper do: dead letters, there and back, and blobs that nobody wrote.
 
+use std::{collections::BTreeSet, rc::Rc};
+
+use locus_cleanup::SweepOptions;
 use locus_core::{
     Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, MetadataStore, Orphan, Result,
     TenantContext, Upkeep, VolumeSet,
 };
 
-use crate::world::Engine;
+use crate::{
+    model::{File, Model},
+    violation::{Kind, Violation, ensure},
+    world::{Engine, World},
+};
 
 /// Brings a dead letter back, unless its old name is not free yet: the call would wait for that.
 pub(crate) async fn requeue(engine: &Engine, tenant: &TenantContext, key: &FileKey) -> Result<bool> {
@@ -46,4 +53,43 @@ pub(crate) async fn adopt(
     }
     let orphan = Orphan { volume: volume.id().clone(), blob, size, checksum };
     engine.store.adopt(claim, orphan).await
+}
+
+/// Makes files of what no record names, after a crash: writes that were never accepted, or did not last. What was completed or
+/// deleted is not among them. They are deleted again.
+pub(crate) fn import(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Result<(), Violation> {
+    let (at, known) = (engine.clone(), model.live().map(|(key, _)| *key).collect::<BTreeSet<_>>());
+    let imported = world.run(engine, async move {
+        let Some(importer) = &at.importer else { return Ok(Vec::new()) };
+        importer.leftovers(SweepOptions::default()).await?;
+        let mut imported = Vec::new();
+        for blob in at.blobs().await?.into_iter().filter(|blob| !known.contains(&blob.key)) {
+            let owner = at.tenants.iter().find(|tenant| *tenant.storage_path() == blob.owner);
+            let Some(tenant) = owner else { continue };
+            let info = at.pool.info(tenant, &blob.key).await?;
+            if info.is_some_and(|info| !info.status.is_over()) {
+                imported.push((blob.key, at.pool.read(tenant, &blob.key).await?.bytes().await?));
+                at.pool.delete_with(tenant, &blob.key, true).await?;
+            }
+        }
+        Ok::<_, Error>(imported)
+    })?;
+    let imported = imported
+        .map_err(|why| Violation::new(Kind::Unexpected, format!("nothing can be imported: {why:?}")))?;
+    if world.trace && !imported.is_empty() {
+        let keys: Vec<_> = imported.iter().map(|(key, _)| key.to_string()).collect();
+        eprintln!("   imported and deleted: {}", keys.join(" "));
+    }
+    // Where content moves, a copy that was given up may come back, and after a failed sync a removal may be undone.
+    let is_sure = !world.faults && !model.moved;
+    for (key, content) in imported {
+        let ended = |file: &File| !file.lives() && !model.unproven.contains(&key);
+        let is_over = model.facts.files.get(&key).is_some_and(ended);
+        ensure(!is_sure || !is_over, Kind::Resurrected, || format!("{key} is over, and was imported"))?;
+        let told = model.contents.get(&key).filter(|_| world.options.durability == Durability::Durable);
+        ensure(told.is_none_or(|told| *told == content), Kind::Corrupted, || {
+            format!("{key} was imported and is not what was written")
+        })?;
+    }
+    Ok(())
 }

@@ -1,10 +1,11 @@
-//! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler and sweeper, driven step by step.
+//! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler, sweeper and watchers, driven step by
+//! step.
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use locus_cleanup::{MissingPolicy, OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
-    BlobPath, Clock, Durability, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet,
+    Area, BlobPath, Clock, Durability, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet,
 };
 use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
@@ -32,10 +33,10 @@ pub(crate) const WATCHERS: &str = "/srv/data/watchers";
 /// and says that it did nothing.
 const IDLE_STEPS_MAX: u32 = 4;
 
-/// Blobs that no record names are removed as soon as they are found, and records whose bytes are gone.
-fn sweep_at_once() -> SweepSettings {
+/// Blobs that no record names are dealt with as soon as they are found, and records whose bytes are gone removed.
+fn sweep_at_once(orphans: OrphanPolicy) -> SweepSettings {
     let mut settings = SweepSettings::default();
-    (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, OrphanPolicy::Delete);
+    (settings.orphans.age, settings.orphans.policy) = (Duration::ZERO, orphans);
     // Whatever takes bytes for missing that are there loses a file that the model knows.
     settings.missing.policy = MissingPolicy::Remove;
     settings
@@ -67,6 +68,8 @@ pub struct World {
     pub killed: u64,
     /// What is below this path is being synced when a life ends, mostly; without it any operation is as good.
     pub aim: Option<&'static str>,
+    /// What becomes of blobs that no record names. Files are made of them only after a crash, when nobody else writes.
+    pub orphans: OrphanPolicy,
     /// Folders that are watched, in some worlds.
     pub inbox: Option<Arc<Inbox>>,
     /// Whether each call is told on stderr, with its answer.
@@ -102,6 +105,10 @@ pub struct Engine {
     pub(crate) pool: StoragePool,
     pub(crate) scheduler: FileScheduler,
     pub(crate) sweeper: Sweeper,
+    /// Removes blobs that no record names.
+    pub(crate) remover: Sweeper,
+    /// Makes files of them.
+    pub(crate) importer: Option<Sweeper>,
     pub(crate) registry: Arc<VolumeRegistry>,
     pub(crate) directory: Arc<TenantDirectory>,
     pub(crate) tenants: Vec<TenantContext>,
@@ -136,6 +143,7 @@ impl World {
             faults: false,
             killed: 30,
             aim: None,
+            orphans: OrphanPolicy::Delete,
             inbox: None,
             trace: false,
         }
@@ -150,7 +158,7 @@ impl World {
         let (dice, drawn) = (self.entropy.clone(), self.drawn.clone());
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
         let (options, count, tenants) = (self.options.clone(), self.volumes, self.tenants);
-        let (mirrored, inbox) = (self.mirrored, self.inbox.clone());
+        let (mirrored, orphans, inbox) = (self.mirrored, self.orphans, self.inbox.clone());
         let opening = async move {
             let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
@@ -180,8 +188,15 @@ impl World {
             let pool =
                 StoragePool::new(store.clone(), registry.clone(), directory.clone(), context, durability);
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
-            let sweeper =
-                Sweeper::new(store.clone(), registry.clone(), clock.clone()).with_settings(sweep_at_once());
+            let sweeper = |policy| {
+                Sweeper::new(store.clone(), registry.clone(), clock.clone())
+                    .with_settings(sweep_at_once(policy))
+            };
+            let remover = sweeper(OrphanPolicy::Delete);
+            let (sweeper, importer) = match orphans {
+                OrphanPolicy::Import => (sweeper(OrphanPolicy::Delete), Some(sweeper(OrphanPolicy::Import))),
+                policy => (sweeper(policy), None),
+            };
             let mut contexts = Vec::new();
             for n in 0..tenants {
                 let id = TenantId::parse(&format!("tenant-{n}"))?;
@@ -218,6 +233,8 @@ impl World {
                 pool,
                 scheduler,
                 sweeper,
+                importer,
+                remover,
                 registry,
                 directory,
                 tenants,
@@ -353,14 +370,15 @@ impl Engine {
         &self.inbox.as_ref().expect("because only worlds with watched folders use them").0
     }
 
-    /// Every blob on every volume.
+    /// Every blob on every volume, but for those in quarantine.
     pub(crate) async fn blobs(&self) -> Result<Vec<BlobPath>> {
         let mut blobs = Vec::new();
         for volume in self.registry.all() {
             let mut from = None;
             loop {
                 let page = volume.list(None, from.as_ref(), 100).await?;
-                blobs.extend(page.blobs.into_iter().map(|blob| blob.path));
+                let paths = page.blobs.into_iter().map(|blob| blob.path);
+                blobs.extend(paths.filter(|path| path.area != Area::Quarantine));
                 match page.next {
                     Some(next) => from = Some(next),
                     None => break,
