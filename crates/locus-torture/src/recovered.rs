@@ -461,6 +461,19 @@ fn adopt(
     let mut found = found.map_err(|why| {
         Violation::new(Kind::Corrupted, format!("a file that was accepted cannot be read: {why}"))
     })?;
+    // What a watcher was told came before what it had just begun.
+    for (key, tenant, directory, content) in known_keys {
+        let is_it = |(of, owner, known): &(FileKey, usize, bytes::Bytes)| {
+            *of == key && *owner == tenant && *known == content
+        };
+        let Some(place) = found.iter().position(is_it) else { continue };
+        found.remove(place);
+        let order = model.next_order();
+        facts.files.insert(key, File::new(tenant, order));
+        model.named.extend(names.remove(&key).map(|name| (name, key)));
+        model.directories.insert(key, directory);
+        model.contents.insert(key, content);
+    }
     for call in under_way {
         let Call::Write { tenant, files, name } = call else { continue };
         let mut adopted = 0;
@@ -480,18 +493,6 @@ fn adopt(
         ensure(adopted == 0 || adopted == files.len(), Kind::Lost, || {
             format!("{adopted} files of a batch of {} were accepted", files.len())
         })?;
-    }
-    for (key, tenant, directory, content) in known_keys {
-        let is_it = |(of, owner, known): &(FileKey, usize, bytes::Bytes)| {
-            *of == key && *owner == tenant && *known == content
-        };
-        let Some(place) = found.iter().position(is_it) else { continue };
-        found.remove(place);
-        let order = model.next_order();
-        facts.files.insert(key, File::new(tenant, order));
-        model.named.extend(names.remove(&key).map(|name| (name, key)));
-        model.directories.insert(key, directory);
-        model.contents.insert(key, content);
     }
     ensure(found.is_empty(), Kind::Resurrected, || {
         let keys: Vec<_> = found.iter().map(|(key, ..)| key).collect();
