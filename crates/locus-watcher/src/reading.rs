@@ -75,9 +75,9 @@ impl Scanner {
             // What was noted and not brought in is noted again when it is.
             if self.intake.is_known(&noted.tenant, &noted.identity(&self.rules.id)).await? {
                 if fate == Fate::Gone || !Site::ForgottenWhenGone.stands() {
-                    gone.push(noted)
+                    gone.push(noted);
                 } else {
-                    kept.push(noted)
+                    kept.push(noted);
                 }
             }
         }

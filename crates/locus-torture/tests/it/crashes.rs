@@ -53,7 +53,8 @@ fn b66_b88_buffered_content_in_the_journal_loses_only_an_end(#[values(31, 32)] s
 fn watched(seed: u64, durability: Durability) -> World {
     let mut world = world_of(seed);
     world.options.durability = durability;
-    world.inbox = Some(Arc::new(Inbox::new(seed, world.clock.clone(), world.tenants).unwrap()));
+    world.inbox =
+        Some(Arc::new(Inbox::new(seed, world.clock.clone(), world.tenants).expect("folders of the test")));
     world
 }
 

@@ -22,7 +22,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 fn in_place(world: &World, options: WatchersOptions) -> FileWatchers {
     world.clock.advance(S);
-    at_once(FileWatchers::open(WatchersOptions { in_place: true, ..options })).unwrap()
+    at_once(FileWatchers::open(WatchersOptions { in_place: true, ..options })).expect("good descriptions")
 }
 
 #[test]
