@@ -9,7 +9,8 @@
 //! one on demand, for all tenants or one, or counts only what it would do.
 //!
 //! Orphans and missing bytes are looked for by runs with a budget, which go on from each other; where they stand is a small file in
-//! the data directory ([`Sweeper::with_stands_in`]), so that they do so over a restart. All others make a whole pass each time.
+//! the data directory ([`Sweeper::with_stands_in`]), so that they do so over a restart. All others make a whole pass over what
+//! concerns them each time.
 //!
 //! Records of a volume that does not come back are no job's: nothing is believed of a volume that is not there. Somebody decides,
 //! and says so by `pool().retire`, which keeps or forgets them.

@@ -145,9 +145,10 @@ pub struct Waiting {
 /// The keeper of records, as a sweeper sees it. Every method is one bounded step.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// Hands out up to `max` files that are durably over, or durably moved away, and whose volume is available, of this tenant or
-    /// of all; completed ones that are kept for a while only when their time is over. Each is handed out once; give it back by
-    /// [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped). For one tenant it looks at all that waits.
+    /// Hands out up to `max` files that are durably over, and copies that are durably nobody's, whose volume is available, of this
+    /// tenant or of all; completed ones that are kept for a while only when their time is over. Each is handed out once; give it
+    /// back by [`reaped`](Self::reaped) or [`not_reaped`](Self::not_reaped). For one tenant it looks at all that waits before
+    /// them.
     async fn reapable(&self, of: Option<&TenantId>, max: usize) -> Result<Vec<Reapable>>;
 
     /// The bytes of these are gone, durably: the records of those that are over go too.

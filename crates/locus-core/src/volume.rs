@@ -127,7 +127,8 @@ pub trait StorageVolume: Debug + Send + Sync {
 
     /// The blobs of one owner, or of all, in all areas, `limit` at a time, in an order that does not change while they rest
     /// there.
-    /// Memory is bounded by `limit`.
+    /// Memory is bounded by `limit`. A cursor may be given again after the volume was opened anew: go on about there, or
+    /// refuse it.
     async fn list(
         &self,
         under: Option<&StoragePath>,

@@ -248,7 +248,8 @@ impl FileWatchers {
     /// does not answer within 10 s; [`Error::Io`]; [`Error::ShuttingDown`]. Nothing changed then.
     ///
     /// # Cancel safety
-    /// A change that was begun is made even when its future is dropped.
+    /// Where a tokio runtime runs, a change that was begun is made even when its future is dropped. Elsewhere it may be written
+    /// down and not made: it is after the next [`open`](Self::open).
     pub async fn register(&self, config: FileWatcherConfig) -> Result<WatcherId> {
         let config = config.settled()?;
         let id = config.watcher_id()?;
@@ -418,7 +419,8 @@ impl FileWatchers {
     /// As [`scan_now`](Self::scan_now).
     ///
     /// # Cancel safety
-    /// What was brought in is; the rest is found again.
+    /// What was brought in is; the rest is found again. Poll it or drop it: as long as it is neither, changes of this watcher and
+    /// [`stop`](Self::stop) wait for it.
     pub async fn look(&self, id: impl AsRef<str> + Send) -> Result<ScanReport> {
         let id = WatcherId::parse(id.as_ref())?;
         loop {
@@ -440,7 +442,8 @@ impl FileWatchers {
             if let Some(looked) = looks.look(scanner).await {
                 return looked;
             }
-            drop(self.inner.changing.lock().await); // then it is what it is to be
+            let _turn = self.inner.changing.lock().await; // then it is what it is to be
+            self.inner.renew(&id, &looks).await;
         }
     }
 
@@ -656,27 +659,43 @@ impl Inner {
         Ok(())
     }
 
+    /// Looks may be made again that a change had ended which was dropped.
+    async fn renew(&self, id: &WatcherId, before: &Arc<Looks>) {
+        before.ended().await;
+        let mut known = self.known.lock();
+        let watcher = known.watchers.get_mut(id).filter(|watcher| Arc::ptr_eq(&watcher.looks, before));
+        if let Some(watcher) = watcher {
+            watcher.looks = Arc::new(Looks::new(&self.stop));
+        }
+    }
+
     /// Stops what runs under this name, and starts what is to run from now on.
     async fn put(&self, id: &WatcherId, config: Option<FileWatcherConfig>) {
-        let before = {
-            let mut known = self.known.lock();
-            let watcher = known.watchers.get_mut(id);
-            watcher.map(|watcher| (watcher.running.take(), Arc::clone(&watcher.looks)))
-        };
-        if let Some((running, looks)) = before {
+        let mut ended: Option<Arc<Looks>> = None;
+        let mut known = loop {
+            let (running, looks) = {
+                let mut known = self.known.lock();
+                let Some(watcher) = known.watchers.get_mut(id) else { break known };
+                let (running, looks) = (watcher.running.take(), Arc::clone(&watcher.looks));
+                // All may have been started meanwhile.
+                if running.is_none() && ended.is_some_and(|ended| Arc::ptr_eq(&ended, &looks)) {
+                    break known;
+                }
+                (running, looks)
+            };
             if let Some(running) = running {
                 running.stop().await;
             }
             looks.halt();
             looks.ended().await;
-        }
+            ended = Some(looks);
+        };
         self.neighbours.set(id, config.as_ref());
         let Some(config) = config else {
-            self.known.lock().watchers.remove(id);
+            known.watchers.remove(id);
             info!(watcher = %id, "watcher removed");
             return;
         };
-        let mut known = self.known.lock();
         let is_started = known.is_started;
         let mut watcher = match known.watchers.get(id) {
             Some(before) => before.next(config, self),

@@ -147,7 +147,11 @@ struct Task {
 
 impl Task {
     async fn run(mut self, stop: CancellationToken) {
-        self.before.ended().await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.before.ended() => {}
+        }
         let mut next = self.scanner.clock.monotonic();
         let mut earliest = next;
         loop {

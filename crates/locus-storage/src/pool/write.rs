@@ -1,11 +1,11 @@
 //! The way of a write: room before bytes, bytes before the record.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{
     Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
-    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext, VolumeId,
+    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
 };
 use locus_fs::off_thread;
 
@@ -35,6 +35,8 @@ struct Rest {
     blob: Unrecorded,
     /// Held until the record is there, so that the volume is not removed in between.
     ticket: Ticket,
+    /// As well held: of those that failed the write, which the record names.
+    tried: Vec<Ticket>,
 }
 
 impl StoragePool {
@@ -127,10 +129,11 @@ impl StoragePool {
                     key: room.key(),
                     extension: name.map_or(Extension::NONE, Extension::of),
                 };
-                let (ticket, blob, stored, astray) = self.put_somewhere(&path, content, ticket).await?;
-                let volume = ticket.volume().id().clone();
+                let (rest, stored) = self.put_somewhere(&path, content, ticket).await?;
+                let astray = rest.tried.iter().map(|tried| tried.volume().id().clone()).collect();
+                let volume = rest.ticket.volume().id().clone();
                 let synced = self.inner.durability == Durability::Durable;
-                (stored, NewContent::Stored { volume, synced }, Some(Rest { blob, ticket }), astray)
+                (stored, NewContent::Stored { volume, synced }, Some(rest), astray)
             }
         };
         if let Some(expected) = options.expected_checksum.filter(|expected| *expected != stored.checksum) {
@@ -172,17 +175,17 @@ impl StoragePool {
         path: &BlobPath,
         mut content: Content,
         mut ticket: Ticket,
-    ) -> Result<(Ticket, Unrecorded, StoredBlob, Vec<VolumeId>)> {
+    ) -> Result<(Rest, StoredBlob)> {
         content.mark().await.map_err(|source| Error::Source { source })?;
         let size_hint = content.size_hint();
-        let mut tried = Vec::new();
+        let (mut tried, mut tried_ids) = (Vec::new(), Vec::new());
         loop {
             let volume = Arc::clone(ticket.volume());
             let blob = Unrecorded::new(&self.inner.residue, &volume, path.clone());
             let error = match volume.write(path, &mut content, self.inner.durability).await {
                 Ok(stored) => {
                     ticket.landed();
-                    return Ok((ticket, blob, stored, tried));
+                    return Ok((Rest { blob, ticket, tried }, stored));
                 }
                 Err(error) => error,
             };
@@ -191,17 +194,18 @@ impl StoragePool {
                 return Err(error);
             }
             self.judge(&volume, &error).await;
-            tried.push(volume.id().clone());
+            tried_ids.push(volume.id().clone());
             if !content.rewind().await.map_err(|source| Error::Source { source })? {
                 return Err(error);
             }
-            ticket = match self.inner.mounts.place(&self.inner.placement, size_hint, &tried, None) {
+            let next = match self.inner.mounts.place(&self.inner.placement, size_hint, &tried_ids, None) {
                 Ok(next) => next,
                 Err(_) if error.is_full() => {
-                    self.place_after_expansion(size_hint, &tried, None, error).await?
+                    self.place_after_expansion(size_hint, &tried_ids, None, error).await?
                 }
                 Err(_) => return Err(error),
             };
+            tried.push(mem::replace(&mut ticket, next));
         }
     }
 
@@ -224,7 +228,7 @@ impl StoragePool {
                 Fresh::Known(key) => keys.push(Some(key)),
                 Fresh::New(Written { file, room, rest }) => {
                     keys.push(None);
-                    let (blob, ticket) = rest.map(|rest| (rest.blob, rest.ticket)).unzip();
+                    let (blob, ticket) = rest.map(|rest| (rest.blob, (rest.ticket, rest.tried))).unzip();
                     blobs.push((room.key(), blob.map(Unrecorded::accepting)));
                     tickets.push(ticket);
                     files.push((file, room));

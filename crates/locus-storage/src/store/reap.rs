@@ -10,13 +10,13 @@ use super::{
     schedule::TenantNo,
 };
 
-/// A file that is over since `lsn`, or that was moved away then.
+/// A file that is over since `lsn`, or what is a copy since then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Over {
     pub(crate) lsn: Lsn,
     pub(crate) tenant: TenantNo,
     pub(crate) key: FileKey,
-    /// It was moved away: what it left, in this area, is no more than a copy.
+    /// What lies in this area is no more than a copy.
     pub(crate) copy_in: Option<Area>,
 }
 
@@ -65,10 +65,7 @@ impl ReapQueue {
         available: impl Fn(VolumeNo) -> bool,
     ) -> Vec<(VolumeNo, Over)> {
         let mut taken = Vec::new();
-        let mut turns: Vec<VolumeNo> = self.waiting.keys().copied().collect();
-        let first = turns.partition_point(|volume| *volume < self.turn);
-        turns.rotate_left(first);
-        for volume in &turns {
+        for volume in &self.turns() {
             let limit = durable.min(self.limit(*volume));
             let Some(queue) = self.waiting.get_mut(volume).filter(|_| available(*volume)) else { continue };
             if taken.len() < max {
@@ -86,7 +83,15 @@ impl ReapQueue {
         taken
     }
 
-    /// As [`take`](Self::take), of one tenant. Looks at all that waits.
+    /// Volumes in the order in which their turn comes.
+    fn turns(&self) -> Vec<VolumeNo> {
+        let mut turns: Vec<VolumeNo> = self.waiting.keys().copied().collect();
+        let first = turns.partition_point(|volume| *volume < self.turn);
+        turns.rotate_left(first);
+        turns
+    }
+
+    /// As [`take`](Self::take), of one tenant. Looks at all that waits before it.
     pub(crate) fn take_of(
         &mut self,
         tenant: TenantNo,
@@ -95,14 +100,24 @@ impl ReapQueue {
         available: impl Fn(VolumeNo) -> bool,
     ) -> Vec<(VolumeNo, Over)> {
         let mut taken = Vec::new();
-        let held = self.holds.limit();
-        for (volume, queue) in self.waiting.iter_mut().filter(|(volume, _)| available(**volume)) {
-            let limit = if *volume == JOURNAL { durable } else { durable.min(held) };
-            queue.retain(|over| {
-                let is_next = taken.len() < max && over.tenant == tenant && over.lsn <= limit;
-                taken.extend(is_next.then_some((*volume, *over)));
-                !is_next
-            });
+        for volume in &self.turns() {
+            if taken.len() == max {
+                break;
+            }
+            let limit = durable.min(self.limit(*volume));
+            let Some(queue) = self.waiting.get_mut(volume).filter(|_| available(*volume)) else { continue };
+            self.turn = volume.saturating_add(1);
+            let mut others = Vec::new();
+            while taken.len() < max
+                && let Some(over) = queue.pop_front()
+            {
+                if over.tenant == tenant && over.lsn <= limit {
+                    taken.push((*volume, over));
+                } else {
+                    others.push(over);
+                }
+            }
+            others.into_iter().rev().for_each(|over| queue.push_front(over));
         }
         self.out += taken.len() as u64;
         taken
@@ -194,6 +209,23 @@ mod tests {
         queue.came_back(1, 0);
         assert_eq!(queue.total(), 2);
         assert!(!queue.is_settled(|_| true));
+    }
+
+    #[test]
+    fn b75_what_cannot_be_removed_of_a_tenant_holds_up_no_other_volume() {
+        let mut queue = queue(&[(0, 1), (0, 2), (0, 3), (1, 4), (JOURNAL, 5)]);
+        queue.push(1, Over { tenant: 1, ..over(3) });
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            let taken = queue.take_of(0, 2, Lsn(9), |_| true);
+            queue.came_back(taken.len(), 0);
+            taken.iter().for_each(|(volume, over)| queue.push(*volume, *over));
+            tried.extend(lsns(&taken));
+        }
+        tried.sort_unstable();
+        tried.dedup();
+        assert_eq!(tried, [(0, 1), (0, 2), (0, 3), (1, 4), (JOURNAL, 5)]);
+        assert_eq!(queue.total(), 6);
     }
 
     #[test]

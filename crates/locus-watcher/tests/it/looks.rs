@@ -72,6 +72,26 @@ fn watchers_are_registered_changed_and_removed_without_a_runtime() {
     assert!(matches!(at_once(watchers.look("in")), Err(Error::ShuttingDown)));
 }
 
+#[test]
+fn a_change_that_was_dropped_half_way_leaves_a_watcher_that_can_be_looked_for() {
+    let world = World::new();
+    let watchers = in_place(&world, world.options(vec![world.eager()]));
+    world.drop_file("one.txt", "one");
+    world.intake.stall(Some("one.txt"));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut looking = pin!(watchers.look("in"));
+    assert!(looking.as_mut().poll(&mut context).is_pending());
+    let mut change = Box::pin(watchers.update(world.eager().exclude("two.*")));
+    assert!(change.as_mut().poll(&mut context).is_pending(), "it waits for the look");
+    drop(change);
+    world.intake.stall(None);
+    let Poll::Ready(looked) = looking.poll(&mut context) else { panic!("it waits for somebody") };
+    assert_eq!(looked.unwrap().imported, 1);
+    at_once(watchers.update(world.eager().exclude("two.*"))).unwrap();
+    world.drop_file("two.txt", "two");
+    assert_eq!(at_once(watchers.look("in")).unwrap().skipped[&SkipReason::Excluded], 1);
+}
+
 #[tokio::test]
 async fn a_look_is_a_scan_of_watchers_that_were_started() {
     let world = World::new();

@@ -1,6 +1,6 @@
 //! Copies of a file's content that nobody names: what moves to another volume or another area left, and what was written, or may
-//! have been, for a move that did not come to its end or on a volume that failed its write. Each is written down before it can be there, and kept until it is
-//! removed; as long as it is here nothing else happens to that name on that volume.
+//! have been, for a move that did not come to its end or on a volume that failed its write. Each is written down before it can be there,
+//! the last along with the file's first record, and kept until it is removed; as long as it is here nothing else happens to that name on that volume.
 
 use std::ops::Bound;
 
@@ -95,6 +95,9 @@ impl TenantState {
     pub(super) fn went_astray(&mut self, scene: &Scene<'_>, key: &FileKey, volume: VolumeNo) -> Result<()> {
         let Some(at) = self.find(key) else { return unknown(scene, key) };
         let entry = &self.files[at];
+        if entry.rest == Rest::Volume(volume) {
+            return Ok(()); // it came to rest there after all
+        }
         let blob = self.blob(entry).in_area(Area::Live);
         let mut left = LeftBehind::new(volume, scene.lsn, blob, entry.size, false);
         if self.live {
