@@ -225,6 +225,7 @@ impl Idle {
 mod tests {
     use std::{pin::Pin, task::Poll};
 
+    use locus_core::SystemClock;
     use locus_testkit::ManualClock;
 
     use super::*;
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     fn in_place_every_call_is_made_at_once_by_whoever_asks_without_a_runtime() {
-        let door = Door::new(ManualClock::new(), true, 1);
+        let door = Door::new(Arc::new(SystemClock::new()), true, 1); // which sleeps in a runtime alone
         let here = thread::current().id();
         let by_whom = || thread::current().id();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -312,6 +313,7 @@ mod tests {
                 Poll::Pending => panic!("it waits"),
             }
         }
+        assert!(pin!(door.is_idle_in(PATIENCE)).poll(&mut context).is_ready());
         assert_eq!(door.idle.0.lock().next, 0, "no thread was begun");
     }
 
