@@ -78,9 +78,6 @@ impl Door {
 
     /// Waits until no call is under way, at most this long. Says whether that came to be.
     pub(crate) async fn is_idle_in(&self, patience: Duration) -> bool {
-        if self.in_place {
-            return true; // whoever made one waited for it
-        }
         let all = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
         in_time(&*self.clock, patience, self.calls.acquire_many(all)).await.is_some()
     }
@@ -96,9 +93,6 @@ impl Door {
         work: impl FnOnce(&Going) -> T + Send + 'static,
     ) -> io::Result<T> {
         let going = Going::default();
-        if self.in_place {
-            return Ok(work(&going));
-        }
         let _unwanted_at_the_end = going.unwanted.clone().drop_guard();
         let mut working = pin!(self.ask({
             let going = going.clone();
@@ -130,9 +124,6 @@ impl Door {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        if self.in_place {
-            return Ok(work());
-        }
         in_time(&*self.clock, patience, self.ask(work)).await.unwrap_or_else(|| {
             let why = format!("it did not answer within {} s", patience.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, why))
@@ -225,6 +216,7 @@ impl Idle {
 mod tests {
     use std::{pin::Pin, task::Poll};
 
+    use locus_core::SystemClock;
     use locus_testkit::ManualClock;
 
     use super::*;
@@ -297,7 +289,7 @@ mod tests {
 
     #[test]
     fn in_place_every_call_is_made_at_once_by_whoever_asks_without_a_runtime() {
-        let door = Door::new(ManualClock::new(), true, 1);
+        let door = Door::new(Arc::new(SystemClock::new()), true, 1); // which sleeps in a runtime alone
         let here = thread::current().id();
         let by_whom = || thread::current().id();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -312,6 +304,7 @@ mod tests {
                 Poll::Pending => panic!("it waits"),
             }
         }
+        assert!(pin!(door.is_idle_in(PATIENCE)).poll(&mut context).is_ready());
         assert_eq!(door.idle.0.lock().next, 0, "no thread was begun");
     }
 
