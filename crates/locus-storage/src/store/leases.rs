@@ -418,16 +418,9 @@ impl EmbeddedStore {
             let mut room = self.journal.reserve(Use::Essential, &[keys_bound(MOVE_MAX)]).await?;
             // From here on nothing waits: a tenant taken out of the schedule stands in it again.
             let Some(no) = self.schedule.take_overdue(self.clock.now()) else { break };
-            let cell = self.cell_at(no);
-            let mut state = cell.state.lock();
-            let moved = self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp());
-            self.after(&cell, &mut state);
-            expired += moved?;
+            expired += self.write_overdue_back(&self.cell_at(no), &mut room)?;
         }
-        if expired > 0 {
-            self.journal.confirm_written(self.journal.last_appended()).await?;
-        }
-        Ok(expired)
+        self.confirm_expired(expired).await
     }
 
     /// Writes overdue leases of one tenant back.
@@ -436,11 +429,19 @@ impl EmbeddedStore {
         let mut expired = 0;
         while expired < max && !cell.state.lock().overdue(self.clock.now(), 1).is_empty() {
             let mut room = self.journal.reserve(Use::Essential, &[keys_bound(MOVE_MAX)]).await?;
-            let mut state = cell.state.lock();
-            let moved = self.move_overdue(&cell, &mut state, &mut room, self.clock.stamp());
-            self.after(&cell, &mut state);
-            expired += moved?;
+            expired += self.write_overdue_back(&cell, &mut room)?;
         }
+        self.confirm_expired(expired).await
+    }
+
+    fn write_overdue_back(&self, cell: &Arc<Cell>, room: &mut Room) -> Result<usize> {
+        let mut state = cell.state.lock();
+        let moved = self.move_overdue(cell, &mut state, room, self.clock.stamp());
+        self.after(cell, &mut state);
+        moved
+    }
+
+    async fn confirm_expired(&self, expired: usize) -> Result<usize> {
         if expired > 0 {
             self.journal.confirm_written(self.journal.last_appended()).await?;
         }
