@@ -45,7 +45,8 @@ pub trait Intake: Debug + Send + Sync {
     async fn bring_in(&self, file: Incoming) -> Result<FileKey>;
 
     /// Returns when everything taken in so far survives power loss, whatever the store promises otherwise: a source is
-    /// given up only then.
+    /// given up only then. That other files may have been lost is no reason to say so of these: their content is durable
+    /// before their record.
     ///
     /// # Errors
     /// What the store says.

@@ -342,7 +342,8 @@ impl Intake for InboxIntake {
         let options = WriteOptions::new()
             .original_name(file.original_name)
             .directory(file.directory.as_str())
-            .idempotency_key(IdempotencyKey::until_forgotten(name));
+            .idempotency_key(IdempotencyKey::until_forgotten(name))
+            .synced();
         let written = self.answer(self.pool.write(tenant, file.content, options).await);
         match &written {
             Ok(key) => self.inbox.note(Event::Brought(place, *key)),

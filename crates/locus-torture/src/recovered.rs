@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Durability, FileKey, FileStatus, Owner, TenantManager, TenantStatus};
+use locus_core::{FileKey, FileStatus, Owner, TenantManager, TenantStatus};
 use locus_fs::Disk;
 
 use crate::{
@@ -305,8 +305,7 @@ pub(crate) fn reconcile(
     let (sure, told) = (before.clone(), model.rounds[last].after.clone());
     guests(world, engine, model, &under_way)?;
     removed(world, engine, model, &facts, &seen)?;
-    let in_doubt = faulty && world.options.durability == Durability::Buffered;
-    adopt(world, engine, model, &mut facts, &under_way, in_doubt)?;
+    adopt(world, engine, model, &mut facts, &under_way)?;
     uploads::reconcile(world, engine, model, &under_way, uploads::is_promised(world, killed, faulty))?;
     // Named writes that did not survive are forgotten with their files. A file that is over may also never have been:
     // nothing tells, so its name may be known or not.
@@ -415,7 +414,6 @@ fn adopt(
     model: &mut Model,
     facts: &mut Facts,
     under_way: &[Call],
-    in_doubt: bool,
 ) -> Result<(), Violation> {
     let drawn: Vec<FileKey> =
         world.take_drawn().into_iter().filter(|key| !model.contents.contains_key(key)).collect();
@@ -432,8 +430,6 @@ fn adopt(
     let mut known_keys: Vec<_> = uploads.chain(adopting).collect();
     let drawn: Vec<_> = drawn.into_iter().chain(known_keys.iter().map(|(key, ..)| *key)).collect();
     let brought_in = std::mem::take(&mut model.brought_in);
-    let told = brought_in.iter().filter(|_| in_doubt).map(|(key, _, _, content, _)| (*key, content.clone()));
-    let told: BTreeMap<FileKey, Vec<u8>> = told.collect();
     let mut names = BTreeMap::new();
     for (key, tenant, directory, content, name) in brought_in {
         names.insert(key, name);
@@ -444,14 +440,7 @@ fn adopt(
         for key in drawn {
             for (tenant, context) in at.tenants.iter().enumerate() {
                 if at.pool.info(context, &key).await?.is_some() {
-                    let content = match at.pool.read(context, &key).await {
-                        Ok(reader) => reader.bytes().await,
-                        Err(why) => Err(why),
-                    };
-                    let content = match (content, told.get(&key)) {
-                        (Err(_), Some(told)) => told.clone().into(),
-                        (content, _) => content?,
-                    };
+                    let content = at.pool.read(context, &key).await?.bytes().await?;
                     found.push((key, tenant, content));
                 }
             }

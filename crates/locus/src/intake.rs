@@ -36,7 +36,8 @@ impl Intake for PoolIntake {
         let options = WriteOptions::new()
             .original_name(file.original_name)
             .directory(file.directory.as_str())
-            .idempotency_key(IdempotencyKey::until_forgotten(file.identity));
+            .idempotency_key(IdempotencyKey::until_forgotten(file.identity))
+            .synced(); // the source is its only other copy
         self.pool.write(&tenant, file.content, options).await
     }
 

@@ -20,6 +20,7 @@ pub struct WriteOptions {
     pub(super) properties: Properties,
     pub(super) expected_checksum: Option<Checksum>,
     pub(super) idempotency_key: Option<IdempotencyKey>,
+    pub(super) synced: bool,
 }
 
 impl WriteOptions {
@@ -61,6 +62,14 @@ impl WriteOptions {
     /// Names the write: the same write made again returns the first key. At most 4,096 bytes, unique per tenant.
     pub fn idempotency_key(mut self, key: impl Into<IdempotencyKey>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Makes the content durable before its record is written, as a pool that is `Durable` does with all. In one that is
+    /// `Buffered` the next barrier then makes the record durable and has nothing else to do for this file: no other
+    /// failure of its volume puts it in doubt. Costs a sync of its own, unless the content goes into the store.
+    pub fn synced(mut self) -> Self {
+        self.synced = true;
         self
     }
 }

@@ -129,10 +129,11 @@ impl StoragePool {
                     key: room.key(),
                     extension: name.map_or(Extension::NONE, Extension::of),
                 };
-                let (rest, stored) = self.put_somewhere(&path, content, ticket).await?;
+                let how = if options.synced { Durability::Durable } else { self.inner.durability };
+                let (rest, stored) = self.put_somewhere(&path, content, ticket, how).await?;
                 let astray = rest.tried.iter().map(|tried| tried.volume().id().clone()).collect();
                 let volume = rest.ticket.volume().id().clone();
-                let synced = self.inner.durability == Durability::Durable;
+                let synced = how == Durability::Durable;
                 (stored, NewContent::Stored { volume, synced }, Some(rest), astray)
             }
         };
@@ -175,6 +176,7 @@ impl StoragePool {
         path: &BlobPath,
         mut content: Content,
         mut ticket: Ticket,
+        how: Durability,
     ) -> Result<(Rest, StoredBlob)> {
         content.mark().await.map_err(|source| Error::Source { source })?;
         let size_hint = content.size_hint();
@@ -182,7 +184,7 @@ impl StoragePool {
         loop {
             let volume = Arc::clone(ticket.volume());
             let blob = Unrecorded::new(&self.inner.residue, &volume, path.clone());
-            let error = match volume.write(path, &mut content, self.inner.durability).await {
+            let error = match volume.write(path, &mut content, how).await {
                 Ok(stored) => {
                     ticket.landed();
                     return Ok((Rest { blob, ticket, tried }, stored));

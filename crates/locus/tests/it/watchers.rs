@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use locus::{Disk, OsDisk, VolumeSettings, prelude::*};
-use locus_testkit::{ManualClock, SimDisk};
+use locus_testkit::{Failing, FaultyVolume, ManualClock, SimDisk, VolumeFaults, VolumeOp};
 use rstest::rstest;
 
 use crate::support::{builder, in_time, setting_of};
@@ -57,6 +57,30 @@ async fn what_comes_to_lie_in_a_watched_folder_is_queued_and_worked_on() {
     // Nothing is remembered of what is gone.
     locus.cleanup().settled().await.unwrap();
     assert_eq!(locus.statistics().idempotency_keys, 0);
+    locus.shutdown().await.unwrap();
+}
+
+/// The source is the only other copy: what the store promises otherwise, and whether it can sync its volumes, is not asked.
+#[tokio::test]
+async fn what_came_from_a_source_is_durable_before_it_goes_also_where_writes_are_buffered() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = temp.path().join("inbox/large.txt");
+    let watcher = inbox(temp.path());
+    put(&source, &"x".repeat(3 << 20));
+    let faults = VolumeFaults::new();
+    let volume = FaultyVolume::new(LocalVolume::new("vol-1", temp.path().join("vol-1")), faults.clone());
+    let builder = Locus::builder().data_dir(temp.path().join("data")).durability(Durability::Buffered);
+    let builder = builder.add_volume(volume).add_tenant("acme").add_file_watcher(watcher);
+    faults.fail(VolumeOp::Sync, 0, Failing::Refused);
+    let locus = builder.build().await.unwrap();
+    scan(&locus).await;
+    assert!(!source.exists());
+    assert_eq!(drained(&locus).await[0].1.len(), 3 << 20);
+    // Others are told.
+    let acme = locus.tenants().get("acme").await.unwrap();
+    locus.pool().write(&acme, "x".repeat(3 << 20), WriteOptions::new()).await.unwrap();
+    assert!(matches!(locus.sync().await, Err(Error::VolumeUnavailable { .. })));
+    faults.heal();
     locus.shutdown().await.unwrap();
 }
 
