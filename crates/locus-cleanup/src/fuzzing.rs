@@ -7,7 +7,7 @@ use crate::stands;
 
 /// The note of where sweeps stand: as it is, and as the body of one whose checksum is right.
 pub fn sweeps(bytes: &[u8]) {
-    for bytes in [bytes, &stands::sealed(bytes)] {
+    for bytes in [bytes, &stands::FRAME.seal(bytes)] {
         if let Ok(stands) = stands::decode(Path::new("x"), bytes) {
             let again = stands::decode(Path::new("x"), &stands::encode(&stands));
             assert_eq!(again.expect("because it was written just now"), stands);

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use locus_core::{Cursor, Error, Hasher, Result};
+use locus_core::{Cursor, Error, FileFrame, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::tour::Stand;
@@ -23,8 +23,7 @@ pub(crate) const NAME: &str = "sweeps";
 /// It is never longer, in bytes.
 pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-const MAGIC: &[u8; 7] = b"LSWEEPS";
-const FORMAT: u8 = 1;
+pub(crate) const FRAME: FileFrame = FileFrame::new(b"LSWEEPS", 1);
 
 /// Where the tours of all jobs that have a budget stand.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,38 +33,18 @@ pub(crate) struct Stands {
 }
 
 pub(crate) fn encode(stands: &Stands) -> Vec<u8> {
-    sealed(&postcard::to_stdvec(stands).expect("because every field can be written to memory"))
-}
-
-/// A file with this body.
-pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
-    [MAGIC.as_slice(), &[FORMAT], &checksum(body), body].concat()
+    FRAME.seal(&postcard::to_stdvec(stands).expect("because every field can be written to memory"))
 }
 
 /// The stands in `bytes`, which were read from `path`.
 pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Stands> {
-    let corrupt = |why: &'static str| Error::Corrupt { place: path.display().to_string(), why: why.into() };
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt("it does not begin as it should"))?;
-    let (&format, rest) = rest.split_first().ok_or_else(|| corrupt("it ends before its format"))?;
-    if format > FORMAT {
-        let (place, found) = (path.display().to_string(), u32::from(format));
-        return Err(Error::NewerFormat { place, found, supported: u32::from(FORMAT) });
-    }
-    let (sum, body) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("it ends early"))?;
-    if format != FORMAT || *sum != checksum(body) {
-        return Err(corrupt("its checksum does not match its content"));
-    }
-    match postcard::take_from_bytes(body) {
+    match postcard::take_from_bytes(FRAME.open(path, bytes)?) {
         Ok((stands, [])) => Ok(stands),
-        _ => Err(corrupt("its content cannot be decoded")),
+        _ => Err(Error::Corrupt {
+            place: path.display().to_string(),
+            why: "its content cannot be decoded".into(),
+        }),
     }
-}
-
-fn checksum(body: &[u8]) -> [u8; 8] {
-    let mut hasher = Hasher::new();
-    hasher.update(&[FORMAT]);
-    hasher.update(body);
-    *hasher.finish().as_bytes().first_chunk().expect("because a checksum has 32 bytes")
 }
 
 #[cfg(test)]
@@ -90,9 +69,9 @@ mod tests {
             assert!(decode(Path::new("x"), &good[..at]).is_err(), "cut at {at}");
         }
         let mut newer = good;
-        newer[MAGIC.len()] = FORMAT + 1;
+        newer[7] = 2;
         assert!(matches!(decode(Path::new("x"), &newer), Err(Error::NewerFormat { found: 2, .. })));
-        let longer = sealed(&[postcard::to_stdvec(&stands).unwrap(), vec![0]].concat());
+        let longer = FRAME.seal(&[postcard::to_stdvec(&stands).unwrap(), vec![0]].concat());
         assert!(matches!(decode(Path::new("x"), &longer), Err(Error::Corrupt { .. })));
     }
 }

@@ -7,7 +7,7 @@ use crate::{record, removed};
 
 /// The file that says how many tenants were removed: as it is, and as the body of one whose checksum is right.
 pub fn removed(bytes: &[u8]) {
-    for bytes in [bytes, &removed::sealed(bytes)] {
+    for bytes in [bytes, &removed::FRAME.seal(bytes)] {
         if let Ok(count) = removed::decode(Path::new("x"), bytes) {
             assert_eq!(removed::encode(count), bytes);
         }
@@ -16,7 +16,7 @@ pub fn removed(bytes: &[u8]) {
 
 /// A tenant's file: as it is, and as the body of one whose checksum is right.
 pub fn tenant(bytes: &[u8]) {
-    for bytes in [bytes, &record::sealed(bytes)] {
+    for bytes in [bytes, &record::FRAME.seal(bytes)] {
         if let Ok(tenant) = record::decode(Path::new("x"), bytes) {
             let again = record::decode(Path::new("x"), &record::encode(&tenant));
             assert_eq!(again.expect("because it was written just now"), tenant);

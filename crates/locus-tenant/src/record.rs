@@ -11,14 +11,16 @@
 
 use std::path::Path;
 
-use locus_core::{Error, Hasher, Properties, Result, StoragePath, Tenant, TenantId, TenantStatus, Timestamp};
+use locus_core::{
+    Error, FileFrame, Properties, Result, StoragePath, Tenant, TenantId, TenantStatus, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// No tenant file is longer, in bytes. Properties take at most 1,024 and their lengths about as much.
 pub(crate) const FILE_BYTES_MAX: u64 = 16 * 1024;
 
-const MAGIC: &[u8; 7] = b"LTENANT";
-const FORMAT: u8 = 1;
+/// Of the files of tenants.
+pub(crate) const FRAME: FileFrame = FileFrame::new(b"LTENANT", 1);
 
 #[derive(Serialize, Deserialize)]
 struct Body {
@@ -41,30 +43,13 @@ pub(crate) fn encode(tenant: &Tenant) -> Vec<u8> {
         storage_path: tenant.storage_path.clone(),
         properties: tenant.properties.clone(),
     };
-    sealed(&postcard::to_stdvec(&body).expect("because every field can be written to memory"))
-}
-
-/// A file with this body.
-pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
-    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, body), body].concat()
+    FRAME.seal(&postcard::to_stdvec(&body).expect("because every field can be written to memory"))
 }
 
 /// The tenant in `bytes`, which were read from `path`.
 pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Tenant> {
     let corrupt = |why: &'static str| Error::Corrupt { place: path.display().to_string(), why: why.into() };
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt("it does not begin as a tenant file"))?;
-    let (&format, rest) = rest.split_first().ok_or_else(|| corrupt("it ends before its format"))?;
-    if format > FORMAT {
-        return Err(Error::NewerFormat {
-            place: path.display().to_string(),
-            found: u32::from(format),
-            supported: u32::from(FORMAT),
-        });
-    }
-    let (sum, body) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("it ends before its content"))?;
-    if *sum != checksum(format, body) {
-        return Err(corrupt("its checksum does not match its content"));
-    }
+    let body = FRAME.open(path, bytes)?;
     let body: Body = postcard::from_bytes(body).map_err(|_| corrupt("its content is no tenant"))?;
     let status = match body.status {
         1 => TenantStatus::Enabled,
@@ -81,14 +66,6 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Tenant> {
         weight: body.weight,
         storage_path: body.storage_path,
     })
-}
-
-pub(crate) fn checksum(format: u8, body: &[u8]) -> [u8; 8] {
-    let mut hasher = Hasher::new();
-    hasher.update(&[format]);
-    hasher.update(body);
-    let sum = hasher.finish();
-    *sum.as_bytes().first_chunk().expect("because a checksum has 32 bytes")
 }
 
 #[cfg(test)]
@@ -129,7 +106,7 @@ mod tests {
     #[test]
     fn b68_a_newer_format_is_refused_by_name() {
         let mut newer = encode(&tenant());
-        newer[MAGIC.len()] = FORMAT + 1;
+        newer[7] = 2;
         let error = decode(Path::new("x"), &newer).unwrap_err();
         assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error}");
     }

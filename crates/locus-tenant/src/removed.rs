@@ -14,26 +14,19 @@
 
 use std::path::Path;
 
-use locus_core::{Error, Result};
+use locus_core::{Error, FileFrame, Result};
 use locus_fs::{Disk, read_bounded};
-
-use crate::record::checksum;
 
 /// The name of the file.
 pub(crate) const NAME: &str = "removed";
 /// What stands in for a number that cannot be read: more than anybody removed.
 pub(crate) const UNREADABLE: u32 = 1 << 31;
 
-const MAGIC: &[u8; 7] = b"LREMOVE";
-const FORMAT: u8 = 1;
+pub(crate) const FRAME: FileFrame = FileFrame::new(b"LREMOVE", 1);
 const FILE_BYTES: u64 = 20;
 
 pub(crate) fn encode(count: u32) -> Vec<u8> {
-    sealed(&count.to_le_bytes())
-}
-
-pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
-    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, body), body].concat()
+    FRAME.seal(&count.to_le_bytes())
 }
 
 /// The number in the file in `dir`; zero when there is none.
@@ -46,18 +39,11 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<u32> {
 }
 
 pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<u32> {
-    let corrupt = |why: &'static str| Error::Corrupt { place: path.display().to_string(), why: why.into() };
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt("it does not begin as it should"))?;
-    let (&format, rest) = rest.split_first().ok_or_else(|| corrupt("it ends before its format"))?;
-    if format > FORMAT {
-        let (place, found) = (path.display().to_string(), u32::from(format));
-        return Err(Error::NewerFormat { place, found, supported: u32::from(FORMAT) });
-    }
-    let (sum, body) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("it ends early"))?;
-    if *sum != checksum(format, body) {
-        return Err(corrupt("its checksum does not match its content"));
-    }
-    Ok(u32::from_le_bytes(body.try_into().map_err(|_| corrupt("its content is no number"))?))
+    let body = FRAME.open(path, bytes)?.try_into().map_err(|_| Error::Corrupt {
+        place: path.display().to_string(),
+        why: "its content is no number".into(),
+    })?;
+    Ok(u32::from_le_bytes(body))
 }
 
 #[cfg(test)]
@@ -78,7 +64,7 @@ mod tests {
             assert!(decode(Path::new("x"), &good[..at]).is_err(), "cut at {at}");
         }
         let mut newer = good;
-        newer[MAGIC.len()] = FORMAT + 1;
+        newer[7] = 2;
         assert!(matches!(decode(Path::new("x"), &newer), Err(Error::NewerFormat { found: 2, .. })));
     }
 }

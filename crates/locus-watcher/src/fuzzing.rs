@@ -7,7 +7,7 @@ use crate::{ledger::format, record};
 
 /// A watcher's file: as it is, and as the body of one whose checksum is right.
 pub fn watcher(bytes: &[u8]) {
-    for bytes in [bytes, &record::sealed(bytes)] {
+    for bytes in [bytes, &record::FRAME.seal(bytes)] {
         if let Ok(said) = record::decode(Path::new("x"), bytes) {
             let again = record::decode(Path::new("x"), &record::encode(&said));
             assert_eq!(again.expect("because it was written just now"), said);

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use locus_core::{Error, Hasher, Result};
+use locus_core::{Error, FileFrame, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::config::FileWatcherConfig;
@@ -19,8 +19,8 @@ use crate::config::FileWatcherConfig;
 /// No such file is longer, in bytes.
 pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-const MAGIC: &[u8; 7] = b"LWATCHR";
-const FORMAT: u8 = 1;
+/// Of the files of watchers.
+pub(crate) const FRAME: FileFrame = FileFrame::new(b"LWATCHR", 1);
 
 /// What wins over builder and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,37 +32,16 @@ pub(crate) enum Said {
 }
 
 pub(crate) fn encode(said: &Said) -> Vec<u8> {
-    sealed(&postcard::to_stdvec(said).expect("because a description was checked to be text"))
-}
-
-/// A file with this body.
-pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
-    [MAGIC.as_slice(), &[FORMAT], &checksum(FORMAT, body), body].concat()
+    FRAME.seal(&postcard::to_stdvec(said).expect("because a description was checked to be text"))
 }
 
 /// What stands in `bytes`, which were read from `path`.
 pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Said> {
-    let place = || path.display().to_string();
-    let corrupt = |why: &'static str| Error::Corrupt { place: place(), why: why.into() };
-    let rest =
-        bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt("it does not begin as the file of a watcher"))?;
-    let (&format, rest) = rest.split_first().ok_or_else(|| corrupt("it ends before its format"))?;
-    if format > FORMAT {
-        let (found, supported) = (u32::from(format), u32::from(FORMAT));
-        return Err(Error::NewerFormat { place: place(), found, supported });
-    }
-    let (sum, body) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("it ends before its content"))?;
-    if *sum != checksum(format, body) {
-        return Err(corrupt("its checksum does not match its content"));
-    }
-    postcard::from_bytes(body).map_err(|_| corrupt("its content describes no watcher"))
-}
-
-fn checksum(format: u8, body: &[u8]) -> [u8; 8] {
-    let mut hasher = Hasher::new();
-    hasher.update(&[format]);
-    hasher.update(body);
-    *hasher.finish().as_bytes().first_chunk().expect("because a checksum has 32 bytes")
+    let body = FRAME.open(path, bytes)?;
+    postcard::from_bytes(body).map_err(|_| Error::Corrupt {
+        place: path.display().to_string(),
+        why: "its content describes no watcher".into(),
+    })
 }
 
 #[cfg(test)]
@@ -95,7 +74,7 @@ mod tests {
     #[test]
     fn b68_a_newer_format_is_refused_by_name() {
         let mut newer = encode(&Said::Removed);
-        newer[MAGIC.len()] = FORMAT + 1;
+        newer[7] = 2;
         let error = decode(Path::new("x"), &newer).unwrap_err();
         assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error}");
     }

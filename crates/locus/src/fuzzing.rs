@@ -7,7 +7,7 @@ use crate::{Settings, mounts};
 
 /// The note of which volumes were mounted where: as it is, and as the body of one whose checksum is right.
 pub fn mounts(bytes: &[u8]) {
-    for bytes in [bytes, &mounts::sealed(bytes)] {
+    for bytes in [bytes, &mounts::FRAME.seal(bytes)] {
         if let Some(noted) = mounts::decode(bytes) {
             assert_eq!(mounts::decode(&mounts::encode(&noted)), Some(noted));
         }

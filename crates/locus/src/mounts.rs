@@ -17,14 +17,13 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{Hasher, Result, VolumeId};
+use locus_core::{FileFrame, Result, VolumeId};
 use locus_fs::{Disk, off_thread, read_bounded, replace};
 use locus_storage::{StoragePool, VolumeInfo};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "mounts";
-const MAGIC: &[u8; 7] = b"LMOUNTS";
-const FORMAT: u8 = 1;
+pub(crate) const FRAME: FileFrame = FileFrame::new(b"LMOUNTS", 1);
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A volume of this machine.
@@ -110,12 +109,7 @@ pub(crate) fn write(disk: &dyn Disk, dir: &Path, mounts: &Mounts) -> Result<()> 
 }
 
 pub(crate) fn encode(mounts: &Mounts) -> Vec<u8> {
-    sealed(&postcard::to_stdvec(mounts).unwrap_or_default()) // a path that is no text is not noted
-}
-
-/// A file with this body.
-pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
-    [MAGIC.as_slice(), &[FORMAT], &checksum(body), body].concat()
+    FRAME.seal(&postcard::to_stdvec(mounts).unwrap_or_default()) // a path that is no text is not noted
 }
 
 /// Notes in `to` what is noted in `from`, if anything is. Blocks the thread.
@@ -131,19 +125,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Mounts {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Option<Mounts> {
-    let (format, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
-    let (sum, body) = rest.split_first_chunk::<8>()?;
-    if *format != FORMAT || *sum != checksum(body) {
-        return None;
-    }
-    postcard::from_bytes(body).ok()
-}
-
-fn checksum(body: &[u8]) -> [u8; 8] {
-    let mut hasher = Hasher::new();
-    hasher.update(&[FORMAT]);
-    hasher.update(body);
-    *hasher.finish().as_bytes().first_chunk().expect("because a checksum has 32 bytes")
+    postcard::from_bytes(FRAME.open(Path::new(NAME), bytes).ok()?).ok()
 }
 
 #[cfg(test)]
