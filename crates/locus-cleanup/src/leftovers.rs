@@ -43,7 +43,7 @@ impl Sweeper {
     pub async fn leftovers(&self, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
         let mut done = self.run(Sweep::Leftovers, options).await?;
         let _turn = self.turns[Sweep::Orphans as usize].lock().await;
-        let mut run = Run { options, done: CleanupStatistics::default() };
+        let mut run = Run::new(options, &done);
         let ran = self.run_all_orphans(&mut run).await;
         done.add(&self.ended(Sweep::Orphans, run, ran)?);
         Ok(done)

@@ -90,7 +90,7 @@ impl Sweeper {
             return self.run(due.sweep, SweepOptions::default()).await.map(drop);
         }
         let _turn = self.turns[due.sweep as usize].lock().await;
-        let mut run = Run { options: SweepOptions::default(), done: Default::default() };
+        let mut run = Run::new(SweepOptions::default(), &Default::default());
         let ran = self.run_empty_directories(&mut run, true).await;
         self.ended(due.sweep, run, ran).map(drop)
     }

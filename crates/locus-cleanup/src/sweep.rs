@@ -123,14 +123,22 @@ pub struct SweepRun {
 pub(crate) struct Run<'a> {
     pub(crate) options: SweepOptions<'a>,
     pub(crate) done: CleanupStatistics,
+    /// What jobs did that were asked for by the same call.
+    before: CleanupStatistics,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(crate) fn new(options: SweepOptions<'a>, before: &CleanupStatistics) -> Self {
+        Self { options, done: CleanupStatistics::default(), before: before.clone() }
+    }
+
     /// Adds a step and tells of it.
     pub(crate) fn add(&mut self, step: &CleanupStatistics) {
         self.done.add(step);
         if let Some(progress) = self.options.progress {
-            progress(&self.done);
+            let mut all = self.before.clone();
+            all.add(&self.done);
+            progress(&all);
         }
     }
 }
@@ -146,8 +154,18 @@ impl Sweeper {
     /// # Cancel safety
     /// What was done is done and counted; the rest is found again.
     pub async fn run(&self, sweep: Sweep, options: SweepOptions<'_>) -> Result<CleanupStatistics> {
+        self.run_after(&CleanupStatistics::default(), sweep, options).await
+    }
+
+    /// One job of a call that has done something before.
+    pub(crate) async fn run_after(
+        &self,
+        before: &CleanupStatistics,
+        sweep: Sweep,
+        options: SweepOptions<'_>,
+    ) -> Result<CleanupStatistics> {
         let _turn = self.turns[sweep as usize].lock().await;
-        let mut run = Run { options, done: CleanupStatistics::default() };
+        let mut run = Run::new(options, before);
         let ran = match sweep {
             Sweep::Completed => self.run_completed(&mut run).await,
             Sweep::TimedOut => self.run_timed_out(&mut run).await,
@@ -165,7 +183,7 @@ impl Sweeper {
 
     /// Notes and tells of a run that ended.
     pub(crate) fn ended(&self, sweep: Sweep, run: Run<'_>, ran: Result<()>) -> Result<CleanupStatistics> {
-        let Run { done, options } = run;
+        let Run { done, options, .. } = run;
         if options.dry_run {
             return ran.map(|()| done);
         }

@@ -169,7 +169,8 @@ impl Sweeper {
         let mut done = CleanupStatistics::default();
         let is_meant = |sweep: &Sweep| *sweep != Sweep::Store || options.tenant.is_none();
         for sweep in Sweep::ALL.into_iter().filter(is_meant).filter(|sweep| self.is_enabled(*sweep)) {
-            done.add(&self.run(sweep, options).await?);
+            let did = self.run_after(&done, sweep, options).await?;
+            done.add(&did);
         }
         Ok(done)
     }

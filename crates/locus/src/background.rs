@@ -18,6 +18,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) note: MountNote,
     pub(crate) settings: BackgroundSettings,
+    /// No sweep begins by itself.
+    pub(crate) on_request: bool,
 }
 
 /// The tasks. Dropping it stops them at their next `.await`, without waiting.
@@ -31,7 +33,7 @@ impl Background {
     /// Starts everything.
     pub(crate) fn start(parts: Parts) -> Self {
         let background = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let Parts { engine, pool, sweeper, clock, note, settings } = parts;
+        let Parts { engine, pool, sweeper, clock, note, settings, on_request } = parts;
         let (reaper, expirer) = (Arc::clone(&sweeper), Arc::clone(&sweeper));
         let (checkpoints, forwarder, spiller) = (Arc::clone(&engine), Arc::clone(&engine), pool.clone());
         background.spawn(async move { engine.run_barriers().await });
@@ -40,7 +42,9 @@ impl Background {
         background.spawn(async move { spiller.run_spiller().await });
         background.spawn(async move { reaper.run_reaper().await });
         background.spawn(async move { expirer.run_expirer().await });
-        background.spawn(async move { sweeper.run_schedule().await });
+        if !on_request {
+            background.spawn(async move { sweeper.run_schedule().await });
+        }
         background.spawn(grow(pool.clone(), Arc::clone(&clock), settings.probe_interval));
         background.spawn(watch_volumes(pool, clock, note, settings.probe_interval));
         background.tasks.close();

@@ -48,6 +48,7 @@ pub struct Builder {
     volumes: Vec<Box<dyn VolumeSpec>>,
     provider: Option<Arc<dyn VolumeProvider>>,
     watchers: Vec<FileWatcherConfig>,
+    on_request: bool,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -71,6 +72,7 @@ impl Default for Builder {
             volumes: Vec::new(),
             provider: None,
             watchers: Vec::new(),
+            on_request: false,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             disk: Arc::new(OsDisk),
@@ -117,6 +119,15 @@ impl Builder {
     /// by [`Locus::watchers`] wins over this until it is reset.
     pub fn add_file_watcher(mut self, watcher: FileWatcherConfig) -> Self {
         self.watchers.push(watcher);
+        self
+    }
+
+    /// Lets no sweep and no watcher begin by itself, whatever settings and earlier runs say: for programs that open a directory
+    /// to look at it, or to do one thing. Each is done when it is asked for, by [`Locus::cleanup`] and
+    /// [`FileWatchers::look`]. What keeps promises goes on: leases run out, completed files are removed, checkpoints are taken,
+    /// volumes are probed.
+    pub fn on_request(mut self) -> Self {
+        self.on_request = true;
         self
     }
 
@@ -289,7 +300,8 @@ impl Builder {
         watchers.extend(settings.watchers.iter().map(WatcherSettings::config));
         unique_watchers(&watchers)?;
         let (clock, entropy, disk) = (self.clock, self.entropy, self.disk);
-        Ok(Plan { settings, volumes: named, provider: self.provider, watchers, clock, entropy, disk })
+        let (provider, on_request) = (self.provider, self.on_request);
+        Ok(Plan { settings, volumes: named, provider, watchers, on_request, clock, entropy, disk })
     }
 }
 
@@ -299,6 +311,7 @@ struct Plan {
     volumes: Vec<(VolumeId, Box<dyn VolumeSpec>)>,
     provider: Option<Arc<dyn VolumeProvider>>,
     watchers: Vec<FileWatcherConfig>,
+    on_request: bool,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -416,10 +429,13 @@ impl Plan {
             clock: Arc::clone(&self.clock),
             note: note.clone(),
             settings: self.settings.background.clone(),
+            on_request: self.on_request,
         });
         let running =
             Running { background, threads: Threads::new(threads, lock), note, runtime: Handle::current() };
-        watchers.start();
+        if !self.on_request {
+            watchers.start();
+        }
         info!(dir = %self.settings.store.data_dir.display(), "store opened");
         Ok(Locus::new(Opened { tools, engine, sweeper, watchers, report, disk: self.disk, dir }, running))
     }

@@ -137,13 +137,13 @@ pub(crate) struct DeadLetterArgs {
     /// Only this tenant's.
     #[arg(long, value_name = "TENANT")]
     pub(crate) tenant: Option<String>,
-    /// To be requeued: those whose last error contains this.
+    /// To be requeued or purged: those whose last error contains this [default: all].
     #[arg(long, value_name = "TEXT")]
     pub(crate) error: Option<String>,
-    /// To be requeued: those whose original name contains this.
+    /// To be requeued or purged: those whose original name contains this [default: all].
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
-    /// Counts what would be requeued.
+    /// Counts what would be requeued or purged.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -1,7 +1,5 @@
 //! Files that failed for good: looked at, brought back, removed.
 
-use std::time::Duration;
-
 use locus::{DeadLetters, FileLocation, prelude::*};
 use locus_core::BoxError;
 
@@ -15,6 +13,10 @@ use crate::{
 const PAGE: usize = 256;
 
 pub(crate) async fn dead_letters(args: DeadLetterArgs) -> Result<(), BoxError> {
+    let picks = args.dry_run || args.error.is_some() || args.name.is_some();
+    if picks && args.action == DeadLetterAction::List {
+        return Err("--error, --name and --dry-run go with requeue and purge: list shows all".into());
+    }
     let locus = existing::open(&args.data, None).await?;
     let done = act(&locus, &args).await;
     locus.shutdown().await?;
@@ -58,7 +60,12 @@ async fn act(locus: &Locus, args: &DeadLetterArgs) -> Result<(), BoxError> {
         }
         DeadLetterAction::Purge => {
             for tenant in &tenants {
-                let purged = letters.purge_older(tenant, Duration::ZERO).await?;
+                if args.dry_run {
+                    let count = letters.count(tenant, &filter).await?;
+                    println!("{}: {count} would be purged", tenant.id());
+                    continue;
+                }
+                let purged = letters.purge_all(tenant, &filter).await?;
                 println!("{}: {purged} purged", tenant.id());
             }
             locus.cleanup().settled().await?;

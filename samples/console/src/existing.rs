@@ -12,8 +12,8 @@ pub(crate) async fn open(data: &Path, config: Option<&Path>) -> Result<Locus, Bo
         Some(file) => Settings::load(file)?,
         None => Settings::default(),
     };
-    settings.watchers.clear();
-    let builder = Locus::builder().settings(settings).data_dir(data);
+    settings.watchers.clear(); // their folders need not be there
+    let builder = Locus::builder().settings(settings).data_dir(data).on_request();
     let builder = inspection.volumes.iter().fold(builder, |builder, volume| {
         builder.add_volume(LocalVolume::new(volume.id.as_str(), &volume.path))
     });

@@ -168,18 +168,38 @@ impl DeadLetters {
         self.store.purge(tenant.id(), key).await
     }
 
-    /// Deletes those for good that have been dead letters for so long, in store time, and says how many.
+    /// Deletes all for good that a filter lets through, and says how many: [`count`](Self::count) tells beforehand.
     ///
     /// # Errors
     /// As [`list`](Self::list); what the store says. What was purged is.
     ///
     /// # Cancel safety
     /// What was purged is, the rest are dead letters.
+    pub async fn purge_all(&self, tenant: &TenantContext, filter: &DeadLetterFilter) -> Result<u64> {
+        self.purge_some(tenant, Duration::ZERO, filter).await
+    }
+
+    /// Deletes those for good that have been dead letters for so long, in store time, and says how many.
+    ///
+    /// # Errors
+    /// As [`purge_all`](Self::purge_all).
+    ///
+    /// # Cancel safety
+    /// As [`purge_all`](Self::purge_all).
     pub async fn purge_older(&self, tenant: &TenantContext, older_than: Duration) -> Result<u64> {
+        self.purge_some(tenant, older_than, &DeadLetterFilter::new()).await
+    }
+
+    async fn purge_some(
+        &self,
+        tenant: &TenantContext,
+        older_than: Duration,
+        filter: &DeadLetterFilter,
+    ) -> Result<u64> {
         self.allow(tenant)?;
         let (mut purged, mut pages) = (0, self.pages(tenant, older_than));
         while let Some(files) = pages.next().await {
-            for record in &files {
+            for record in files.iter().filter(|record| filter.lets_through(record)) {
                 match self.store.purge(tenant.id(), &record.info.key).await {
                     Ok(()) => purged += 1,
                     Err(Error::FileNotFound { .. } | Error::WrongStatus { .. }) => {}

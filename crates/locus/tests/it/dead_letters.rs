@@ -116,10 +116,14 @@ async fn b76_dead_letters_are_purged_one_or_all_that_are_old_enough() {
     let (locus, acme) = open_with(strict(dir.path())).await;
     let one = dead(&locus, &acme, "a.txt", "/", "no").await;
     let other = dead(&locus, &acme, "b.txt", "/", "no").await;
+    dead(&locus, &acme, "c.txt", "/", "no").await;
     let waits = locus.pool().write(&acme, "waits", WriteOptions::new()).await.unwrap();
     let refused = locus.dead_letters().purge(&acme, &waits).await;
     assert!(matches!(refused, Err(Error::WrongStatus { status: FileStatus::Pending, .. })));
     locus.dead_letters().purge(&acme, &one).await.unwrap();
+    assert_eq!(listed(&locus, &acme, 9).await.len(), 2);
+    let named = DeadLetterFilter::new().name_contains("c.txt");
+    assert_eq!(locus.dead_letters().purge_all(&acme, &named).await.unwrap(), 1);
     assert_eq!(listed(&locus, &acme, 9).await, [other]);
     let hour = Duration::from_secs(3_600);
     assert_eq!(locus.dead_letters().purge_older(&acme, hour).await.unwrap(), 0);
@@ -158,6 +162,7 @@ async fn b13_b14_dead_letters_of_another_tenant_or_of_a_disabled_one_are_not_tou
     refused(letters.requeue_all(&acme, &all).await.unwrap_err());
     refused(letters.purge(&acme, &key).await.unwrap_err());
     refused(letters.purge_older(&acme, Duration::ZERO).await.unwrap_err());
+    refused(letters.purge_all(&acme, &all).await.unwrap_err());
     assert_eq!(locus.counts()[acme.id()].dead_lettered, 1);
     locus.shutdown().await.unwrap();
 }

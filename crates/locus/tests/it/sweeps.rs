@@ -504,3 +504,63 @@ fn b86_what_cannot_be_swept_by_is_refused_by_its_name(#[case] text: &str, #[case
     let said = format!("{refused} {:?}", std::error::Error::source(&refused));
     assert!(matches!(refused, Error::InvalidSetting { .. }) && said.contains(name), "{said}");
 }
+
+#[tokio::test]
+async fn opened_to_do_one_thing_nothing_is_tidied_and_nothing_taken_in_unasked() {
+    let temp = tempfile::tempdir().unwrap();
+    let (locus, acme, _) = open(temp.path(), by_hand()).await;
+    let key = write(&locus, &acme, "kept").await;
+    let orphan = orphan(&locus, &acme, &key).await;
+    let inbox = temp.path().join("inbox");
+    fs::create_dir(&inbox).unwrap();
+    let watcher = FileWatcherConfig::new(&inbox).id("in").tenant("acme").age_min(Duration::ZERO);
+    let watcher = watcher.stability_delay(Duration::ZERO);
+    locus.watchers().register(watcher).await.unwrap();
+    locus.shutdown().await.unwrap();
+    fs::copy(&orphan, inbox.join("source")).unwrap();
+
+    let mut settings = Settings::default(); // all sweeps on, of which some are due at once
+    settings.cleanup.orphans.age = Duration::ZERO;
+    let clock = ManualClock::new();
+    clock.advance(DAY);
+    let builder = builder(temp.path()).settings(settings).clock(clock as Arc<dyn Clock>).on_request();
+    let (locus, _) = open_with(builder).await;
+    for _ in 0..3 {
+        // Runs of one job take turns: one that had begun by itself would have its turn between two of these.
+        let counted = locus.cleanup().dry_run().orphans().await.unwrap();
+        assert_eq!(counted.orphans_quarantined, 1);
+    }
+    assert!(orphan.exists() && inbox.join("source").exists());
+    assert_eq!(locus.watchers().look("in").await.unwrap().imported, 1);
+    assert_eq!(locus.cleanup().orphans().await.unwrap().orphans_quarantined, 1);
+    assert!(!orphan.exists() && !inbox.join("source").exists());
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_of_several_jobs_never_goes_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut settings = by_hand();
+    settings.cleanup.permanently_failed.enabled = true;
+    settings.cleanup.orphans.enabled = true;
+    settings.cleanup.orphans.age = Duration::ZERO;
+    let clock = ManualClock::new();
+    let builder = builder(temp.path()).settings(settings).clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let (locus, acme) = open_with(builder.on_request()).await;
+    for _ in 0..2 {
+        write(&locus, &acme, "bad").await;
+        give_up(&locus, &acme).await;
+    }
+    let key = write(&locus, &acme, "kept").await;
+    orphan(&locus, &acme, &key).await;
+    clock.advance(7 * DAY);
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&steps);
+    let cleanup = locus.cleanup().on_progress(move |done| {
+        told.lock().unwrap().push((done.dead_lettered, done.orphans_quarantined));
+    });
+    cleanup.run_all().await.unwrap();
+    let steps = steps.lock().unwrap().clone();
+    assert!(steps.is_sorted() && steps.last() == Some(&(2, 1)), "{steps:?}");
+    locus.shutdown().await.unwrap();
+}

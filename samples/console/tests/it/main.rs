@@ -396,6 +396,11 @@ fn what_failed_for_good_is_swept_listed_and_brought_back() {
     assert!(list().contains(&key) && list().contains("no good") && list().contains(".deadletter"));
 
     let requeue = |args: [&str; 3]| Program::tend("dead-letters", &data).args(args).wait().stdout;
+    assert!(requeue(["purge", "--name", "elsewhere"]).contains("acme: 0 purged"));
+    assert!(requeue(["purge", "--error=no good", "--dry-run"]).contains("acme: 1 would be purged"));
+    let refused = Program::tend("dead-letters", &data).args(["list", "--dry-run"]).wait();
+    assert!(!refused.status.success() && refused.stderr.contains("list shows all"), "{}", refused.stderr);
+    assert!(list().contains(&key));
     assert!(requeue(["requeue", "--error", "elsewhere"]).contains("acme: 0 requeued"));
     assert!(requeue(["requeue", "--error", "no good"]).contains("acme: 1 requeued"));
     assert!(!list().contains(&key));
