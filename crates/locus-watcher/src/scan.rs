@@ -411,8 +411,7 @@ impl Scanner {
                         let is_root = folder.as_os_str().is_empty();
                         self.told.skipped(if is_root { &self.config.path } else { folder }, why);
                     } else {
-                        scanned
-                            .wait_until(self.clock.monotonic().saturating_add(self.config.stability_delay));
+                        scanned.wait_until(self.held_until(&source, why));
                         self.told.skipped(&source.found.path, why);
                     }
                     scanned.report.failed += u64::from(why == SkipReason::Unreadable);
@@ -427,6 +426,18 @@ impl Scanner {
             }
         }
         imported
+    }
+
+    /// When a source that could not be taken is looked at again. One that cannot be read is let alone for longer each time, for
+    /// each attempt is noted, and reads what can be read of it.
+    fn held_until(&self, source: &Ready, why: SkipReason) -> Duration {
+        let now = self.clock.monotonic();
+        if why != SkipReason::Unreadable {
+            return now.saturating_add(self.config.stability_delay);
+        }
+        let mut memory = self.memory.lock();
+        let place = memory.pauses.source(&source.noted.path, &source.found.stat);
+        memory.pauses.refused(place, 0, why, now).0
     }
 
     /// The store took nothing: what is at least so long stays, and is not tried again before the answer.
