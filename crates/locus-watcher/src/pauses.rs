@@ -91,7 +91,9 @@ impl Pauses {
             Error::GlobalQuotaExceeded { unit, .. } => (Place::Store, from_size(unit)),
             // Small ones may still rest in the journal.
             Error::InsufficientStorage { .. } | Error::VolumeUnavailable { .. } => (Place::Store, stat.size),
-            Error::Poisoned { .. } => (Place::Store, 0),
+            Error::Poisoned { .. } | Error::TooLarge { what: Error::IDEMPOTENCY_KEYS, .. } => {
+                (Place::Store, 0)
+            }
             _ => (self.source(path, stat), 0),
         }
     }
