@@ -228,3 +228,46 @@ async fn what_was_kept_in_another_folder_is_forgotten_unless_it_is_the_same_fold
     scan(&watchers).await;
     assert_eq!((world.intake.remembered(), world.arrived().len()), (1, 3));
 }
+
+#[tokio::test]
+async fn a_share_that_is_away_below_the_watched_folder_makes_nothing_forgotten() {
+    let world = World::new();
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    world.drop_file("share/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+
+    // As an empty mount point does.
+    rename(&world, "inbox/share", "unmounted");
+    std::fs::create_dir(world.path("inbox/share")).unwrap();
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+    assert_eq!(world.intake.remembered(), 2);
+
+    std::fs::remove_dir(world.path("inbox/share")).unwrap();
+    rename(&world, "unmounted", "inbox/share");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!(world.arrived(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn kept_sources_are_forgotten_with_the_folders_that_held_them() {
+    let world = World::new();
+    world.drop_file("share/deep/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(world.eager().after_import(AfterImport::Keep)).await;
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 2);
+    std::fs::remove_file(world.path("inbox/share/deep/a")).unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 1);
+    std::fs::remove_dir_all(world.path("inbox/share")).unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 0);
+}
