@@ -271,3 +271,30 @@ async fn kept_sources_are_forgotten_with_the_folders_that_held_them() {
     scan(&watchers).await;
     assert_eq!(world.intake.remembered(), 0);
 }
+
+/// As one does that a desktop mounts where it makes a folder for it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_mount_point_that_goes_with_its_share_makes_nothing_forgotten() {
+    let world = World::new();
+    let share = world.path("inbox/share");
+    let mounting = |command: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(command);
+        let ended = command.args(arguments).arg(&share).stderr(std::process::Stdio::null()).status();
+        ended.is_ok_and(|ended| ended.success())
+    };
+    std::fs::create_dir(&share).unwrap();
+    if !mounting("mount", &["-t", "tmpfs", "none"]) {
+        return; // that needs root
+    }
+    world.drop_file("share/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(world.eager().after_import(AfterImport::Keep)).await;
+    let report = in_time("a scan", watchers.scan_now("in")).await;
+    assert!(mounting("umount", &["-l"]));
+    std::fs::remove_dir(&share).unwrap();
+    report.unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (2, 2));
+}
