@@ -158,7 +158,8 @@ impl Scanner {
     /// Looks through the folder once.
     ///
     /// # Errors
-    /// [`Error::FolderUnavailable`]; [`Error::InvalidSetting`] when the folder came to lie where nothing may be watched;
+    /// [`Error::FolderUnavailable`]; [`Error::InvalidSetting`] when the folder came to lie where nothing may be watched, or
+    /// where another watcher looks;
     /// [`Error::ShuttingDown`], and what the store says when it cannot tell what it knows. What was brought in is.
     ///
     /// # Cancel safety
@@ -242,6 +243,7 @@ impl Scanner {
         // What lies in it is passed over by the walk.
         overlap::check_within(&self.rules.id, &at, own.iter().map(|seen| &seen.at))?;
         self.check_targets(&at, target.as_ref(), &own)?;
+        self.check_folders(&at).await?;
         if self.place != at.place() {
             self.tenants_version = None; // its folders are to be made in this one
             self.place = at.place();
@@ -261,6 +263,22 @@ impl Scanner {
         }
         if let (Some(known), Some(target)) = (&self.target, target) {
             known.saw(target);
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on where another watcher looks that comes first by its name: mounts and links may have led both to one
+    /// folder by now. What was seen of the other one last is asked for anew where that may make a difference.
+    async fn check_folders(&self, at: &Whereabouts) -> Result<()> {
+        let watched = Watched { id: &self.rules.id, config: &self.config, at, target: None };
+        let others = self.neighbours.others(&self.rules.id);
+        for (id, config) in others.iter().filter(|(id, _)| *id < self.rules.id) {
+            let other = |at: Whereabouts| {
+                overlap::check_folders(watched, Watched { id, config, at: &at, target: None })
+            };
+            if self.place != at.place() || other(self.places.seen(&config.path)).is_err() {
+                other(self.places.look_at(config.path.clone()).await.at)?;
+            }
         }
         Ok(())
     }
