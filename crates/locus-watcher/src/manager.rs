@@ -267,8 +267,9 @@ impl FileWatchers {
         .await
     }
 
-    /// Puts a description in place of the one of the same name. Sources that were kept are still known by path, size, time
-    /// and inode.
+    /// Puts a description in place of the one of the same name. Sources that were imported are still known by path, size,
+    /// time and inode, also when they would belong to another tenant from now on: no second copy is made for that one. Those that
+    /// are to be removed or moved are, by the new description.
     ///
     /// # Errors
     /// As [`register`](Self::register); [`Error::WatcherNotFound`].
@@ -809,7 +810,8 @@ impl Inner {
         if let Err(error) = self.intake.check_tenant(&noted.tenant) {
             return Ok(Some(of_tenant(&error)));
         }
-        if self.intake.is_known(&noted.tenant, &noted.identity(id)).await? {
+        let former = Arc::clone(&memory.lock().former);
+        if former.owner(&*self.intake, id, &noted).await?.is_some() {
             let kept = config.after_import == crate::AfterImport::Keep;
             return Ok(Some(if kept { SkipReason::Imported } else { SkipReason::AfterImport }));
         }

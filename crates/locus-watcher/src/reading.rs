@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use crate::{
     door::Going,
     folder::{Folder, path_of},
+    former::Former,
     ledger::{PAGE, Reading},
     scan::Scanner,
     source::{Inode, Noted, Stat, Way},
@@ -53,20 +54,27 @@ impl Scanner {
     pub(crate) async fn read_ledger(&mut self, root: &Arc<Folder>) -> Result<()> {
         self.read_at = self.clock.monotonic();
         let mut reading = self.ledger.read().await?;
-        let mut forgotten = 0;
+        let (mut forgotten, mut former) = (0, Former::default());
         loop {
             let page = self.ledger.next(&mut reading).await?;
             if page.is_empty() {
                 break;
             }
-            forgotten += self.judge(root, page, &mut reading).await?;
+            forgotten += self.judge(root, page, &mut reading, &mut former).await?;
         }
         self.ledger.finish(reading).await?;
+        self.memory.lock().former = Arc::new(former);
         debug!(watcher = %self.rules.id, forgotten, "ledger read");
         Ok(())
     }
 
-    async fn judge(&self, root: &Arc<Folder>, page: Vec<Noted>, reading: &mut Reading) -> Result<usize> {
+    async fn judge(
+        &self,
+        root: &Arc<Folder>,
+        page: Vec<Noted>,
+        reading: &mut Reading,
+        former: &mut Former,
+    ) -> Result<usize> {
         let root = Arc::clone(root);
         let is_of_another = reading.is_of_another;
         let judged = self.work(move |going| judge_all(&root, page, is_of_another, going)).await?;
@@ -85,6 +93,7 @@ impl Scanner {
         let failed = forget(&*self.intake, &self.rules.id, gone).await;
         let forgotten = before - failed.len();
         kept.extend(failed); // and tried again
+        kept.iter().for_each(|noted| former.note(noted, self.rules.tenant.as_ref()));
         self.ledger.keep(reading, kept).await?;
         Ok(forgotten)
     }

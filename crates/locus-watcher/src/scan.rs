@@ -21,6 +21,7 @@ use crate::{
     content,
     door::{Door, Going, PATIENCE, SHORT_PATIENCE},
     folder::{Folder, name_bytes},
+    former::Former,
     ledger::Ledger,
     neighbours::Neighbours,
     overlap::{self, Watched},
@@ -45,6 +46,8 @@ const STEP_MAX: usize = 512;
 pub(crate) struct Memory {
     pub(crate) settling: Settling,
     pub(crate) pauses: Pauses,
+    /// From the last reading of the ledger.
+    pub(crate) former: Arc<Former>,
 }
 
 /// What looks through a watched folder.
@@ -353,13 +356,13 @@ impl Scanner {
     /// Looks whether a source was brought in before, is to be brought in now, or has to wait.
     async fn sift(&mut self, found: Found, scanned: &mut Scanned) -> Result<Sifted> {
         let noted = found.noted();
-        let identity = noted.identity(&self.rules.id);
-        if self.intake.is_known(&noted.tenant, &identity).await? {
+        let former = Arc::clone(&self.memory.lock().former);
+        if let Some(tenant) = former.owner(&*self.intake, &self.rules.id, &noted).await? {
             if self.config.after_import == AfterImport::Keep {
                 scanned.skip(SkipReason::Imported);
                 return Ok(Sifted::Held);
             }
-            return Ok(Sifted::Known(Box::new(found)));
+            return Ok(Sifted::Known(Box::new(found.belonging_to(tenant))));
         }
         let directory = match (Rules::refuse_new(&found.stat), self.directory_of(&found)) {
             (None, Some(directory)) => directory,
@@ -383,6 +386,7 @@ impl Scanner {
             scanned.skip(why);
             return Ok(Sifted::Held);
         }
+        let identity = noted.identity(&self.rules.id);
         Ok(Sifted::Ready(Box::new(Ready { found, noted, directory, identity })))
     }
 

@@ -59,6 +59,14 @@ impl Found {
         }
     }
 
+    /// As one that was brought in for this tenant.
+    pub(crate) fn belonging_to(mut self, tenant: TenantId) -> Self {
+        if self.anchor.tenant != tenant {
+            self.anchor = Arc::new(Anchor { tenant, path: self.anchor.path.clone() });
+        }
+        self
+    }
+
     /// What may hold it up on its way to this directory.
     pub(crate) fn subject<'a>(&'a self, directory: &'a LogicalDir) -> Subject<'a> {
         Subject { tenant: &self.anchor.tenant, directory, path: name_bytes(&self.path), stat: &self.stat }

@@ -298,3 +298,49 @@ async fn a_mount_point_that_goes_with_its_share_makes_nothing_forgotten() {
     scan(&watchers).await;
     assert_eq!((world.intake.remembered(), world.arrived().len()), (2, 2));
 }
+
+#[tokio::test]
+async fn a_watcher_that_gets_another_tenant_still_knows_its_sources() {
+    for keeps in [true, false] {
+        let world = World::new();
+        let path = world.drop_file("a", "x");
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        let of = |tenant: &str| match keeps {
+            true => world.eager().tenant(tenant).after_import(AfterImport::Keep),
+            false => world.eager().tenant(tenant),
+        };
+        world.intake.let_sync_fail(true);
+        let watchers = world.run(of("acme")).await;
+        scan(&watchers).await;
+        watchers.update(of("globex")).await.unwrap();
+        let why = if keeps { SkipReason::Imported } else { SkipReason::AfterImport };
+        assert_eq!(scan(&watchers).await.skipped, [(why, 1)].into());
+        assert_eq!(watchers.explain(&path).await.unwrap().held_by, Some(why));
+        world.intake.let_sync_fail(false);
+        world.clock.advance(5 * S);
+        scan(&watchers).await;
+        assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, usize::from(keeps)));
+        assert_eq!(world.intake.remembered(), usize::from(keeps));
+
+        // And what is another source is one of its present tenant.
+        let path = world.drop_file("a", if keeps { "xx" } else { "x" });
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        scan(&watchers).await;
+        let arrived: Vec<_> = world.intake.arrived().into_iter().map(|a| a.tenant.to_string()).collect();
+        assert_eq!(arrived, ["acme", "globex"]);
+        watchers.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_of_tenants_folders_is_still_known_when_all_is_of_one_tenant() {
+    let world = World::new();
+    world.drop_file("acme/a", "x");
+    world.drop_file("globex/b", "x");
+    let watchers = world.run(world.multi().after_import(AfterImport::Keep)).await;
+    scan(&watchers).await;
+    watchers.update(world.eager().after_import(AfterImport::Keep)).await.unwrap();
+    assert_eq!(scan(&watchers).await.skipped, [(SkipReason::Imported, 2)].into());
+    assert_eq!(world.arrived(), ["a", "b"]);
+}
