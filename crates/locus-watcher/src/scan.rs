@@ -158,7 +158,7 @@ impl Scanner {
         }
     }
 
-    /// Looks through the folder once.
+    /// Looks through the folder once. What it did stands in `scanned`, also when it fails.
     ///
     /// # Errors
     /// [`Error::FolderUnavailable`]; [`Error::InvalidSetting`] when the folder came to lie where nothing may be watched, or
@@ -167,14 +167,13 @@ impl Scanner {
     ///
     /// # Cancel safety
     /// What was brought in is; the rest is found again.
-    pub(crate) async fn scan(&mut self) -> Result<Scanned> {
+    pub(crate) async fn scan(&mut self, scanned: &mut Scanned) -> Result<()> {
         let own = self.intake.own_places();
         let (root, mut walk) = self.begin(own.clone()).await?;
-        let mut scanned = Scanned::default();
         if let Some(why) = self.tenant_takes_none()? {
             self.told.skipped(&self.config.path, why);
             scanned.skip(why);
-            return Ok(scanned);
+            return Ok(());
         }
         if self.reading_is_due().await {
             self.read_ledger(&root).await?;
@@ -193,10 +192,10 @@ impl Scanner {
             if self.intake.own_places() != own {
                 // A volume may have come to where this looks: from the beginning, and not into it.
                 scanned.wait_until(self.clock.monotonic());
-                return Ok(scanned);
+                return Ok(());
             }
             let is_done = step.is_done;
-            self.take(step, &root, &mut scanned).await?;
+            self.take(step, &root, scanned).await?;
             if is_done {
                 break;
             }
@@ -205,8 +204,7 @@ impl Scanner {
         memory.settling.end_round();
         memory.pauses.end_round(self.clock.monotonic(), self.config.polling_interval);
         self.told.end_round(&scanned.report);
-        drop(memory);
-        Ok(scanned)
+        Ok(())
     }
 
     /// Why nothing is taken of the one tenant that this is for.

@@ -202,3 +202,27 @@ async fn b84_a_store_that_can_remember_no_more_sources_is_asked_once_for_all_of_
     world.clock.advance(5 * S);
     assert_eq!(scan(&watchers).await.imported, 3);
 }
+
+#[tokio::test]
+async fn what_the_store_refused_is_not_looked_at_again_before_its_pause_is_over() {
+    let world = World::new();
+    let path = world.drop_file("a", "x");
+    world.intake.refuse_by(|_| Some(Error::InvalidArgument { name: "original_name", why: "is odd" }));
+    let watchers = world.run(world.eager().polling_interval(S)).await;
+    scan(&watchers).await;
+    let explained = watchers.explain(&path).await.unwrap();
+    assert_eq!(explained.held_by, Some(SkipReason::Refused));
+    assert_eq!(explained.next_look, Some(world.clock.wall().saturating_add(5 * S)));
+}
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_not_looked_at_again_before_its_pause_is_over() {
+    let world = World::new();
+    let path = world.drop_file("a", "x");
+    world.intake.let_sync_fail(true);
+    let watchers = world.run(world.eager().polling_interval(S)).await;
+    scan(&watchers).await;
+    let explained = watchers.explain(&path).await.unwrap();
+    assert_eq!(explained.held_by, Some(SkipReason::AfterImport));
+    assert_eq!(explained.next_look, Some(world.clock.wall().saturating_add(5 * S)));
+}
