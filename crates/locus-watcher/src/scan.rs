@@ -158,6 +158,11 @@ impl Scanner {
         }
     }
 
+    /// The folder that was looked into last.
+    pub(crate) const fn place(&self) -> Option<(u64, u64)> {
+        self.place
+    }
+
     /// Looks through the folder once. What it did stands in `scanned`, also when it fails.
     ///
     /// # Errors

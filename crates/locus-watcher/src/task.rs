@@ -17,7 +17,8 @@ use tracing::{debug, info, warn};
 use crate::{
     door::Door,
     looks::Looks,
-    native::Native,
+    native::{Native, Retry},
+    places::Place,
     reason::SkipReason,
     report::ScanReport,
     scan::{Memory, Scanned, Scanner},
@@ -79,6 +80,8 @@ impl Running {
             status: Arc::clone(&status),
             hint: Arc::default(),
             native: Events::None,
+            heard: None,
+            retry: Retry::default(),
             is_away: false,
             tenants_version: 0,
             lacks_tenant: false,
@@ -130,6 +133,9 @@ struct Task {
     status: Arc<Mutex<Status>>,
     hint: Arc<Notify>,
     native: Events,
+    /// The folder that is listened to: another one may have come to its place.
+    heard: Option<Place>,
+    retry: Retry,
     /// To the watched folder, for who listens: that takes long where there are many folders.
     listening: Door,
     /// The folder could not be looked into, and that was told.
@@ -253,19 +259,23 @@ impl Task {
     }
 
     /// Listens for events once the folder is there; nobody waits until that is so. A folder that vanished is listened to anew
-    /// when it is back.
+    /// when it is back, and so is another one that came to its place.
     fn listen(&mut self) {
-        if self.is_away {
-            self.native = Events::None;
+        let (now, there) = (self.scanner.clock.monotonic(), self.scanner.place());
+        if self.is_away || self.heard != there {
+            (self.native, self.heard, self.retry) = (Events::None, there, Retry::default());
         }
         if let Events::Asked(told) = &mut self.native {
             match told.try_recv() {
-                Ok(native) => self.native = Events::Here(native),
-                Err(TryRecvError::Closed) => self.native = Events::None,
+                Ok(native) => (self.native, self.retry) = (Events::Here(native), Retry::default()),
+                Err(TryRecvError::Closed) => {
+                    self.native = Events::None;
+                    self.retry.failed(now);
+                }
                 Err(TryRecvError::Empty) => {}
             }
         }
-        let may_listen = !self.listening.in_place && !self.listening.is_busy();
+        let may_listen = !self.listening.in_place && !self.listening.is_busy() && self.retry.is_due(now);
         if matches!(self.native, Events::None) && !self.is_away && may_listen {
             let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
             let (door, watcher) = (self.listening.clone(), self.scanner.rules.id.clone());
