@@ -68,8 +68,6 @@ pub(crate) struct Scanner {
     target: Option<Arc<Target>>,
     /// To the watched folder.
     pub(crate) door: Door,
-    /// Of the tenants for which folders were made.
-    tenants_version: Option<u64>,
     pub(crate) read_at: Duration,
 }
 
@@ -139,7 +137,7 @@ impl Scanner {
         let (config, rules) = (Arc::new(config), Arc::new(rules));
         let (told, read_at) = (Told::new(rules.id.clone()), clock.monotonic());
         let target = Target::of(&config).map(Arc::new);
-        let (memory, place, tenants_version) = (Arc::default(), None, None);
+        let (memory, place) = (Arc::default(), None);
         Self {
             config,
             rules,
@@ -153,7 +151,6 @@ impl Scanner {
             neighbours,
             target,
             door,
-            tenants_version,
             read_at,
         }
     }
@@ -250,10 +247,7 @@ impl Scanner {
         overlap::check_within(&self.rules.id, &at, own.iter().map(|seen| &seen.at))?;
         self.check_targets(&at, target.as_ref(), &own)?;
         self.check_folders(&at).await?;
-        if self.place != at.place() {
-            self.tenants_version = None; // its folders are to be made in this one
-            self.place = at.place();
-        }
+        self.place = at.place();
         Ok((root, walk))
     }
 
@@ -311,11 +305,8 @@ impl Scanner {
         Error::FolderUnavailable { watcher, path, source }
     }
 
+    /// Each time: somebody may have removed one.
     async fn make_tenant_folders(&mut self, root: &Arc<Folder>) -> Result<()> {
-        let version = self.intake.tenants_version();
-        if self.tenants_version == Some(version) {
-            return Ok(());
-        }
         let tenants = self.intake.enabled_tenants().await?;
         let root = Arc::clone(root);
         let made = self.door.ask_in_time(PATIENCE, move || {
@@ -327,9 +318,8 @@ impl Scanner {
             }
             failed.map_or(Ok(()), Err)
         });
-        match made.await.and_then(|done| done) {
-            Ok(()) => self.tenants_version = Some(version),
-            Err(error) => self.told.trouble("folders of tenants could not be made", &error),
+        if let Err(error) = made.await.and_then(|done| done) {
+            self.told.trouble("folders of tenants could not be made", &error);
         }
         Ok(())
     }

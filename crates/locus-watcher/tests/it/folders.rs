@@ -214,3 +214,13 @@ async fn events_are_heard_of_the_folder_that_came_to_the_place_of_another() {
     }
     drop(watchers);
 }
+
+#[tokio::test]
+async fn a_folder_of_a_tenant_that_somebody_removed_is_made_again() {
+    let world = World::new();
+    let watchers = world.run(world.multi().auto_create_tenant_directories(true)).await;
+    scan(&watchers).await;
+    fs::remove_dir(world.path("inbox/acme")).unwrap();
+    scan(&watchers).await;
+    assert!(world.path("inbox/acme").is_dir());
+}
