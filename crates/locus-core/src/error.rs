@@ -372,6 +372,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is [too large](Self::TooLarge) when the store remembers as many idempotency keys as it may: no matter of the one
+    /// file, and it passes as keys are forgotten.
+    pub const IDEMPOTENCY_KEYS: &str = "number of idempotency keys";
+
     /// What to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

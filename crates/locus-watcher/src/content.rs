@@ -163,7 +163,7 @@ mod tests {
     use locus_testkit::ManualClock;
 
     use super::*;
-    use crate::walk::Anchor;
+    use crate::{source::Way, walk::Anchor};
 
     fn source(dir: &Path, bytes: &[u8]) -> Found {
         let mut file = File::create(dir.join("a")).expect("a source of the test's own");
@@ -171,8 +171,9 @@ mod tests {
         let folder = Arc::new(Folder::open(dir).expect("a source of the test's own"));
         let stat = folder.stat_of("a").expect("a source of the test's own");
         let tenant = TenantId::parse("acme").expect("a source of the test's own");
-        let anchor = Arc::new(Anchor { tenant, inode: 1, root: 1, path: Path::new("").into() });
-        Found { folder, anchor, name: "a".into(), path: "a".into(), stat }
+        let anchor = Arc::new(Anchor { tenant, path: Path::new("").into() });
+        let way = Arc::new(Way::to_root(&stat));
+        Found { folder, way, anchor, name: "a".into(), path: "a".into(), stat }
     }
 
     #[tokio::test]

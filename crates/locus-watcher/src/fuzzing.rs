@@ -33,7 +33,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::source::Noted;
+    use crate::source::{Inode, Noted, Way};
 
     proptest! {
         #[test]
@@ -47,10 +47,11 @@ mod tests {
             paths in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..9),
             at in prop::collection::vec(any::<(usize, u8)>(), 0..6), cut: usize,
         ) {
+            let way = Way { folders: vec![Inode(7), Inode(1)], begins: 0 };
             let mut bytes = Vec::new();
             for path in paths {
                 let tenant = TenantId::parse("acme").unwrap();
-                let noted = Noted { tenant, anchor: 1, root: 7, path, size: 2, modified: (3, 4), inode: 5 };
+                let noted = Noted { tenant, way: way.clone(), path, size: 2, modified: (3, 4), inode: 5 };
                 prop_assert!(format::encode(&noted, &mut bytes));
             }
             let length = bytes.len();

@@ -32,6 +32,7 @@ mod copy;
 mod door;
 mod draft;
 mod folder;
+mod former;
 mod ledger;
 mod looks;
 mod manager;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     report::ScanReport,
-    scan::{Memory, Scanner},
+    scan::{Memory, Scanned, Scanner},
     task::Status,
 };
 
@@ -52,9 +52,10 @@ impl Looks {
                     Err(error) => return Some(Err(error)),
                 },
             };
-            let scanned = scanner.scan().await;
-            self.status.lock().note(&scanned, scanner.clock.wall());
-            Some(scanned.map(|scanned| scanned.report))
+            let mut scanned = Scanned::default();
+            let ended = scanner.scan(&mut scanned).await;
+            self.status.lock().note(&scanned, ended.as_ref().err(), scanner.clock.wall());
+            Some(ended.map(|()| scanned.report))
         };
         tokio::select! {
             biased;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use locus_core::{Clock, Error, Intake, Result, Site, Timestamp, WatcherId, undisturbed};
@@ -24,6 +25,7 @@ use crate::{
     looks::Looks,
     neighbours::Neighbours,
     overlap::{self, Watched},
+    pauses::Place,
     places::{Places, Whereabouts},
     reading,
     reason::SkipReason,
@@ -131,7 +133,7 @@ pub struct WatcherInfo {
     pub changed_at_run_time: bool,
     /// When its last scan ended, by the wall clock.
     pub last_scan: Option<Timestamp>,
-    /// What that scan did; of one that failed, the one before.
+    /// What that scan did; of one that failed, what it did before.
     pub last_report: Option<ScanReport>,
     /// What all scans did since the store was opened, or the watcher was changed.
     pub total: ScanReport,
@@ -267,8 +269,9 @@ impl FileWatchers {
         .await
     }
 
-    /// Puts a description in place of the one of the same name. Sources that were kept are still known by path, size, time
-    /// and inode.
+    /// Puts a description in place of the one of the same name. Sources that were imported are still known by path, size,
+    /// time and inode, also when they would belong to another tenant from now on: no second copy is made for that one. Those that
+    /// are to be removed or moved are, by the new description.
     ///
     /// # Errors
     /// As [`register`](Self::register); [`Error::WatcherNotFound`].
@@ -392,7 +395,8 @@ impl FileWatchers {
     /// # Errors
     /// [`Error::WatcherNotFound`], [`Error::WatcherDisabled`], [`Error::InvalidId`], [`Error::FolderUnavailable`],
     /// [`Error::ShuttingDown`];
-    /// what the store says.
+    /// what the store says. What the scan did before it failed stands in [`WatcherInfo::last_report`] and
+    /// [`total`](WatcherInfo::total).
     ///
     /// # Cancel safety
     /// The scan goes on even when the future is dropped.
@@ -474,8 +478,10 @@ impl FileWatchers {
             let (config, door) = (watcher.config.clone(), watcher.door.clone());
             (id.clone(), config, door, within, memory, next)
         };
-        let held_by = self.inner.held_by(&id, &config, &door, &within, &memory).await?;
+        let held = self.inner.held_by(&id, &config, &door, &within, &memory).await?;
+        let (held_by, until) = held.map_or((None, Duration::ZERO), |held| (Some(held.why), held.until));
         let (now, wall) = (self.inner.clock.monotonic(), self.inner.clock.wall());
+        let next = next.map(|at| at.max(until));
         let next_look = next.map(|at| wall.saturating_add(at.saturating_sub(now)));
         Ok(Explanation { watcher: id, path: within, held_by, next_look })
     }
@@ -778,7 +784,7 @@ impl Inner {
         door: &Door,
         within: &Path,
         memory: &Mutex<Memory>,
-    ) -> Result<Option<SkipReason>> {
+    ) -> Result<Option<Held>> {
         let rules = Arc::new(config.rules()?);
         let intake = Arc::clone(&self.intake);
         let own = self.places.look(intake.own_places()).await;
@@ -796,7 +802,7 @@ impl Inner {
         });
         let found: Found = match looked.await.and_then(|looked| looked) {
             Ok(Ok(found)) => found,
-            Ok(Err(why)) => return Ok(Some(why)),
+            Ok(Err(why)) => return Ok(Some(why.into())),
             Err(source) => {
                 return Err(Error::FolderUnavailable {
                     watcher: id.clone(),
@@ -807,28 +813,51 @@ impl Inner {
         };
         let noted = found.noted();
         if let Err(error) = self.intake.check_tenant(&noted.tenant) {
-            return Ok(Some(of_tenant(&error)));
+            return Ok(Some(of_tenant(&error).into()));
         }
-        if self.intake.is_known(&noted.tenant, &noted.identity(id)).await? {
-            let kept = config.after_import == crate::AfterImport::Keep;
-            return Ok(Some(if kept { SkipReason::Imported } else { SkipReason::AfterImport }));
+        let former = Arc::clone(&memory.lock().former);
+        if former.owner(&*self.intake, id, &noted).await?.is_some() {
+            if config.after_import == crate::AfterImport::Keep {
+                return Ok(Some(SkipReason::Imported.into()));
+            }
+            let (memory, now) = (memory.lock(), self.clock.monotonic());
+            let itself = memory.pauses.source(name_bytes(&found.path), &found.stat);
+            let pauses = [Place::After, itself].map(|place| memory.pauses.of(&place, now));
+            let until = pauses.into_iter().flatten().max().unwrap_or_default();
+            return Ok(Some(Held { why: SkipReason::AfterImport, until }));
         }
         if let Some(why) = Rules::refuse_new(&found.stat) {
-            return Ok(Some(why));
+            return Ok(Some(why.into()));
         }
-        let Some(directory) = directory_of(config, &found) else { return Ok(Some(SkipReason::Refused)) };
+        let Some(directory) = directory_of(config, &found) else {
+            return Ok(Some(SkipReason::Refused.into()));
+        };
         let (now, age) = (self.clock.monotonic(), found.stat.age(self.clock.wall()));
         let memory = memory.lock();
-        if let Some((_, why)) = memory.pauses.of_source(found.subject(&directory), now) {
-            return Ok(Some(why));
+        if let Some((until, why)) = memory.pauses.of_source(found.subject(&directory), now) {
+            return Ok(Some(Held { why, until }));
         }
         let alike = memory.settling.peek(name_bytes(&found.path), &found.stat, now);
         drop(memory);
-        Ok(rules.settle(age, alike).err().map(|not_yet| not_yet.why))
+        Ok(rules.settle(age, alike).err().map(|not_yet| not_yet.why.into()))
     }
 
     fn path(&self, id: &WatcherId) -> PathBuf {
         self.dir.join(format!("{id}.{SUFFIX}"))
+    }
+}
+
+/// What holds a source back, and until when nothing is tried on the monotonic clock.
+#[derive(Debug)]
+struct Held {
+    why: SkipReason,
+    until: Duration,
+}
+
+impl From<SkipReason> for Held {
+    /// It is looked at by the next scan.
+    fn from(why: SkipReason) -> Self {
+        Self { why, until: Duration::ZERO }
     }
 }
 

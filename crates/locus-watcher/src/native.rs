@@ -1,8 +1,31 @@
 //! Events of the file system. They say that something happened and never what: a scan that comes earlier finds it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
+
+const FIRST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// When to try to listen once more: to watch many folders costs much, also when there are no watches left at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Retry {
+    /// After the last failure; `None` when there was none.
+    rest: Option<Duration>,
+    from: Duration,
+}
+
+impl Retry {
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        now >= self.from
+    }
+
+    /// It failed.
+    pub(crate) fn failed(&mut self, now: Duration) {
+        let rest = self.rest.map_or(FIRST, |rest| (rest * 2).min(LONGEST));
+        (self.rest, self.from) = (Some(rest), now.saturating_add(rest));
+    }
+}
 
 /// Listens for as long as it lives.
 #[derive(Debug)]
@@ -43,6 +66,24 @@ impl Native {
     /// There are none: what happens is found by polling.
     pub(crate) fn listen(_: &Path, _: bool, _: Arc<Notify>) -> Result<Self, std::io::Error> {
         Ok(Self {})
+    }
+}
+
+#[cfg(test)]
+mod retries {
+    use super::*;
+
+    #[test]
+    fn whoever_cannot_listen_tries_it_less_and_less_often() {
+        let (mut retry, mut now, mut rests) = (Retry::default(), Duration::ZERO, Vec::new());
+        for _ in 0..9 {
+            assert!(retry.is_due(now));
+            retry.failed(now);
+            assert!(!retry.is_due(retry.from - Duration::from_secs(1)));
+            rests.push((retry.from - now).as_secs());
+            now = retry.from;
+        }
+        assert_eq!(rests, [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
     }
 }
 

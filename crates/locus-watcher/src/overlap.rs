@@ -61,6 +61,12 @@ impl Watched<'_> {
 /// Refuses a folder that another watcher watches, or that lies in one whose subdirectories another watches, or the other
 /// way round: each source would be imported twice.
 pub(crate) fn check_other(watched: Watched<'_>, other: Watched<'_>) -> Result<()> {
+    check_folders(watched, other)?;
+    check_targets(watched, other)
+}
+
+/// As [`check_other`], of the watched folders alone.
+pub(crate) fn check_folders(watched: Watched<'_>, other: Watched<'_>) -> Result<()> {
     let (is_within, is_around) = (watched.at.lies_in(other.at), other.at.lies_in(watched.at));
     let is_refused =
         is_within && (is_around || other.reaches_below()) || is_around && watched.reaches_below();
@@ -68,7 +74,7 @@ pub(crate) fn check_other(watched: Watched<'_>, other: Watched<'_>) -> Result<()
         let why = format!("is watched by {} already, in {}", other.id, other.at.path.display());
         return invalid(watched.id, "path", why);
     }
-    check_targets(watched, other)
+    Ok(())
 }
 
 /// Where a watcher moves sources to, when it does.

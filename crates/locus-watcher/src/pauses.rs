@@ -12,7 +12,8 @@ use crate::{reason::SkipReason, source::Stat};
 
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
-/// Most tenants, directories and sources that are paused by themselves; beyond them everything is.
+/// Most tenants, directories and sources that are paused by themselves; beyond them everything is, or nothing where they cannot
+/// be read.
 const PAUSES_MAX: usize = 4_096;
 
 /// What a refusal is about.
@@ -90,7 +91,9 @@ impl Pauses {
             Error::GlobalQuotaExceeded { unit, .. } => (Place::Store, from_size(unit)),
             // Small ones may still rest in the journal.
             Error::InsufficientStorage { .. } | Error::VolumeUnavailable { .. } => (Place::Store, stat.size),
-            Error::Poisoned { .. } => (Place::Store, 0),
+            Error::Poisoned { .. } | Error::TooLarge { what: Error::IDEMPOTENCY_KEYS, .. } => {
+                (Place::Store, 0)
+            }
             _ => (self.source(path, stat), 0),
         }
     }
@@ -104,6 +107,9 @@ impl Pauses {
         now: Duration,
     ) -> (Duration, bool) {
         let is_full = self.of.len() >= PAUSES_MAX && !self.of.contains_key(&place);
+        if is_full && why == SkipReason::Unreadable {
+            return (now.saturating_add(LONGEST), false); // others can be read
+        }
         let (place, from_size) = match (is_full, why) {
             (false, _) => (place, from_size),
             (true, SkipReason::AfterImport) => (Place::After, 0),
@@ -252,5 +258,16 @@ mod tests {
         }
         assert!(pauses.of.len() <= PAUSES_MAX + 1);
         assert!(pauses.of_source(case.of(&case.a, &Stat::default()), ZERO).is_some());
+    }
+
+    #[test]
+    fn sources_that_cannot_be_read_hold_up_no_other_however_many_they_are() {
+        let (case, mut pauses) = (Case::new(), Pauses::default());
+        for number in 0..PAUSES_MAX + 9 {
+            let place = Place::Source(number as u64);
+            assert!(pauses.refused(place, 0, SkipReason::Unreadable, ZERO).0 > ZERO);
+        }
+        assert_eq!(pauses.of.len(), PAUSES_MAX);
+        assert!(pauses.of_source(case.of(&case.a, &Stat::default()), ZERO).is_none());
     }
 }

@@ -14,9 +14,10 @@ use tracing::{debug, warn};
 use crate::{
     door::Going,
     folder::{Folder, path_of},
+    former::Former,
     ledger::{PAGE, Reading},
     scan::Scanner,
-    source::{Noted, Stat},
+    source::{Inode, Noted, Stat, Way},
 };
 
 /// How often it is read when little is added.
@@ -32,7 +33,7 @@ enum Fate {
     There,
     /// It is certain, and survives power loss, that it is not there any more.
     Gone,
-    /// The folder that it was seen under is another one: a share that is not mounted, perhaps.
+    /// A folder on the way to it is another one: a share that is not mounted, perhaps.
     Unclear,
 }
 
@@ -53,20 +54,27 @@ impl Scanner {
     pub(crate) async fn read_ledger(&mut self, root: &Arc<Folder>) -> Result<()> {
         self.read_at = self.clock.monotonic();
         let mut reading = self.ledger.read().await?;
-        let mut forgotten = 0;
+        let (mut forgotten, mut former) = (0, Former::default());
         loop {
             let page = self.ledger.next(&mut reading).await?;
             if page.is_empty() {
                 break;
             }
-            forgotten += self.judge(root, page, &mut reading).await?;
+            forgotten += self.judge(root, page, &mut reading, &mut former).await?;
         }
         self.ledger.finish(reading).await?;
+        self.memory.lock().former = Arc::new(former);
         debug!(watcher = %self.rules.id, forgotten, "ledger read");
         Ok(())
     }
 
-    async fn judge(&self, root: &Arc<Folder>, page: Vec<Noted>, reading: &mut Reading) -> Result<usize> {
+    async fn judge(
+        &self,
+        root: &Arc<Folder>,
+        page: Vec<Noted>,
+        reading: &mut Reading,
+        former: &mut Former,
+    ) -> Result<usize> {
         let root = Arc::clone(root);
         let is_of_another = reading.is_of_another;
         let judged = self.work(move |going| judge_all(&root, page, is_of_another, going)).await?;
@@ -85,6 +93,7 @@ impl Scanner {
         let failed = forget(&*self.intake, &self.rules.id, gone).await;
         let forgotten = before - failed.len();
         kept.extend(failed); // and tried again
+        kept.iter().for_each(|noted| former.note(noted, self.rules.tenant.as_ref()));
         self.ledger.keep(reading, kept).await?;
         Ok(forgotten)
     }
@@ -101,7 +110,7 @@ fn judge_all(root: &Folder, page: Vec<Noted>, is_of_another: bool, going: &Going
     let Ok(Stat { inode, .. }) = root.stat() else {
         return page.into_iter().map(|noted| (noted, Fate::Unclear)).collect();
     };
-    let mut judge = Judge { root, inode, is_of_another, anchor: None };
+    let mut judge = Judge { root, inode: Inode(inode), is_of_another, last: None };
     let fate = |noted: Noted| {
         let fate = judge.fate(&noted);
         going.step();
@@ -123,62 +132,61 @@ fn judge_all(root: &Folder, page: Vec<Noted>, is_of_another: bool, going: &Going
 
 struct Judge<'a> {
     root: &'a Folder,
-    inode: u64,
+    inode: Inode,
     /// What is judged was noted of another path.
     is_of_another: bool,
-    /// The last one that was looked at.
-    anchor: Option<(PathBuf, Anchor)>,
-}
-
-/// A folder that sources were seen under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Anchor {
-    /// It has this inode.
-    Inode(u64),
-    Absent,
-    Unclear,
+    /// The last way that was gone, to which folder, and what became of it.
+    last: Option<(Way, PathBuf, Fate)>,
 }
 
 impl Judge<'_> {
     fn fate(&mut self, noted: &Noted) -> Fate {
         let path = path_of(noted.path.clone());
-        match self.anchor_of(noted, &path) {
-            Anchor::Inode(inode) if inode == noted.anchor => {}
-            Anchor::Unclear => return Fate::Unclear,
-            // Nobody looks there any more.
-            _ if self.is_of_another => return Fate::Gone,
-            Anchor::Absent if self.inode == noted.root => return Fate::Gone,
-            _ => return Fate::Unclear,
+        let fate = self.fate_of_folder(&noted.way, path.parent().unwrap_or(Path::new("")));
+        if fate != Fate::There {
+            return fate;
         }
         match self.root.stat_of(&path) {
             Ok(stat) if noted.is(&stat) => Fate::There,
             Ok(_) => Fate::Gone,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Fate::Gone
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Fate::Gone,
             Err(_) => Fate::Unclear,
         }
     }
 
-    /// The folder as it is now that a source was seen under: the watched one, or its first folder, as the watcher had it then,
-    /// which may have another mode by now.
-    fn anchor_of(&mut self, noted: &Noted, path: &Path) -> Anchor {
-        if noted.anchor == noted.root {
-            return Anchor::Inode(self.inode);
-        }
-        let Some(folder) = path.iter().next().map(PathBuf::from) else { return Anchor::Unclear };
-        if let Some((known, anchor)) = &self.anchor
-            && *known == folder
+    fn fate_of_folder(&mut self, way: &Way, folder: &Path) -> Fate {
+        if let Some((last, to, fate)) = &self.last
+            && (last, to.as_path()) == (way, folder)
         {
-            return *anchor;
+            return *fate;
         }
-        let anchor = match self.root.stat_of(&folder) {
-            Ok(stat) => Anchor::Inode(stat.inode),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Anchor::Absent,
-            Err(_) => Anchor::Unclear,
-        };
-        self.anchor = Some((folder, anchor));
-        anchor
+        let fate = self.follow(way, folder);
+        self.last = Some((way.clone(), folder.to_owned(), fate));
+        fate
+    }
+
+    /// Each folder on the way has to be the one that it was, whatever mode it has by now. One that is absent is gone, with all
+    /// in it, unless it was a mount point or lay beneath one that was not come to: then it may be back.
+    fn follow(&self, way: &Way, folder: &Path) -> Fate {
+        let Some((root, below)) = way.folders.split_first() else { return Fate::Unclear };
+        if *root != self.inode {
+            return if self.is_of_another { Fate::Gone } else { Fate::Unclear }; // nobody looks there any more
+        }
+        if folder.iter().count() != below.len() {
+            return Fate::Unclear;
+        }
+        let mut at = PathBuf::new();
+        for (depth, (name, inode)) in (1..).zip(folder.iter().zip(below)) {
+            at.push(name);
+            match self.root.stat_of(&at) {
+                Ok(stat) if Inode(stat.inode) == *inode => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && depth > usize::from(way.begins) => {
+                    return Fate::Gone;
+                }
+                _ => return Fate::Unclear,
+            }
+        }
+        Fate::There
     }
 }
 
@@ -212,5 +220,50 @@ impl Syncing<'_> {
         }
         self.parent = Some(folder.to_owned());
         Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use locus_core::TenantId;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::there("share/deep/a", [0, 1, 2], 0, Fate::There)]
+    #[case::gone("share/deep/b", [0, 1, 2], 0, Fate::Gone)]
+    #[case::gone_from_a_mount("share/deep/b", [0, 1, 2], 2, Fate::Gone)]
+    #[case::its_folder_is_another("share/deep/a", [0, 1, 9], 0, Fate::Unclear)]
+    #[case::one_above_is_another("share/deep/b", [0, 9, 2], 0, Fate::Unclear)]
+    #[case::the_watched_one_is_another("share/deep/b", [9, 1, 2], 0, Fate::Unclear)]
+    #[case::its_folder_is_gone("share/none/a", [0, 1, 9], 0, Fate::Gone)]
+    #[case::its_folder_is_gone_from_a_mount("share/none/a", [0, 1, 9], 1, Fate::Gone)]
+    #[case::a_mount_point_is_gone("share/none/a", [0, 1, 9], 2, Fate::Unclear)]
+    #[case::above_a_mount_point_all_is_gone("none/deep/a", [0, 9, 9], 2, Fate::Unclear)]
+    #[case::no_way_to_it("share/deep/more/b", [0, 1, 2], 0, Fate::Unclear)]
+    fn what_is_absent_is_gone_only_where_its_folders_and_its_file_system_are_there(
+        #[case] path: &str,
+        #[case] seen: [usize; 3],
+        #[case] begins: u8,
+        #[case] fate: Fate,
+    ) {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(temp.path().join("share/deep")).unwrap();
+        std::fs::File::create(temp.path().join("share/deep/a")).unwrap();
+        let root = Folder::open(temp.path()).unwrap();
+        let stat = root.stat_of("share/deep/a").unwrap();
+        let there = ["", "share", "share/deep"].map(|at| Folder::open(&temp.path().join(at)).unwrap());
+        let inode = |of: usize| Inode(there.get(of).map_or(u64::MAX, |folder| folder.stat().unwrap().inode));
+        let noted = Noted {
+            tenant: TenantId::parse("acme").unwrap(),
+            way: Way { folders: seen.map(inode).to_vec(), begins },
+            path: path.into(),
+            size: stat.size,
+            modified: stat.modified,
+            inode: stat.inode,
+        };
+        let judged = judge_all(&root, vec![noted.clone(), noted], false, &Going::default());
+        assert!(judged.iter().all(|(_, judged)| *judged == fate), "{judged:?}");
     }
 }

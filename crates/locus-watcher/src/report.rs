@@ -53,6 +53,7 @@ pub struct Explanation {
     pub path: PathBuf,
     /// The first rule that holds it back; `None` when none does: the next scan brings it in.
     pub held_by: Option<SkipReason>,
-    /// When it is looked at again, as far as is known: never while the watcher is disabled.
+    /// When it is tried again, as far as is known: by the next scan, or when a pause is over that began with a failure or a
+    /// refusal; never while the watcher is disabled.
     pub next_look: Option<Timestamp>,
 }

@@ -21,6 +21,7 @@ use crate::{
     content,
     door::{Door, Going, PATIENCE, SHORT_PATIENCE},
     folder::{Folder, name_bytes},
+    former::Former,
     ledger::Ledger,
     neighbours::Neighbours,
     overlap::{self, Watched},
@@ -45,6 +46,8 @@ const STEP_MAX: usize = 512;
 pub(crate) struct Memory {
     pub(crate) settling: Settling,
     pub(crate) pauses: Pauses,
+    /// From the last reading of the ledger.
+    pub(crate) former: Arc<Former>,
 }
 
 /// What looks through a watched folder.
@@ -65,8 +68,6 @@ pub(crate) struct Scanner {
     target: Option<Arc<Target>>,
     /// To the watched folder.
     pub(crate) door: Door,
-    /// Of the tenants for which folders were made.
-    tenants_version: Option<u64>,
     pub(crate) read_at: Duration,
 }
 
@@ -136,7 +137,7 @@ impl Scanner {
         let (config, rules) = (Arc::new(config), Arc::new(rules));
         let (told, read_at) = (Told::new(rules.id.clone()), clock.monotonic());
         let target = Target::of(&config).map(Arc::new);
-        let (memory, place, tenants_version) = (Arc::default(), None, None);
+        let (memory, place) = (Arc::default(), None);
         Self {
             config,
             rules,
@@ -150,27 +151,31 @@ impl Scanner {
             neighbours,
             target,
             door,
-            tenants_version,
             read_at,
         }
     }
 
-    /// Looks through the folder once.
+    /// The folder that was looked into last.
+    pub(crate) const fn place(&self) -> Option<(u64, u64)> {
+        self.place
+    }
+
+    /// Looks through the folder once. What it did stands in `scanned`, also when it fails.
     ///
     /// # Errors
-    /// [`Error::FolderUnavailable`]; [`Error::InvalidSetting`] when the folder came to lie where nothing may be watched;
+    /// [`Error::FolderUnavailable`]; [`Error::InvalidSetting`] when the folder came to lie where nothing may be watched, or
+    /// where another watcher looks;
     /// [`Error::ShuttingDown`], and what the store says when it cannot tell what it knows. What was brought in is.
     ///
     /// # Cancel safety
     /// What was brought in is; the rest is found again.
-    pub(crate) async fn scan(&mut self) -> Result<Scanned> {
+    pub(crate) async fn scan(&mut self, scanned: &mut Scanned) -> Result<()> {
         let own = self.intake.own_places();
         let (root, mut walk) = self.begin(own.clone()).await?;
-        let mut scanned = Scanned::default();
         if let Some(why) = self.tenant_takes_none()? {
             self.told.skipped(&self.config.path, why);
             scanned.skip(why);
-            return Ok(scanned);
+            return Ok(());
         }
         if self.reading_is_due().await {
             self.read_ledger(&root).await?;
@@ -189,10 +194,10 @@ impl Scanner {
             if self.intake.own_places() != own {
                 // A volume may have come to where this looks: from the beginning, and not into it.
                 scanned.wait_until(self.clock.monotonic());
-                return Ok(scanned);
+                return Ok(());
             }
             let is_done = step.is_done;
-            self.take(step, &root, &mut scanned).await?;
+            self.take(step, &root, scanned).await?;
             if is_done {
                 break;
             }
@@ -201,8 +206,7 @@ impl Scanner {
         memory.settling.end_round();
         memory.pauses.end_round(self.clock.monotonic(), self.config.polling_interval);
         self.told.end_round(&scanned.report);
-        drop(memory);
-        Ok(scanned)
+        Ok(())
     }
 
     /// Why nothing is taken of the one tenant that this is for.
@@ -242,10 +246,8 @@ impl Scanner {
         // What lies in it is passed over by the walk.
         overlap::check_within(&self.rules.id, &at, own.iter().map(|seen| &seen.at))?;
         self.check_targets(&at, target.as_ref(), &own)?;
-        if self.place != at.place() {
-            self.tenants_version = None; // its folders are to be made in this one
-            self.place = at.place();
-        }
+        self.check_folders(&at).await?;
+        self.place = at.place();
         Ok((root, walk))
     }
 
@@ -261,6 +263,22 @@ impl Scanner {
         }
         if let (Some(known), Some(target)) = (&self.target, target) {
             known.saw(target);
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on where another watcher looks that comes first by its name: mounts and links may have led both to one
+    /// folder by now. What was seen of the other one last is asked for anew where that may make a difference.
+    async fn check_folders(&self, at: &Whereabouts) -> Result<()> {
+        let watched = Watched { id: &self.rules.id, config: &self.config, at, target: None };
+        let others = self.neighbours.others(&self.rules.id);
+        for (id, config) in others.iter().filter(|(id, _)| *id < self.rules.id) {
+            let other = |at: Whereabouts| {
+                overlap::check_folders(watched, Watched { id, config, at: &at, target: None })
+            };
+            if self.place != at.place() || other(self.places.seen(&config.path)).is_err() {
+                other(self.places.look_at(config.path.clone()).await.at)?;
+            }
         }
         Ok(())
     }
@@ -287,11 +305,8 @@ impl Scanner {
         Error::FolderUnavailable { watcher, path, source }
     }
 
+    /// Each time: somebody may have removed one.
     async fn make_tenant_folders(&mut self, root: &Arc<Folder>) -> Result<()> {
-        let version = self.intake.tenants_version();
-        if self.tenants_version == Some(version) {
-            return Ok(());
-        }
         let tenants = self.intake.enabled_tenants().await?;
         let root = Arc::clone(root);
         let made = self.door.ask_in_time(PATIENCE, move || {
@@ -303,9 +318,8 @@ impl Scanner {
             }
             failed.map_or(Ok(()), Err)
         });
-        match made.await.and_then(|done| done) {
-            Ok(()) => self.tenants_version = Some(version),
-            Err(error) => self.told.trouble("folders of tenants could not be made", &error),
+        if let Err(error) = made.await.and_then(|done| done) {
+            self.told.trouble("folders of tenants could not be made", &error);
         }
         Ok(())
     }
@@ -335,13 +349,13 @@ impl Scanner {
     /// Looks whether a source was brought in before, is to be brought in now, or has to wait.
     async fn sift(&mut self, found: Found, scanned: &mut Scanned) -> Result<Sifted> {
         let noted = found.noted();
-        let identity = noted.identity(&self.rules.id);
-        if self.intake.is_known(&noted.tenant, &identity).await? {
+        let former = Arc::clone(&self.memory.lock().former);
+        if let Some(tenant) = former.owner(&*self.intake, &self.rules.id, &noted).await? {
             if self.config.after_import == AfterImport::Keep {
                 scanned.skip(SkipReason::Imported);
                 return Ok(Sifted::Held);
             }
-            return Ok(Sifted::Known(Box::new(found)));
+            return Ok(Sifted::Known(Box::new(found.belonging_to(tenant))));
         }
         let directory = match (Rules::refuse_new(&found.stat), self.directory_of(&found)) {
             (None, Some(directory)) => directory,
@@ -365,6 +379,7 @@ impl Scanner {
             scanned.skip(why);
             return Ok(Sifted::Held);
         }
+        let identity = noted.identity(&self.rules.id);
         Ok(Sifted::Ready(Box::new(Ready { found, noted, directory, identity })))
     }
 
@@ -411,8 +426,7 @@ impl Scanner {
                         let is_root = folder.as_os_str().is_empty();
                         self.told.skipped(if is_root { &self.config.path } else { folder }, why);
                     } else {
-                        scanned
-                            .wait_until(self.clock.monotonic().saturating_add(self.config.stability_delay));
+                        scanned.wait_until(self.held_until(&source, why));
                         self.told.skipped(&source.found.path, why);
                     }
                     scanned.report.failed += u64::from(why == SkipReason::Unreadable);
@@ -427,6 +441,18 @@ impl Scanner {
             }
         }
         imported
+    }
+
+    /// When a source that could not be taken is looked at again. One that cannot be read is let alone for longer each time, for
+    /// each attempt is noted, and reads what can be read of it.
+    fn held_until(&self, source: &Ready, why: SkipReason) -> Duration {
+        let now = self.clock.monotonic();
+        if why != SkipReason::Unreadable {
+            return now.saturating_add(self.config.stability_delay);
+        }
+        let mut memory = self.memory.lock();
+        let place = memory.pauses.source(&source.noted.path, &source.found.stat);
+        memory.pauses.refused(place, 0, why, now).0
     }
 
     /// The store took nothing: what is at least so long stays, and is not tried again before the answer.

@@ -51,17 +51,39 @@ impl Stat {
     }
 }
 
-/// What is noted of a source before it is brought in. The device is not part of it: its number is another after a mount. Inodes
-/// are written in full: how long an entry is depends on the source alone, not on how far a file system has counted.
+/// The number of an inode, which is written in full: how long an entry is depends on the source alone, not on how far a file
+/// system has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inode(#[serde(with = "postcard::fixint::le")] pub(crate) u64);
+
+/// The folders on the way to a source, as they were when it was seen: the watched one, and so on to the one that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Way {
+    pub(crate) folders: Vec<Inode>,
+    /// Which of them is where the file system of the source begins, as far as can be seen from the watched one, which is 0.
+    pub(crate) begins: u8,
+}
+
+impl Way {
+    /// Ends in the watched folder.
+    pub(crate) fn to_root(root: &Stat) -> Self {
+        Self { folders: vec![Inode(root.inode)], begins: 0 }
+    }
+
+    /// Goes on into a folder, which may be where a file system is mounted.
+    pub(crate) fn on_to(&self, folder: &Stat, is_mount: bool) -> Self {
+        let mut folders = self.folders.clone();
+        folders.push(Inode(folder.inode));
+        let depth = u8::try_from(self.folders.len()).unwrap_or(u8::MAX); // no folder lies so deep
+        Self { folders, begins: if is_mount { depth } else { self.begins } }
+    }
+}
+
+/// What is noted of a source before it is brought in. The device is not part of it: its number is another after a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     pub(crate) tenant: TenantId,
-    /// The inode of the folder under which it was seen: the watched one, or its tenant's.
-    #[serde(with = "postcard::fixint::le")]
-    pub(crate) anchor: u64,
-    /// The inode of the watched one.
-    #[serde(with = "postcard::fixint::le")]
-    pub(crate) root: u64,
+    pub(crate) way: Way,
     /// From the watched folder on, as the system writes it.
     pub(crate) path: Vec<u8>,
     pub(crate) size: u64,
@@ -93,7 +115,8 @@ mod tests {
 
     fn noted() -> Noted {
         let tenant = TenantId::parse("acme").unwrap();
-        Noted { tenant, anchor: 1, root: 7, path: b"a/b".to_vec(), size: 2, modified: (3, 4), inode: 5 }
+        let way = Way { folders: vec![Inode(7), Inode(1)], begins: 0 };
+        Noted { tenant, way, path: b"a/b".to_vec(), size: 2, modified: (3, 4), inode: 5 }
     }
 
     #[test]
@@ -113,9 +136,19 @@ mod tests {
         assert_ne!(id(&first), first.identity(&WatcherId::parse("in2").unwrap()));
         assert_eq!(
             id(&first),
-            id(&Noted { anchor: 9, ..noted() }),
+            id(&Noted { way: Way { folders: vec![Inode(9)], begins: 0 }, ..noted() }),
             "a folder that was mounted anew is the same"
         );
+    }
+
+    #[test]
+    fn a_way_tells_where_the_file_system_of_a_source_begins() {
+        let of = |inode| Stat { inode, ..Stat::default() };
+        let way = Way::to_root(&of(1)).on_to(&of(2), false);
+        assert_eq!(way, Way { folders: vec![Inode(1), Inode(2)], begins: 0 });
+        let way = way.on_to(&of(3), true).on_to(&of(4), false);
+        assert_eq!((way.folders.len(), way.begins), (4, 2));
+        assert_eq!(way.on_to(&of(5), true).begins, 4);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use tracing::{debug, info, warn};
 use crate::{
     door::Door,
     looks::Looks,
-    native::Native,
+    native::{Native, Retry},
+    places::Place,
     reason::SkipReason,
     report::ScanReport,
     scan::{Memory, Scanned, Scanner},
@@ -46,15 +47,10 @@ pub(crate) struct Status {
 
 impl Status {
     /// A scan ended.
-    pub(crate) fn note(&mut self, scanned: &Result<Scanned>, now: Timestamp) {
-        self.last_scan = Some(now);
-        match scanned {
-            Ok(Scanned { report, .. }) => {
-                self.total.add(report);
-                (self.last, self.trouble) = (Some(report.clone()), None);
-            }
-            Err(error) => self.trouble = Some(error.to_string()),
-        }
+    pub(crate) fn note(&mut self, scanned: &Scanned, trouble: Option<&Error>, now: Timestamp) {
+        self.total.add(&scanned.report);
+        (self.last_scan, self.last) = (Some(now), Some(scanned.report.clone()));
+        self.trouble = trouble.map(ToString::to_string);
     }
 }
 
@@ -84,6 +80,8 @@ impl Running {
             status: Arc::clone(&status),
             hint: Arc::default(),
             native: Events::None,
+            heard: None,
+            retry: Retry::default(),
             is_away: false,
             tenants_version: 0,
             lacks_tenant: false,
@@ -135,6 +133,9 @@ struct Task {
     status: Arc<Mutex<Status>>,
     hint: Arc<Notify>,
     native: Events,
+    /// The folder that is listened to: another one may have come to its place.
+    heard: Option<Place>,
+    retry: Retry,
     /// To the watched folder, for who listens: that takes long where there are many folders.
     listening: Door,
     /// The folder could not be looked into, and that was told.
@@ -175,21 +176,22 @@ impl Task {
             }
             let begun = self.scanner.clock.monotonic();
             self.tenants_version = self.scanner.intake.tenants_version();
-            let scanned = tokio::select! {
+            let mut scanned = Scanned::default();
+            let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                scanned = self.scanner.scan() => scanned,
+                ended = self.scanner.scan(&mut scanned) => ended,
             };
             let now = self.scanner.clock.monotonic();
-            let productive = scanned.as_ref().is_ok_and(|scanned| scanned.report.imported > 0);
+            let productive = scanned.report.imported > 0;
             let rest = if productive { 1 } else { GAP_SHARE };
             earliest = now.saturating_add(GAP_MIN.max(now.saturating_sub(begun).saturating_mul(rest)));
-            next = self.after(&scanned, now, earliest);
-            if matches!(scanned, Err(Error::ShuttingDown)) {
+            next = self.after(&scanned, &ended, now, earliest);
+            if matches!(ended, Err(Error::ShuttingDown)) {
                 answers.into_iter().for_each(|answer| drop(answer.send(Err(Error::ShuttingDown))));
                 break;
             }
-            self.tell(scanned, next, answers);
+            self.tell(&scanned, ended, next, answers);
             self.listen();
         }
         // What is written of the ledger is written before anybody else may have its directory.
@@ -212,19 +214,19 @@ impl Task {
         }
     }
 
-    fn after(&self, scanned: &Result<Scanned>, now: Duration, earliest: Duration) -> Duration {
+    fn after(&self, scanned: &Scanned, ended: &Result<()>, now: Duration, earliest: Duration) -> Duration {
         let poll = now.saturating_add(self.scanner.config.polling_interval);
-        let due = scanned.as_ref().ok().and_then(|scanned| scanned.due);
+        let due = scanned.due.filter(|_| ended.is_ok());
         due.map_or(poll, |due| due.max(earliest).min(poll.max(earliest)))
     }
 
-    fn tell(&mut self, scanned: Result<Scanned>, next: Duration, answers: Vec<Answer>) {
+    fn tell(&mut self, scanned: &Scanned, ended: Result<()>, next: Duration, answers: Vec<Answer>) {
         let watcher = &self.scanner.rules.id;
         let mut status = self.status.lock();
         status.next_look = Some(next);
-        status.note(&scanned, self.scanner.clock.wall());
-        match scanned {
-            Ok(scanned) => {
+        status.note(scanned, ended.as_ref().err(), self.scanner.clock.wall());
+        match ended {
+            Ok(()) => {
                 if std::mem::take(&mut self.is_away) {
                     info!(%watcher, "watched folder can be looked into again");
                 }
@@ -257,19 +259,23 @@ impl Task {
     }
 
     /// Listens for events once the folder is there; nobody waits until that is so. A folder that vanished is listened to anew
-    /// when it is back.
+    /// when it is back, and so is another one that came to its place.
     fn listen(&mut self) {
-        if self.is_away {
-            self.native = Events::None;
+        let (now, there) = (self.scanner.clock.monotonic(), self.scanner.place());
+        if self.is_away || self.heard != there {
+            (self.native, self.heard, self.retry) = (Events::None, there, Retry::default());
         }
         if let Events::Asked(told) = &mut self.native {
             match told.try_recv() {
-                Ok(native) => self.native = Events::Here(native),
-                Err(TryRecvError::Closed) => self.native = Events::None,
+                Ok(native) => (self.native, self.retry) = (Events::Here(native), Retry::default()),
+                Err(TryRecvError::Closed) => {
+                    self.native = Events::None;
+                    self.retry.failed(now);
+                }
                 Err(TryRecvError::Empty) => {}
             }
         }
-        let may_listen = !self.listening.in_place && !self.listening.is_busy();
+        let may_listen = !self.listening.in_place && !self.listening.is_busy() && self.retry.is_due(now);
         if matches!(self.native, Events::None) && !self.is_away && may_listen {
             let (config, hint) = (Arc::clone(&self.scanner.config), Arc::clone(&self.hint));
             let (door, watcher) = (self.listening.clone(), self.scanner.rules.id.clone());

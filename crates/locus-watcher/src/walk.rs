@@ -15,7 +15,7 @@ use crate::{
     reason::SkipReason,
     rules::Rules,
     scan::of_tenant,
-    source::{Kind, Noted, Stat},
+    source::{Kind, Noted, Stat, Way},
 };
 
 /// Deepest folder that is looked into, counted from the watched one.
@@ -29,9 +29,6 @@ const PATH_BYTES_MAX: usize = 3_072;
 #[derive(Debug)]
 pub(crate) struct Anchor {
     pub(crate) tenant: TenantId,
-    pub(crate) inode: u64,
-    /// The inode of the watched folder.
-    pub(crate) root: u64,
     /// From the watched folder on.
     pub(crate) path: PathBuf,
 }
@@ -41,6 +38,7 @@ pub(crate) struct Anchor {
 pub(crate) struct Found {
     /// The open directory that it lies in.
     pub(crate) folder: Arc<Folder>,
+    pub(crate) way: Arc<Way>,
     pub(crate) anchor: Arc<Anchor>,
     pub(crate) name: OsString,
     /// From the watched folder on.
@@ -53,13 +51,20 @@ impl Found {
     pub(crate) fn noted(&self) -> Noted {
         Noted {
             tenant: self.anchor.tenant.clone(),
-            anchor: self.anchor.inode,
-            root: self.anchor.root,
+            way: Way::clone(&self.way),
             path: name_bytes(&self.path).to_vec(),
             size: self.stat.size,
             modified: self.stat.modified,
             inode: self.stat.inode,
         }
+    }
+
+    /// As one that was brought in for this tenant.
+    pub(crate) fn belonging_to(mut self, tenant: TenantId) -> Self {
+        if self.anchor.tenant != tenant {
+            self.anchor = Arc::new(Anchor { tenant, path: self.anchor.path.clone() });
+        }
+        self
     }
 
     /// What may hold it up on its way to this directory.
@@ -104,6 +109,7 @@ struct Level {
     folder: Arc<Folder>,
     entries: Entries,
     path: PathBuf,
+    way: Arc<Way>,
     place: (u64, u64),
     /// `None` above the folders of tenants.
     anchor: Option<Arc<Anchor>>,
@@ -121,16 +127,13 @@ impl Walk {
     /// At the beginning of a folder. Blocks the thread, as each step does.
     pub(crate) fn begin(root: Arc<Folder>, bounds: Bounds, intake: Arc<dyn Intake>) -> io::Result<Self> {
         let stat = root.stat()?;
-        let anchor = bounds
-            .rules
-            .tenant
-            .clone()
-            .map(|tenant| Anchor { tenant, inode: stat.inode, root: stat.inode, path: PathBuf::new() })
-            .map(Arc::new);
+        let anchor =
+            bounds.rules.tenant.clone().map(|tenant| Anchor { tenant, path: PathBuf::new() }).map(Arc::new);
         let level = Level {
             entries: root.entries()?,
             folder: root,
             path: PathBuf::new(),
+            way: Arc::new(Way::to_root(&stat)),
             place: stat.place(),
             anchor,
         };
@@ -207,9 +210,10 @@ impl Walk {
             Some(why) => step.held.push((path, why)),
             None => {
                 let (folder, anchor) = (Arc::clone(&level.folder), Arc::clone(anchor));
+                let way = Arc::clone(&level.way);
                 let is_last = step.found.last().is_some_and(|last| Arc::ptr_eq(&last.folder, &folder));
                 step.folders += usize::from(!is_last);
-                step.found.push(Found { folder, anchor, name, path, stat });
+                step.found.push(Found { folder, way, anchor, name, path, stat });
             }
         }
     }
@@ -246,17 +250,15 @@ impl Walk {
                 }
                 Arc::clone(anchor)
             }
-            None => {
-                let (tenant, (_, root)) = (self.tenant_of(name)?, above.place);
-                Arc::new(Anchor { tenant, inode: stat.inode, root, path: path.to_owned() })
-            }
+            None => Arc::new(Anchor { tenant: self.tenant_of(name)?, path: path.to_owned() }),
         };
         if self.levels.len() > DEPTH_MAX {
             return Err(SkipReason::TooDeep);
         }
         let entries = folder.entries().map_err(|error| unseen(&error))?;
+        let way = Arc::new(above.way.on_to(&stat, stat.device != above.place.0));
         let (folder, place) = (Arc::new(folder), stat.place());
-        Ok(Some(Level { folder, entries, path: path.to_owned(), place, anchor: Some(anchor) }))
+        Ok(Some(Level { folder, entries, path: path.to_owned(), way, place, anchor: Some(anchor) }))
     }
 
     fn tenant_of(&self, name: &OsString) -> Result<TenantId, SkipReason> {

@@ -100,7 +100,7 @@ impl EmbeddedStore {
         let remembered = self.places.remembered.load(Ordering::Acquire);
         if remembered >= self.config.options.idempotency_max {
             return Err(Error::TooLarge {
-                what: "number of idempotency keys",
+                what: Error::IDEMPOTENCY_KEYS,
                 size: remembered + 1,
                 limit: self.config.options.idempotency_max,
             });

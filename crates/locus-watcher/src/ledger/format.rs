@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 7 | `LLEDGER` |
-//! | 1 | format, 3 |
+//! | 1 | format, 4 |
 //! | 8 | the first 8 bytes of BLAKE3 over the path of the watched folder |
 //!
 //! and for each entry
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | 2 | length of the body, little-endian |
 //! | 8 | the first 8 bytes of BLAKE3 over the body |
-//! | rest | the body in postcard: tenant, inode of the folder that it was seen under, inode of the watched one, path, size, time in seconds and nanoseconds, inode; each inode in 8 bytes, little-endian |
+//! | rest | the body in postcard: tenant, inodes of the folders on the way to it (the watched one first), which of them is where its file system begins, path, size, time in seconds and nanoseconds, inode; each inode in 8 bytes, little-endian |
 //!
 //! The first entry that is none ends the ledger.
 
@@ -26,7 +26,7 @@ use crate::source::Noted;
 
 /// How a ledger begins.
 const MAGIC: &[u8; 7] = b"LLEDGER";
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 const HEAD_BYTES: usize = MAGIC.len() + 1 + 8;
 /// No entry is longer, in bytes.
 pub(crate) const ENTRY_BYTES_MAX: usize = 10 + 4_096;
@@ -88,10 +88,12 @@ mod tests {
     use locus_core::TenantId;
 
     use super::*;
+    use crate::source::{Inode, Way};
 
     fn noted(path: &[u8]) -> Noted {
         let tenant = TenantId::parse("acme").unwrap();
-        Noted { tenant, anchor: 1, root: 7, path: path.to_vec(), size: 2, modified: (-3, 4), inode: 5 }
+        let way = Way { folders: vec![Inode(7), Inode(1)], begins: 0 };
+        Noted { tenant, way, path: path.to_vec(), size: 2, modified: (-3, 4), inode: 5 }
     }
 
     #[test]
@@ -118,14 +120,16 @@ mod tests {
     fn an_entry_is_equally_long_whatever_the_inodes_are() {
         let (mut small, mut large) = (Vec::new(), Vec::new());
         encode(&noted(b"a"), &mut small);
-        encode(&Noted { anchor: u64::MAX, root: u64::MAX, inode: u64::MAX, ..noted(b"a") }, &mut large);
+        let way = Way { folders: vec![Inode(u64::MAX); 2], begins: 0 };
+        encode(&Noted { way, inode: u64::MAX, ..noted(b"a") }, &mut large);
         assert_eq!(small.len(), large.len());
     }
 
     #[test]
     fn the_longest_path_fits_and_a_longer_one_is_refused() {
         let mut bytes = Vec::new();
-        assert!(encode(&noted(&vec![b'x'; 3_072]), &mut bytes));
+        let way = Way { folders: vec![Inode(7); 1 + 33], begins: 33 };
+        assert!(encode(&Noted { way, ..noted(&vec![b'x'; 3_072]) }, &mut bytes));
         assert!(bytes.len() <= ENTRY_BYTES_MAX);
         assert!(!encode(&noted(&vec![b'x'; 5_000]), &mut bytes));
         assert!(decode(&bytes).unwrap().1.is_empty());

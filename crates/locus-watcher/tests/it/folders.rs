@@ -193,3 +193,34 @@ async fn b85_memory_is_flat_however_many_files_a_folder_has() {
     println!("{many} files in one folder: {grown} KiB more at most");
     assert!(grown < 16 << 10, "{grown} KiB");
 }
+
+#[cfg(all(target_os = "linux", feature = "notify"))]
+#[tokio::test]
+async fn events_are_heard_of_the_folder_that_came_to_the_place_of_another() {
+    let world = World::new();
+    // The clock never comes to the next poll.
+    let watchers = world.run(world.eager().polling_interval(Duration::MAX)).await;
+    scan(&watchers).await;
+    world.drop_file("first", "x");
+    in_the_end(&world, || world.arrived() == ["first"] && world.files("inbox").is_empty()).await;
+    #[expect(clippy::disallowed_methods, reason = "the folder is not the store's")]
+    fs::rename(world.path("inbox"), world.path("old")).unwrap();
+    fs::create_dir(world.path("inbox")).unwrap();
+    scan(&watchers).await;
+    for name in ["second", "third"] {
+        world.drop_file(name, "x");
+        in_the_end(&world, || world.arrived().contains(&name.to_owned()) && world.files("inbox").is_empty())
+            .await;
+    }
+    drop(watchers);
+}
+
+#[tokio::test]
+async fn a_folder_of_a_tenant_that_somebody_removed_is_made_again() {
+    let world = World::new();
+    let watchers = world.run(world.multi().auto_create_tenant_directories(true)).await;
+    scan(&watchers).await;
+    fs::remove_dir(world.path("inbox/acme")).unwrap();
+    scan(&watchers).await;
+    assert!(world.path("inbox/acme").is_dir());
+}

@@ -11,7 +11,7 @@ use crate::world::{S, World, scan};
 /// As it is after a downgrade, and after a disk that lost its mind.
 #[tokio::test]
 async fn b68_a_ledger_that_cannot_be_read_stops_its_watcher_and_is_left_as_it_is() {
-    for (bytes, at, is_newer) in [(&b"\x04"[..], 7, true), (&b"X"[..], 0, false)] {
+    for (bytes, at, is_newer) in [(&b"\x05"[..], 7, true), (&b"X"[..], 0, false)] {
         let world = World::new();
         let keep = || world.eager().after_import(AfterImport::Keep);
         let source = world.drop_file("a", "x");
@@ -37,7 +37,7 @@ async fn b68_a_ledger_that_cannot_be_read_stops_its_watcher_and_is_left_as_it_is
         assert!(watchers.get("in").unwrap().trouble.is_some());
         watchers.stop().await;
         // Nothing of it was lost.
-        change(if is_newer { b"\x03" } else { b"L" });
+        change(if is_newer { b"\x04" } else { b"L" });
         fs::remove_file(source).unwrap();
         let watchers = world.run(keep()).await;
         scan(&watchers).await;

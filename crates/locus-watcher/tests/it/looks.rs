@@ -123,3 +123,16 @@ async fn a_change_ends_the_look_under_way_and_the_next_one_goes_by_it() {
     assert_eq!(report.skipped[&SkipReason::Excluded], 1);
     watchers.stop().await;
 }
+
+#[test]
+fn what_a_look_did_before_it_failed_counts() {
+    let world = World::new();
+    let watchers = in_place(&world, world.options(vec![world.eager().concurrent_imports(1)]));
+    world.drop_file("a", "one");
+    world.drop_file("b", "two");
+    world.intake.refuse_by(|file| (file.original_name == "b").then_some(Error::ShuttingDown));
+    assert!(matches!(at_once(watchers.look("in")), Err(Error::ShuttingDown)));
+    let info = watchers.get("in").unwrap();
+    assert_eq!((info.total.imported, info.total.bytes, info.last_report.unwrap().imported), (1, 3, 1));
+    assert!(info.trouble.is_some());
+}

@@ -228,3 +228,119 @@ async fn what_was_kept_in_another_folder_is_forgotten_unless_it_is_the_same_fold
     scan(&watchers).await;
     assert_eq!((world.intake.remembered(), world.arrived().len()), (1, 3));
 }
+
+#[tokio::test]
+async fn a_share_that_is_away_below_the_watched_folder_makes_nothing_forgotten() {
+    let world = World::new();
+    let keep = || world.eager().after_import(AfterImport::Keep);
+    world.drop_file("share/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+
+    // As an empty mount point does.
+    rename(&world, "inbox/share", "unmounted");
+    std::fs::create_dir(world.path("inbox/share")).unwrap();
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    watchers.stop().await;
+    assert_eq!(world.intake.remembered(), 2);
+
+    std::fs::remove_dir(world.path("inbox/share")).unwrap();
+    rename(&world, "unmounted", "inbox/share");
+    let watchers = world.run(keep()).await;
+    scan(&watchers).await;
+    assert_eq!(world.arrived(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn kept_sources_are_forgotten_with_the_folders_that_held_them() {
+    let world = World::new();
+    world.drop_file("share/deep/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(world.eager().after_import(AfterImport::Keep)).await;
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 2);
+    std::fs::remove_file(world.path("inbox/share/deep/a")).unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 1);
+    std::fs::remove_dir_all(world.path("inbox/share")).unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!(world.intake.remembered(), 0);
+}
+
+/// As one does that a desktop mounts where it makes a folder for it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_mount_point_that_goes_with_its_share_makes_nothing_forgotten() {
+    let world = World::new();
+    let share = world.path("inbox/share");
+    let mounting = |command: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(command);
+        let ended = command.args(arguments).arg(&share).stderr(std::process::Stdio::null()).status();
+        ended.is_ok_and(|ended| ended.success())
+    };
+    std::fs::create_dir(&share).unwrap();
+    if !mounting("mount", &["-t", "tmpfs", "none"]) {
+        return; // that needs root
+    }
+    world.drop_file("share/a", "x");
+    world.drop_file("share/deep/b", "x");
+    let watchers = world.run(world.eager().after_import(AfterImport::Keep)).await;
+    let report = in_time("a scan", watchers.scan_now("in")).await;
+    assert!(mounting("umount", &["-l"]));
+    std::fs::remove_dir(&share).unwrap();
+    report.unwrap();
+    world.clock.advance(3600 * S);
+    scan(&watchers).await;
+    assert_eq!((world.intake.remembered(), world.arrived().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_watcher_that_gets_another_tenant_still_knows_its_sources() {
+    for keeps in [true, false] {
+        let world = World::new();
+        let path = world.drop_file("a", "x");
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        let of = |tenant: &str| match keeps {
+            true => world.eager().tenant(tenant).after_import(AfterImport::Keep),
+            false => world.eager().tenant(tenant),
+        };
+        world.intake.let_sync_fail(true);
+        let watchers = world.run(of("acme")).await;
+        scan(&watchers).await;
+        watchers.update(of("globex")).await.unwrap();
+        let why = if keeps { SkipReason::Imported } else { SkipReason::AfterImport };
+        assert_eq!(scan(&watchers).await.skipped, [(why, 1)].into());
+        assert_eq!(watchers.explain(&path).await.unwrap().held_by, Some(why));
+        world.intake.let_sync_fail(false);
+        world.clock.advance(5 * S);
+        scan(&watchers).await;
+        assert_eq!((world.arrived().len(), world.files("inbox").len()), (1, usize::from(keeps)));
+        assert_eq!(world.intake.remembered(), usize::from(keeps));
+
+        // And what is another source is one of its present tenant.
+        let path = world.drop_file("a", if keeps { "xx" } else { "x" });
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        scan(&watchers).await;
+        let arrived: Vec<_> = world.intake.arrived().into_iter().map(|a| a.tenant.to_string()).collect();
+        assert_eq!(arrived, ["acme", "globex"]);
+        watchers.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_of_tenants_folders_is_still_known_when_all_is_of_one_tenant() {
+    let world = World::new();
+    world.drop_file("acme/a", "x");
+    world.drop_file("globex/b", "x");
+    let watchers = world.run(world.multi().after_import(AfterImport::Keep)).await;
+    scan(&watchers).await;
+    watchers.update(world.eager().after_import(AfterImport::Keep)).await.unwrap();
+    assert_eq!(scan(&watchers).await.skipped, [(SkipReason::Imported, 2)].into());
+    assert_eq!(world.arrived(), ["a", "b"]);
+}

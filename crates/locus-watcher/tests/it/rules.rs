@@ -182,3 +182,47 @@ async fn b84_what_the_store_refuses_for_what_it_is_is_told_so_and_holds_up_no_ot
     put(&huge, "x");
     assert_eq!(scan(&watchers).await.imported, 1);
 }
+
+#[tokio::test]
+async fn b84_a_store_that_can_remember_no_more_sources_is_asked_once_for_all_of_them() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.drop_file(name, name);
+    }
+    let (asked, seen) = std::sync::mpsc::channel();
+    world.intake.refuse_by(move |_| {
+        asked.send(()).unwrap();
+        Some(Error::TooLarge { what: Error::IDEMPOTENCY_KEYS, size: 2, limit: 1 })
+    });
+    let watchers = world.run(world.eager().concurrent_imports(1)).await;
+    let report = scan(&watchers).await;
+    assert_eq!((report.failed, report.skipped), (0, [(SkipReason::Waiting, 3)].into()));
+    assert_eq!(seen.try_iter().count(), 1, "one was tried for all");
+    world.intake.refuse_nothing();
+    world.clock.advance(5 * S);
+    assert_eq!(scan(&watchers).await.imported, 3);
+}
+
+#[tokio::test]
+async fn what_the_store_refused_is_not_looked_at_again_before_its_pause_is_over() {
+    let world = World::new();
+    let path = world.drop_file("a", "x");
+    world.intake.refuse_by(|_| Some(Error::InvalidArgument { name: "original_name", why: "is odd" }));
+    let watchers = world.run(world.eager().polling_interval(S)).await;
+    scan(&watchers).await;
+    let explained = watchers.explain(&path).await.unwrap();
+    assert_eq!(explained.held_by, Some(SkipReason::Refused));
+    assert_eq!(explained.next_look, Some(world.clock.wall().saturating_add(5 * S)));
+}
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_not_looked_at_again_before_its_pause_is_over() {
+    let world = World::new();
+    let path = world.drop_file("a", "x");
+    world.intake.let_sync_fail(true);
+    let watchers = world.run(world.eager().polling_interval(S)).await;
+    scan(&watchers).await;
+    let explained = watchers.explain(&path).await.unwrap();
+    assert_eq!(explained.held_by, Some(SkipReason::AfterImport));
+    assert_eq!(explained.next_look, Some(world.clock.wall().saturating_add(5 * S)));
+}

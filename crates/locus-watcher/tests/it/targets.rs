@@ -161,3 +161,43 @@ async fn b83_a_watcher_that_is_switched_off_and_on_while_a_long_source_is_moved_
     assert_eq!(entries(), [("big".to_owned(), LEN)], "one copy, and no draft");
     assert_eq!(world.arrived().len(), 1);
 }
+
+/// As shares do that were not mounted at the start.
+#[rstest]
+#[case::of_the_later_one("two", "in")]
+#[case::of_the_earlier_one("in", "two")]
+#[tokio::test]
+async fn b83_of_two_watchers_that_come_to_lead_to_one_folder_the_later_one_waits(
+    #[case] moves: &str,
+    #[case] stays: &str,
+) {
+    let world = World::new();
+    for folder in ["one", "other", "shared"] {
+        fs::create_dir(world.path(folder)).unwrap();
+    }
+    symlink(world.path("one"), world.path("moves")).unwrap();
+    let keep = |folder: &str, id: &str| world.eager_in(folder).id(id).after_import(AfterImport::Keep);
+    let watchers = world.open(vec![keep("moves", moves), keep("shared", stays)]).await.unwrap();
+    for id in ["in", "two"] {
+        in_time("a scan", watchers.scan_now(id)).await.unwrap();
+    }
+    let lead = |to: &str| {
+        fs::remove_file(world.path("moves")).unwrap();
+        symlink(world.path(to), world.path("moves")).unwrap();
+    };
+    lead("shared");
+    put(&world.path("shared/a"), "x");
+    for _ in 0..2 {
+        in_time("a scan", watchers.scan_now("in")).await.unwrap();
+        let refused = in_time("a scan", watchers.scan_now("two")).await;
+        assert_eq!(setting_of(refused), "watchers[two].path");
+        assert!(watchers.get("two").unwrap().trouble.unwrap().contains("watched by in already"));
+    }
+    assert_eq!(world.arrived(), ["a"]);
+    lead("other");
+    put(&world.path("other/b"), "x");
+    for id in ["two", "in"] {
+        in_time("a scan", watchers.scan_now(id)).await.unwrap();
+    }
+    assert!(world.arrived().contains(&"b".to_owned()));
+}

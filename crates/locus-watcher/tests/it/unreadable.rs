@@ -14,7 +14,7 @@ use locus_watcher::SkipReason;
 
 use crate::{
     hanging::Hanging,
-    world::{World, scan},
+    world::{S, World, scan},
 };
 
 /// Whether this process may read everything. Then it runs the test once more as somebody who may not, where that is possible.
@@ -51,6 +51,10 @@ async fn b86_what_cannot_be_read_is_told_and_holds_up_nothing_else() {
     let watchers = world.run(world.eager()).await;
     assert_eq!(scan(&watchers).await.skipped[&SkipReason::Unreadable], 2);
     assert_eq!(world.arrived(), ["good"]);
+    let before = world.disk.ops();
+    let report = scan(&watchers).await;
+    assert_eq!((report.failed, report.skipped[&SkipReason::Unreadable]), (0, 2));
+    assert_eq!(world.disk.ops(), before, "it is noted when it is tried again");
     assert_eq!(watchers.explain(locked.join("a")).await.unwrap().held_by, Some(SkipReason::Unreadable));
 
     allow(&world.path("inbox"), 0o000);
@@ -61,6 +65,31 @@ async fn b86_what_cannot_be_read_is_told_and_holds_up_nothing_else() {
     }
     assert_eq!(scan(&watchers).await.imported, 2);
     assert_eq!(world.arrived(), ["a", "good", "secret"]);
+}
+
+#[tokio::test]
+async fn a_source_that_breaks_off_is_tried_less_and_less_often_and_not_noted_in_between() {
+    let world = World::new();
+    let path = world.drop_file("bad sector", "x");
+    let (asked, seen) = std::sync::mpsc::channel();
+    world.intake.refuse_by(move |_| {
+        asked.send(()).unwrap();
+        Some(Error::Source { source: std::io::Error::other("a bad sector") })
+    });
+    let watchers = world.run(world.eager()).await;
+    for wait in [5, 10, 20] {
+        assert_eq!(scan(&watchers).await.skipped[&SkipReason::Unreadable], 1);
+        assert_eq!(seen.try_iter().count(), 1);
+        let before = world.disk.ops();
+        world.clock.advance((wait - 1) * S);
+        let report = scan(&watchers).await;
+        assert_eq!((report.failed, report.skipped[&SkipReason::Unreadable]), (0, 1));
+        assert_eq!((seen.try_iter().count(), world.disk.ops()), (0, before));
+        assert_eq!(watchers.explain(&path).await.unwrap().held_by, Some(SkipReason::Unreadable));
+        world.clock.advance(S);
+    }
+    world.intake.refuse_nothing();
+    assert_eq!(scan(&watchers).await.imported, 1);
 }
 
 #[tokio::test]
