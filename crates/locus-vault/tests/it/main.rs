@@ -1,0 +1,3 @@
+//! The vault's parts, as a program sees them.
+
+mod sealing;
