@@ -1,18 +1,28 @@
 //! What can go wrong, with what a person needs to act on it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::PathBuf};
 
-use crate::{cipher::Tampered, keyring::KeyId};
+use locus_core::{BoxError, Error};
+
+use crate::{
+    cipher::Tampered,
+    keyring::{KeyId, RecipientId},
+};
+
+/// `std`'s result with this crate's [`VaultError`].
+pub type Result<T, E = VaultError> = std::result::Result<T, E>;
 
 /// Every error of the vault.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VaultError {
-    /// No key of this id can be had from the keyring.
-    #[error("the keyring has no key {id}")]
+    /// The keyring has no key of this id, or had it and gave it up.
+    #[error("the keyring {} key {id}", if *retired { "has retired" } else { "does not have" })]
     UnknownKey {
         /// The key's id, as what was sealed names it.
         id: KeyId,
+        /// Whether it was retired.
+        retired: bool,
     },
     /// What was sealed is not what is there now.
     #[error("{what} is not what was sealed")]
@@ -21,5 +31,85 @@ pub enum VaultError {
         what: Cow<'static, str>,
         /// Where it differs, when that is known.
         source: Option<Tampered>,
+    },
+    /// A file cannot be read, is damaged, or was written by a newer version.
+    #[error("cannot read {}", path.display())]
+    ReadFailed {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: Error,
+    },
+    /// A file cannot be written. It holds what it held, unless its directory could not be synced.
+    #[error("cannot write {}", path.display())]
+    WriteFailed {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: Error,
+    },
+    /// A lock cannot be taken.
+    #[error("cannot lock {}", path.display())]
+    LockFailed {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why not.
+        source: Error,
+    },
+    /// Somebody else changes the same thing at this moment.
+    #[error("{} is locked{}", path.display(), if holder.is_empty() { String::new() } else { format!(" by {holder}") })]
+    AlreadyLocked {
+        /// What is locked.
+        path: PathBuf,
+        /// Who has it, as far as the lock's file tells.
+        holder: String,
+    },
+    /// There is no keyring.
+    #[error("there is no keyring {}", path.display())]
+    KeyringNotFound {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// There is a keyring already.
+    #[error("there is a keyring {} already", path.display())]
+    KeyringExists {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// What was given opens the keyring for none of its recipients: a wrong passphrase, or a key of somebody else.
+    #[error("what was given does not open keyring {}", path.display())]
+    NotARecipient {
+        /// The keyring.
+        path: PathBuf,
+    },
+    /// The keyring has no recipient of this id.
+    #[error("the keyring has no recipient {id}")]
+    RecipientNotFound {
+        /// The id that was asked for.
+        id: RecipientId,
+    },
+    /// A recipient cannot be added or removed.
+    #[error("recipient {name} {why}")]
+    RecipientRefused {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The state of a key does not allow the call.
+    #[error("key {id} {why}")]
+    KeyRefused {
+        /// The key.
+        id: KeyId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Whoever keeps a recipient's key did not open or seal it.
+    #[error("{provider} failed")]
+    KeyWrapFailed {
+        /// The [provider](crate::KeyWrap::provider).
+        provider: String,
+        /// Why.
+        source: BoxError,
     },
 }

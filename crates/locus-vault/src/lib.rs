@@ -26,5 +26,9 @@ pub use cipher::{
     ContentKey, DataKey, SALT_BYTES, SEGMENT_BYTES, Salt, Segments, Suite, TAG_BYTES, Tampered, plain_len,
     sealed_len, segments_of,
 };
-pub use error::VaultError;
-pub use keyring::KeyId;
+pub use error::{Result, VaultError};
+pub use keyring::{
+    Argon2Cost, Identity, InvalidKeyText, InvalidUuid, KeyId, KeyInfo, KeyState, KeyWrap, Keyring,
+    KeyringFile, NewRecipient, Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId,
+    RingInfo, Unlock,
+};

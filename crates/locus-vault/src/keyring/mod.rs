@@ -1,5 +1,27 @@
-//! Keys: their ids, what they may be used for, and who may have them.
+//! Keys: what they may be used for, who may have them, and the one file in which they lie.
+//!
+//! A [`Keyring`] is what was read, with its keys open; [`KeyringFile`] reads it and makes every change. Each change draws
+//! a new *ring key*, seals the data keys and the ring's own secret with it, and wraps it for every recipient: for a public
+//! key of X25519, so that no recipient has to be there. The secret half of that key is with the recipient ([`Identity`]),
+//! or in the ring, sealed by a key from a [`Passphrase`] or by a [`KeyWrap`].
+//!
+//! Each wrapping uses two shared secrets: of the recipient's key with one drawn for it, and with the ring's own. So only
+//! who could open a ring can make its successor; and a passphrase or a `KeyWrap` seals the ring's public key beside the
+//! secret, so as to open no other.
 
-mod key_id;
+mod file;
+mod format;
+mod identity;
+mod ids;
+mod key_wrap;
+mod passphrase;
+mod recipient;
+mod ring;
 
-pub use key_id::KeyId;
+pub use file::KeyringFile;
+pub use identity::{Identity, InvalidKeyText, RecipientKey, RingId};
+pub use ids::{InvalidUuid, KeyId, RecipientId};
+pub use key_wrap::KeyWrap;
+pub use passphrase::{Argon2Cost, Passphrase};
+pub use recipient::{NewRecipient, Recipient, RecipientKind, Unlock};
+pub use ring::{KeyInfo, KeyState, Keyring, RingInfo};

@@ -16,12 +16,12 @@ fn key() -> ContentKey {
 
 /// Of data key and salt that count from 0 to 63.
 fn key_of(header: &[u8]) -> ContentKey {
-    let [data_key, salt] = [0, 32].map(|from| std::array::from_fn(|at| from + u8::try_from(at).unwrap()));
+    let [data_key, salt] = [0, 32].map(|from| std::array::from_fn(|at| from + at as u8));
     ContentKey::derive(&DataKey::from_bytes(&data_key), &Salt::from_bytes(salt), header)
 }
 
 fn plain(len: usize) -> Vec<u8> {
-    (0..len).map(|at| u8::try_from((at * 7 + at / 256) % 256).unwrap()).collect()
+    (0..len).map(|at| (at * 7 + at / 256) as u8).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
