@@ -1,21 +1,138 @@
 //! What can go wrong, with what a person needs to act on it.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::{borrow::Cow, io, path::PathBuf, time::Duration};
 
-use locus_core::{BoxError, Error};
+use locus_core::{BoxError, Error, ErrorKind, Outcome};
+use locus_fs::LockError;
 
 use crate::{
     cipher::Tampered,
+    id::EntityId,
     keyring::{KeyId, RecipientId},
+    metadata::Version,
+    vault::Expect,
 };
 
 /// `std`'s result with this crate's [`VaultError`].
 pub type Result<T, E = VaultError> = std::result::Result<T, E>;
 
-/// Every error of the vault.
+/// Every error of the vault. [`kind`](VaultError::kind) says what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VaultError {
+    /// There is no entity of this name, or it was deleted.
+    #[error("there is no entity {id}")]
+    FileNotFound {
+        /// The name that was asked for.
+        id: EntityId,
+    },
+    /// A text is no name of an entity.
+    #[error("\"{value}\" {why}")]
+    InvalidId {
+        /// The beginning of the text.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An argument of the call is out of its range.
+    #[error("argument {name} {why}")]
+    InvalidArgument {
+        /// The argument's name.
+        name: &'static str,
+        /// What is wrong with it and what would be right.
+        why: &'static str,
+    },
+    /// Something is larger than its bound.
+    #[error("{what} is {size}, more than the {limit} that are allowed")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The entity is not in the version that was expected. Nothing was changed.
+    #[error("entity {id} {}, where {expected} was expected", version_or_none(*found))]
+    Conflict {
+        /// The entity.
+        id: EntityId,
+        /// What was expected.
+        expected: Expect,
+        /// The version that is there; `None` when there is none, or it was deleted.
+        found: Option<Version>,
+    },
+    /// The change that was to be made failed. Nothing was written.
+    #[error("entity {id} was not changed")]
+    ChangeFailed {
+        /// The entity.
+        id: EntityId,
+        /// As the change said it.
+        source: BoxError,
+    },
+    /// The content is no JSON, or none of the type that was asked for.
+    #[error("the content of entity {id} is no JSON of the type asked for, at line {line}, column {column}")]
+    NotJson {
+        /// The entity.
+        id: EntityId,
+        /// Where: the line, from 1 on; 0 when it is no place in a text.
+        line: usize,
+        /// And the column.
+        column: usize,
+    },
+    /// The entity is an older version than this process has seen: somebody put an old file back.
+    #[error("entity {id} is in version {found}, which is older than {seen}, seen before")]
+    RolledBack {
+        /// The entity.
+        id: EntityId,
+        /// What was seen.
+        seen: Version,
+        /// What is there.
+        found: Version,
+    },
+    /// Somebody else sealed it, who alone can open it.
+    #[error("entity {id} was sealed by somebody else, with {algorithm}")]
+    Foreign {
+        /// The entity.
+        id: EntityId,
+        /// What they say of it.
+        algorithm: String,
+    },
+    /// The directory cannot be used: several processes could not share it.
+    #[error("{} cannot be used: {why}", dir.display())]
+    UnfitDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// What it does not do.
+        why: &'static str,
+    },
+    /// It was opened to be read.
+    #[error("the vault in {} is open to be read only", dir.display())]
+    ReadOnly {
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// It is being closed.
+    #[error("the vault is being closed")]
+    ShuttingDown,
+    /// Somebody else held a lock all the time that was given.
+    #[error("{} is locked{}, still after {waited:?}", path.display(), by(holder))]
+    LockTimeout {
+        /// What is locked.
+        path: PathBuf,
+        /// Who had it at the end, as far as the lock's file tells.
+        holder: String,
+        /// The time that was given.
+        waited: Duration,
+    },
+    /// A lock was not let go in good order. Its file is closed nevertheless.
+    #[error("cannot unlock {}", path.display())]
+    UnlockFailed {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why not.
+        source: Error,
+    },
     /// The keyring has no key of this id, or had it and gave it up.
     #[error("the keyring {} key {id}", if *retired { "has retired" } else { "does not have" })]
     UnknownKey {
@@ -57,7 +174,7 @@ pub enum VaultError {
         source: Error,
     },
     /// Somebody else changes the same thing at this moment.
-    #[error("{} is locked{}", path.display(), if holder.is_empty() { String::new() } else { format!(" by {holder}") })]
+    #[error("{} is locked{}", path.display(), by(holder))]
     AlreadyLocked {
         /// What is locked.
         path: PathBuf,
@@ -112,4 +229,91 @@ pub enum VaultError {
         /// Why.
         source: BoxError,
     },
+}
+
+fn by(holder: &str) -> String {
+    if holder.is_empty() { String::new() } else { format!(" by {holder}") }
+}
+
+fn version_or_none(found: Option<Version>) -> String {
+    found.map_or_else(|| "is not there".to_owned(), |found| format!("is in version {found}"))
+}
+
+impl VaultError {
+    /// What to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        use VaultError as E;
+        match self {
+            E::FileNotFound { .. }
+            | E::InvalidId { .. }
+            | E::InvalidArgument { .. }
+            | E::TooLarge { .. }
+            | E::ChangeFailed { .. }
+            | E::NotJson { .. }
+            | E::Foreign { .. }
+            | E::ReadOnly { .. }
+            | E::KeyringNotFound { .. }
+            | E::KeyringExists { .. }
+            | E::NotARecipient { .. }
+            | E::RecipientNotFound { .. }
+            | E::RecipientRefused { .. }
+            | E::KeyRefused { .. } => ErrorKind::FixCall,
+            E::Conflict { .. } | E::KeyWrapFailed { .. } => ErrorKind::Retry,
+            E::AlreadyLocked { .. } | E::LockTimeout { .. } | E::ShuttingDown => ErrorKind::Wait,
+            E::RolledBack { .. }
+            | E::UnfitDirectory { .. }
+            | E::UnlockFailed { .. }
+            | E::UnknownKey { .. }
+            | E::Tampered { .. }
+            | E::ReadFailed { .. }
+            | E::WriteFailed { .. }
+            | E::LockFailed { .. } => ErrorKind::Operator,
+        }
+    }
+
+    /// What became of the change that the call was to make. Only a directory that could not be synced leaves it open: what
+    /// was written is there, and a power cut may take it back.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::WriteFailed { path, source: Error::Io { op: "sync", path: synced, .. } }
+                if path.parent() == Some(synced) =>
+            {
+                Outcome::Unknown
+            }
+            _ => Outcome::NotDone,
+        }
+    }
+
+    /// A read that failed.
+    pub(crate) fn read(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::ReadFailed { source: Error::io(op, &path)(source), path }
+    }
+
+    /// A write that failed.
+    pub(crate) fn write(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::WriteFailed { source: Error::io(op, &path)(source), path }
+    }
+}
+
+impl From<LockError> for VaultError {
+    fn from(error: LockError) -> Self {
+        let text = |holder: Option<locus_fs::LockHolder>| holder.map_or_else(String::new, |h| h.to_string());
+        match error {
+            LockError::AlreadyLocked { path, holder } => Self::AlreadyLocked { path, holder: text(holder) },
+            LockError::LockTimeout { path, holder, waited } => {
+                Self::LockTimeout { path, holder: text(holder), waited }
+            }
+            LockError::LockFailed { path, source } => {
+                Self::LockFailed { source: Error::io("lock", &path)(source), path }
+            }
+            LockError::UnlockFailed { path, source } => {
+                Self::UnlockFailed { source: Error::io("unlock", &path)(source), path }
+            }
+            _ => Self::ShuttingDown,
+        }
+    }
 }

@@ -18,17 +18,27 @@
 //! # Ok::<(), locus_vault::Tampered>(())
 //! ```
 
+mod blobs;
 mod cipher;
 mod error;
+mod id;
 mod keyring;
+mod metadata;
+mod vault;
 
+pub use blobs::{Blob, BlobOptions, BlobStore, EntityGuard, ListCursor, ListPage, SweepReport, Unreadable};
 pub use cipher::{
     ContentKey, DataKey, SALT_BYTES, SEGMENT_BYTES, Salt, Segments, Suite, TAG_BYTES, Tampered, plain_len,
     sealed_len, segments_of,
 };
 pub use error::{Result, VaultError};
+pub use id::{DATABASE_BYTES_MAX, EntityId, KEY_BYTES_MAX};
 pub use keyring::{
     Argon2Cost, Identity, InvalidKeyText, InvalidUuid, KeyId, KeyInfo, KeyState, KeyWrap, Keyring,
     KeyringFile, NewRecipient, Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId,
     RingInfo, Unlock,
 };
+pub use metadata::{
+    EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
+};
+pub use vault::{Caching, Entity, Expect, PutOptions, Vault, VaultOptions, VerifyReport};
