@@ -137,7 +137,7 @@ impl BlobStore {
         let locks = LockManager::new(Arc::clone(&options.disk), Arc::clone(&options.clock), dir.join(LOCKS));
         let shelf = Shelf::new(Arc::clone(&options.disk), dir, options.content_bytes_max);
         let store = Self { inner: Arc::new(Inner { shelf, locks, options }) };
-        if store.run(|inner| inner.prepare()).await? {
+        if store.run(Inner::prepare).await? {
             let name = Path::new(MARKER_LOCK);
             let timeout = Some(store.inner.options.lock_timeout);
             let lock = store.inner.locks.acquire(name, LockMode::Exclusive, timeout).await?;

@@ -57,13 +57,13 @@ impl Leftover {
 }
 
 impl SweepReport {
-    pub(super) fn note(&mut self, swept: Result<Swept, Unreadable>) {
+    pub(super) fn note(&mut self, swept: Result<Swept, Box<Unreadable>>) {
         match swept {
             Ok(Swept(Some(What::Tombstone))) => self.tombstones += 1,
             Ok(Swept(Some(What::Draft | What::Probe))) => self.drafts += 1,
             Ok(Swept(Some(What::Lock))) => self.locks += 1,
             Ok(Swept(None)) => {}
-            Err(why) => self.failed.push(why),
+            Err(why) => self.failed.push(*why),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Shelf {
         lock: LockGuard,
         now: Timestamp,
         retention: Duration,
-    ) -> Result<Swept, Unreadable> {
+    ) -> Result<Swept, Box<Unreadable>> {
         let Leftover { what, path, .. } = what;
         let swept = match what {
             What::Tombstone => match self.entry(&path) {
@@ -151,7 +151,7 @@ impl Shelf {
         });
         match swept {
             Ok(swept) => Ok(Swept(swept.then_some(what))),
-            Err(why) => Err(Unreadable { path, why }),
+            Err(why) => Err(Box::new(Unreadable { path, why })),
         }
     }
 
