@@ -20,7 +20,12 @@
 
 mod cipher;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keyring;
+mod lock;
+mod schemas;
 
 pub use cipher::{
     ContentKey, DataKey, SALT_BYTES, SEGMENT_BYTES, Salt, Segments, Suite, TAG_BYTES, Tampered, plain_len,
@@ -32,3 +37,4 @@ pub use keyring::{
     KeyringFile, NewRecipient, Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId,
     RingInfo, Unlock,
 };
+pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
