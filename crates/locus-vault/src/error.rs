@@ -26,7 +26,7 @@ pub enum VaultError {
         /// The name that was asked for.
         id: EntityId,
     },
-    /// A text is no name of an entity.
+    /// A text is no name of an entity, or of a schema.
     #[error("\"{value}\" {why}")]
     InvalidId {
         /// The beginning of the text.
@@ -229,6 +229,32 @@ pub enum VaultError {
         /// Why.
         source: BoxError,
     },
+    /// There is no schema of this id, or not in this version.
+    #[error("there is no schema {id}{}", version.map(|version| format!(" in version {version}")).unwrap_or_default())]
+    SchemaNotFound {
+        /// The id that was asked for.
+        id: String,
+        /// The version that was asked for; `None` for any.
+        version: Option<u32>,
+    },
+    /// A document is no schema that can be checked against.
+    #[error("schema {id} is refused at \"{path}\": {why}")]
+    SchemaInvalid {
+        /// The schema's id.
+        id: String,
+        /// The place within it, as a JSON pointer; empty for the whole.
+        path: String,
+        /// What is wrong there.
+        why: Cow<'static, str>,
+    },
+    /// A content is not as its schema says, or lacks a schema that it has to have.
+    #[error("the content is refused at \"{path}\": {why}")]
+    SchemaRejected {
+        /// The place within the content, as a JSON pointer; empty for the whole.
+        path: String,
+        /// What is wrong there. Says nothing of the values.
+        why: Cow<'static, str>,
+    },
 }
 
 fn by(holder: &str) -> String {
@@ -258,7 +284,10 @@ impl VaultError {
             | E::NotARecipient { .. }
             | E::RecipientNotFound { .. }
             | E::RecipientRefused { .. }
-            | E::KeyRefused { .. } => ErrorKind::FixCall,
+            | E::KeyRefused { .. }
+            | E::SchemaNotFound { .. }
+            | E::SchemaInvalid { .. }
+            | E::SchemaRejected { .. } => ErrorKind::FixCall,
             E::Conflict { .. } | E::KeyWrapFailed { .. } => ErrorKind::Retry,
             E::AlreadyLocked { .. } | E::LockTimeout { .. } | E::ShuttingDown => ErrorKind::Wait,
             E::RolledBack { .. }

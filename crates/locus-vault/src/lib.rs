@@ -21,9 +21,14 @@
 mod blobs;
 mod cipher;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod keyring;
+mod lock;
 mod metadata;
+mod schemas;
 mod vault;
 
 pub use blobs::{Blob, BlobOptions, BlobStore, EntityGuard, ListCursor, ListPage, SweepReport, Unreadable};
@@ -41,4 +46,5 @@ pub use keyring::{
 pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
 };
+pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
 pub use vault::{Caching, Entity, Expect, PutOptions, Vault, VaultOptions, VerifyReport};

@@ -341,8 +341,6 @@ fn checksum(suite: u8, len: [u8; 4], header: &[u8]) -> [u8; 8] {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "tests damage what they wrote")]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn ours() -> EntityMetadata {
@@ -420,7 +418,7 @@ mod tests {
                     bad[at] ^= 1 << bit;
                     assert!(decode(&bad).is_err(), "byte {at}, bit {bit}");
                 }
-                assert_eq!(decode(&good[..at]).map(|_| ()).is_err(), true, "cut at {at}");
+                assert!(decode(&good[..at]).is_err(), "cut at {at}");
             }
         }
     }
@@ -458,17 +456,5 @@ mod tests {
         let longer = EntityMetadata { writer: "w".repeat(NAME_BYTES_MAX + 1), ..longest };
         assert_eq!(longer.too_long(), Some("writer"));
         assert_eq!(decode(&encode(&longer)), Err(Undecodable::Damaged("its header is none")));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600), suite in 0..3_u8) {
-            for bytes in [&*bytes, &preamble(suite, &bytes)] {
-                if let Ok((metadata, len)) = decode(bytes) {
-                    prop_assert!(len <= bytes.len());
-                    prop_assert_eq!(decode(&encode(&metadata)).map(|(again, _)| again), Ok(metadata));
-                }
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use locus_core::{Clock, Entropy, Error, Timestamp};
-use locus_fs::{DirLock, Disk, DiskLock, off_thread, read_bounded, replace};
+use locus_fs::{Disk, DiskLock, off_thread, read_bounded, replace};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -26,10 +26,8 @@ use super::{
 use crate::{
     cipher::{ContentKey, DataKey, Salt},
     error::{Result, VaultError},
+    lock,
 };
-
-/// Longest text about a lock's holder, in bytes.
-const HOLDER_BYTES_MAX: usize = 256;
 
 /// The file in which a keyring lies. Any number of processes may read it, and one at a time changes it.
 ///
@@ -356,30 +354,7 @@ impl KeyringFile {
     fn lock(&self) -> Result<Box<dyn DiskLock>> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".lock");
-        let path = PathBuf::from(path);
-        let failed =
-            |error| VaultError::LockFailed { source: Error::io("lock", &path)(error), path: path.clone() };
-        let lock = match self.disk.lock(&path) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(VaultError::AlreadyLocked {
-                    path: self.path.to_path_buf(),
-                    holder: self.holder(&path),
-                });
-            }
-            other => other.map_err(failed)?,
-        };
-        let me = DirLock::me();
-        let me = me.as_bytes().get(..HOLDER_BYTES_MAX).unwrap_or(me.as_bytes());
-        lock.file().write_at(me, 0).and_then(|()| lock.file().set_len(me.len() as u64)).map_err(failed)?;
-        Ok(lock)
-    }
-
-    /// Who says to hold the lock; empty when nobody does. Any bytes may stand there.
-    fn holder(&self, lock: &Path) -> String {
-        let mut text = [0; HOLDER_BYTES_MAX];
-        let read = self.disk.open(lock, false).and_then(|file| file.read_at(&mut text, 0));
-        let text = String::from_utf8_lossy(text.get(..read.unwrap_or(0)).unwrap_or_default());
-        text.chars().filter(|c| !c.is_control()).collect()
+        lock::take(&*self.disk, &self.path, Path::new(&path))
     }
 
     fn unread(&self, source: Error) -> VaultError {

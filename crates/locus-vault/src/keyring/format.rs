@@ -191,3 +191,95 @@ fn checksum(format: u8, content: &[u8]) -> [u8; 8] {
     let sum = hasher.finish();
     *sum.as_bytes().first_chunk().expect("because a checksum has 32 bytes")
 }
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests change what they wrote")]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::keyring::ids::KeyId;
+
+    fn header() -> Header {
+        let at = Timestamp::from_micros(7);
+        let key =
+            |id, state| KeyInfo { id: KeyId::from_bytes([id; 16]), state, created_at: at, changed_at: at };
+        let slot = |id: u8, kept| Slot {
+            id: RecipientId::from_bytes([id; 16]),
+            name: format!("recipient {id}"),
+            added_at: at,
+            public: [id; 32],
+            kept,
+            ephemeral: [9; 32],
+            wrapped: vec![1; 48],
+        };
+        let cost = Argon2Cost::default();
+        Header {
+            suite: Suite::Aes256GcmHkdfSha256,
+            salt: Salt::from_bytes([3; 32]),
+            ring: RingId([4; 32]),
+            generation: 5,
+            written_at: at,
+            keys: vec![key(1, KeyState::Retired), key(2, KeyState::DecryptOnly), key(3, KeyState::Active)],
+            slots: vec![
+                slot(1, Kept::Outside),
+                slot(2, Kept::Passphrase { salt: Salt::from_bytes([5; 32]), cost, sealed: vec![2; 80] }),
+                slot(3, Kept::KeyWrap { provider: "kms".into(), sealed: vec![3; 8 << 10] }),
+            ],
+        }
+    }
+
+    fn read(header: &Header) -> Result<Sealed> {
+        decode(Path::new("/vault/keyring"), &encode(&header_bytes(header), b"sealed"))
+    }
+
+    #[test]
+    fn a_header_survives_the_disk() {
+        let file = read(&header()).unwrap();
+        assert_eq!((&file.header, file.sealed.as_slice()), (&header(), b"sealed".as_slice()));
+        assert_eq!(file.bound, bound(&header_bytes(&header())));
+    }
+
+    #[rstest]
+    #[case::no_recipient(|header: &mut Header| header.slots.clear(), "no recipient")]
+    #[case::no_active_key(|header: &mut Header| header.keys.truncate(2), "active key")]
+    #[case::two_active_keys(|header: &mut Header| header.keys[0].state = KeyState::Active, "active key")]
+    #[case::a_key_twice(|header: &mut Header| header.keys[0].id = header.keys[1].id, "a key twice")]
+    #[case::a_recipient_twice(|header: &mut Header| header.slots[0].id = header.slots[1].id, "a recipient twice")]
+    #[case::a_public_key_twice(|header: &mut Header| header.slots[0].public = header.slots[1].public, "a recipient twice")]
+    #[case::a_short_wrapped_key(|header: &mut Header| header.slots[0].wrapped.truncate(47), "wrong length")]
+    #[case::no_name(|header: &mut Header| header.slots[0].name.clear(), "name")]
+    #[case::a_long_name(|header: &mut Header| header.slots[0].name = "n".repeat(256), "name")]
+    #[case::too_much_memory(|header: &mut Header| cost(header).memory_kib = u32::MAX, "memory")]
+    #[case::a_long_secret(|header: &mut Header| header.slots[2].kept = Kept::KeyWrap { provider: "kms".into(), sealed: vec![3; (8 << 10) + 1] }, "too long")]
+    #[case::no_provider(|header: &mut Header| header.slots[2].kept = Kept::KeyWrap { provider: String::new(), sealed: vec![] }, "too long")]
+    fn what_no_ring_says_is_damage(#[case] change: fn(&mut Header), #[case] why: &str) {
+        let mut header = header();
+        change(&mut header);
+        let error = read(&header).unwrap_err().to_string();
+        assert!(error.starts_with("/vault/keyring is damaged") && error.contains(why), "{error}");
+    }
+
+    fn cost(header: &mut Header) -> &mut Argon2Cost {
+        match &mut header.slots[1].kept {
+            Kept::Passphrase { cost, .. } => cost,
+            _ => panic!("no passphrase"),
+        }
+    }
+
+    #[test]
+    fn more_keys_or_recipients_than_may_be_are_damage() {
+        let mut many = header();
+        let key = many.keys[0];
+        let numbered = |n: u32| KeyId::from_bytes((u128::from(n) + (1 << 64)).to_be_bytes());
+        many.keys.extend((0..4_094).map(|n| KeyInfo { id: numbered(n), ..key }));
+        assert!(read(&many).unwrap_err().to_string().contains("too many keys"));
+        let mut many = header();
+        let slot = many.slots[0].clone();
+        let numbered = |n: u8| Slot { id: RecipientId::from_bytes([n; 16]), public: [n; 32], ..slot.clone() };
+        many.slots.extend((4..66).map(numbered));
+        assert!(read(&many).unwrap_err().to_string().contains("too many"));
+        many.slots.pop();
+        assert!(read(&many).is_ok());
+    }
+}

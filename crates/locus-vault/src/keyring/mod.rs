@@ -25,3 +25,16 @@ pub use key_wrap::KeyWrap;
 pub use passphrase::{Argon2Cost, Passphrase};
 pub use recipient::{NewRecipient, Recipient, RecipientKind, Unlock};
 pub use ring::{KeyInfo, KeyState, Keyring, RingInfo};
+
+/// See [`fuzzing`](crate::fuzzing).
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let path = std::path::Path::new("x");
+    for bytes in [bytes, &format::summed(bytes)] {
+        let Ok(file) = format::decode(path, bytes) else { continue };
+        let header = format::header_bytes(&file.header);
+        let again = format::decode(path, &format::encode(&header, &file.sealed));
+        let again = again.expect("because it was written just now");
+        assert_eq!((again.header, again.sealed), (file.header, file.sealed));
+    }
+}

@@ -356,3 +356,151 @@ pub(super) fn name_refused(name: &str) -> Option<&'static str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use locus_testkit::SeededEntropy;
+
+    use super::*;
+    use crate::keyring::format::{bound, decode, encode, header_bytes};
+
+    const AT: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+
+    fn path() -> &'static Path {
+        Path::new("/vault/keyring")
+    }
+
+    fn slot(name: &str, secret: &StaticSecret, entropy: &dyn Entropy) -> Slot {
+        let id = RecipientId::draw(AT, entropy);
+        let public = public_of(secret);
+        let (ephemeral, wrapped) = ([0; 32], Vec::new());
+        Slot { id, name: name.into(), added_at: AT, public, kept: Kept::Outside, ephemeral, wrapped }
+    }
+
+    /// A ring with three keys, one of them retired, and two recipients; opened for the first, who knows the ring.
+    fn ring(entropy: &SeededEntropy) -> Keyring {
+        let (secret, own) = (draw_secret(entropy), draw_secret(entropy));
+        let first = slot("first", &own, entropy);
+        let opener = Opener { id: first.id, secret: own, ring: Some(RingId(public_of(&secret))) };
+        let mut ring = Keyring::new(secret, first, opener, AT, entropy);
+        ring.add(slot("second", &draw_secret(entropy), entropy)).unwrap();
+        let gone = ring.active().0;
+        ring.rotate(AT, entropy).unwrap();
+        ring.rotate(AT, entropy).unwrap();
+        ring.retire(gone, AT).unwrap();
+        ring
+    }
+
+    fn secrets(ring: &Keyring) -> Vec<[u8; 32]> {
+        let keys = ring.keys.iter().filter_map(|key| key.secret.as_ref()).map(|key| *key.expose());
+        keys.chain([*ring.secret.as_bytes(), *ring.opener.secret.as_bytes()]).collect()
+    }
+
+    fn reopen(ring: &Keyring, bytes: &[u8]) -> Result<Keyring> {
+        let file =
+            decode(path(), bytes).map_err(|source| VaultError::ReadFailed { path: path().into(), source })?;
+        Keyring::open(path(), file, ring.opener.clone())
+    }
+
+    #[test]
+    fn a_ring_survives_the_disk() {
+        let random = SeededEntropy::new(1);
+        let ring = ring(&random);
+        let again = reopen(&ring, &ring.seal(&random).unwrap()).unwrap();
+        assert_eq!(again.info(), ring.info());
+        assert_eq!(secrets(&again), secrets(&ring));
+    }
+
+    #[test]
+    fn no_secret_stands_in_the_file_or_is_shown() {
+        let random = SeededEntropy::new(2);
+        let ring = ring(&random);
+        let bytes = ring.seal(&random).unwrap();
+        let shown = format!("{ring:?} {ring:#?} {:?}", decode(path(), &bytes).unwrap());
+        for secret in secrets(&ring) {
+            for part in secret.chunks(8) {
+                assert!(!bytes.windows(8).any(|window| window == part), "in the file");
+                let hex: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+                let numbers = format!("{part:?}");
+                assert!(
+                    !shown.to_lowercase().contains(&hex) && !shown.contains(numbers.trim_matches(['[', ']']))
+                );
+            }
+        }
+        assert!(shown.starts_with("Keyring { info: RingInfo {"), "{shown}");
+    }
+
+    /// Made right again, a checksum tells nothing: it is for accidents.
+    #[test]
+    fn any_changed_byte_is_noticed_though_the_checksum_was_made_right() {
+        let random = SeededEntropy::new(3);
+        let ring = ring(&random);
+        let content = ring.seal(&random).unwrap().split_off(17);
+        assert!(reopen(&ring, &format::summed(&content)).is_ok());
+        for at in 0..content.len() {
+            let mut bad = content.clone();
+            bad[at] ^= 1;
+            assert!(reopen(&ring, &format::summed(&bad)).is_err(), "byte {at}");
+            assert!(reopen(&ring, &format::summed(&content[..at])).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_ring_of_somebody_else_does_not_open_by_a_recipient_taken_from_this_one() {
+        let random = SeededEntropy::new(4);
+        let (ours, mut theirs) = (ring(&random), ring(&random));
+        theirs.slots = ours.slots.clone();
+        // Under its own name it is another ring, and under ours it lacks our secret.
+        for id in [theirs.id, ours.id] {
+            theirs.id = id;
+            let error = reopen(&ours, &theirs.seal(&random).unwrap()).unwrap_err();
+            assert!(matches!(error, VaultError::Tampered { .. }), "{error}");
+        }
+        let unaware = Opener { ring: None, ..ours.opener.clone() };
+        theirs.id = RingId(public_of(&theirs.secret));
+        let file = decode(path(), &theirs.seal(&random).unwrap()).unwrap();
+        assert!(Keyring::open(path(), file, unaware).is_ok(), "who does not know the ring cannot tell");
+    }
+
+    #[test]
+    fn a_ring_whose_keys_are_too_few_or_too_many_is_none() {
+        let random = SeededEntropy::new(5);
+        let ring = ring(&random);
+        let good = decode(path(), &ring.seal(&random).unwrap()).unwrap();
+        // The state of a key is in the open; whether it is there is sealed. Sealed anew, as only a recipient can.
+        for (from, to) in
+            [(KeyState::DecryptOnly, KeyState::Retired), (KeyState::Retired, KeyState::DecryptOnly)]
+        {
+            let mut header = good.header.clone();
+            header.keys.iter_mut().filter(|key| key.state == from).for_each(|key| key.state = to);
+            let slot = &header.slots[0];
+            let between =
+                shared([(&ring.opener.secret, &slot.ephemeral), (&ring.opener.secret, &header.ring.0)]);
+            let key = ContentKey::derive(
+                &between.unwrap(),
+                &header.salt,
+                &context(&header.ring, &slot.ephemeral, slot),
+            );
+            let ring_key = DataKey::from_bytes(key.open(&slot.wrapped).unwrap().first_chunk().unwrap());
+            let plain = ContentKey::derive(&ring_key, &header.salt, &good.bound).open(&good.sealed).unwrap();
+            let bytes = header_bytes(&header);
+            let sealed = ContentKey::derive(&ring_key, &header.salt, &bound(&bytes)).seal(&plain);
+            let error = reopen(&ring, &encode(&bytes, &sealed)).unwrap_err();
+            assert!(matches!(error, VaultError::Tampered { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_more_keys_and_still_reads() {
+        let random = SeededEntropy::new(6);
+        let mut ring = ring(&random);
+        while ring.keys.len() < KEYS_MAX {
+            ring.rotate(AT, &random).unwrap();
+        }
+        let active = ring.active().0;
+        assert!(matches!(ring.rotate(AT, &random), Err(VaultError::KeyRefused { id, .. }) if id == active));
+        let bytes = ring.seal(&random).unwrap();
+        assert!((bytes.len() as u64) < format::FILE_BYTES_MAX / 2, "{} bytes", bytes.len());
+        assert_eq!(reopen(&ring, &bytes).unwrap().info(), ring.info());
+    }
+}

@@ -6,7 +6,7 @@ use locus_core::{Clock, Entropy};
 use locus_fs::{DirLock, Disk};
 
 use super::expect::Expect;
-use crate::{blobs::BlobOptions, keyring::Keyring};
+use crate::{blobs::BlobOptions, keyring::Keyring, schemas::SchemaModes};
 
 /// What a vault keeps of what it opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +31,7 @@ pub struct VaultOptions {
     pub(super) caching: Caching,
     pub(super) cache_bytes_max: u64,
     pub(super) tombstone_retention: Duration,
+    pub(super) schemas: SchemaModes,
 }
 
 impl VaultOptions {
@@ -43,6 +44,7 @@ impl VaultOptions {
             caching: Caching::default(),
             cache_bytes_max: 16 << 20,
             tombstone_retention: Duration::from_secs(7 * 24 * 3_600),
+            schemas: SchemaModes::default(),
         }
     }
 
@@ -95,6 +97,11 @@ impl VaultOptions {
     pub fn tombstone_retention(self, tombstone_retention: Duration) -> Self {
         Self { tombstone_retention, ..self }
     }
+
+    /// Of which databases contents have to keep to a schema (where they name one that is there).
+    pub fn schemas(self, schemas: SchemaModes) -> Self {
+        Self { schemas, ..self }
+    }
 }
 
 /// How something is put into a vault. An [`Expect`] is one by itself.
@@ -103,7 +110,8 @@ impl VaultOptions {
 pub struct PutOptions {
     /// What is expected to be there.
     pub expect: Expect,
-    /// The schema that the content keeps to; without one it is the schema of what is there.
+    /// The schema that the content keeps to, by its name; without one it is the schema of what is there. A content that
+    /// names a schema is JSON, unless nothing is checked in its database.
     pub schema: Option<String>,
 }
 

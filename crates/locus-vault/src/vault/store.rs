@@ -24,6 +24,7 @@ use crate::{
     id::EntityId,
     keyring::Keyring,
     metadata::{EntityMetadata, Incarnation, NAME_BYTES_MAX, Version},
+    schemas::{SchemaMode, Schemas},
 };
 
 /// Encrypted entities with versions in a directory that any number of processes and hosts share.
@@ -41,9 +42,13 @@ pub struct Vault {
 pub(super) struct Inner {
     pub(super) blobs: BlobStore,
     ring: RwLock<Arc<Keyring>>,
+    schemas: Schemas,
     options: VaultOptions,
     known: Mutex<Known>,
 }
+
+/// What the directory of schemas is called.
+const SCHEMAS: &str = "schemas";
 
 impl Vault {
     /// Opens the vault in `dir`, which is made when absent. Tries first whether its file system locks and replaces, because
@@ -58,10 +63,12 @@ impl Vault {
         if options.writer.len() > NAME_BYTES_MAX {
             return Err(VaultError::InvalidArgument { name: "writer", why: "is longer than 255 bytes" });
         }
-        let blobs = BlobStore::open(dir, options.blobs.clone()).await?;
+        let dir = dir.into();
+        let blobs = BlobStore::open(&dir, options.blobs.clone()).await?;
+        let schemas = Schemas::new(Arc::clone(&blobs.options().disk), dir.join(SCHEMAS));
         let ring = RwLock::new(Arc::clone(&options.keyring));
         let known = Mutex::new(Known::new(options.cache_bytes_max));
-        Ok(Self { inner: Arc::new(Inner { blobs, ring, options, known }) })
+        Ok(Self { inner: Arc::new(Inner { blobs, ring, schemas, options, known }) })
     }
 
     /// The entity.
@@ -113,7 +120,9 @@ impl Vault {
     /// Writes `value` as JSON in the place of what is expected to be there, durably, and says which version it is.
     ///
     /// # Errors
-    /// [`VaultError::Conflict`] when something else is there; [`VaultError::NotJson`] when the value cannot be said in JSON;
+    /// [`VaultError::Conflict`] when something else is there; [`VaultError::NotJson`] when the value cannot be said in JSON,
+    /// or names a schema and is none; [`VaultError::SchemaRejected`], [`VaultError::SchemaNotFound`] and
+    /// [`VaultError::SchemaInvalid`] as [`Schemas::check`] says them;
     /// [`VaultError::InvalidArgument`]; [`VaultError::TooLarge`]; [`VaultError::LockTimeout`]; [`VaultError::LockFailed`];
     /// [`VaultError::ReadOnly`]; [`VaultError::ShuttingDown`]; those of [`get`](Self::get) about what is there. After
     /// [`VaultError::WriteFailed`] the [outcome](VaultError::outcome) says whether it may be there nevertheless; after all
@@ -331,6 +340,12 @@ impl Vault {
         *self.inner.ring.write() = keyring;
     }
 
+    /// The schemas that contents are checked against. Somebody else's are seen as soon as they are there.
+    #[must_use]
+    pub fn schemas(&self) -> &Schemas {
+        &self.inner.schemas
+    }
+
     /// The layer beneath, which opens nothing.
     #[must_use]
     pub fn blobs(&self) -> &BlobStore {
@@ -441,6 +456,7 @@ impl Inner {
         let version = expect::next(found, || Incarnation::draw(blobs.clock.wall(), &*blobs.entropy))?;
         let there = found.filter(|found| !found.is_deleted);
         let schema = schema.or_else(|| there.and_then(|there| there.schema.clone()));
+        self.check_schema(id, schema.as_deref(), &content)?;
         let writer = &self.options.writer;
         let draft = Draft { id, version, schema, writer, is_deleted: false, content: &content };
         let (metadata, preamble) = self.publish(lock, draft)?;
@@ -448,6 +464,16 @@ impl Inner {
         self.keep(id, Kept { entity, preamble, at: blobs.clock.monotonic() });
         debug!(%id, %version, "entity written");
         Ok(version)
+    }
+
+    /// By the database's rule.
+    fn check_schema(&self, id: &EntityId, schema: Option<&str>, content: &[u8]) -> Result<()> {
+        let mode = self.options.schemas.of(id.database());
+        if mode == SchemaMode::Off || (mode == SchemaMode::IfPresent && schema.is_none()) {
+            return Ok(());
+        }
+        let content: Value = parse(id, content)?;
+        self.schemas.check_here(mode, schema, &content).map(drop)
     }
 
     fn delete(&self, lock: &LockGuard, id: &EntityId, found: &EntityMetadata) -> Result<Version> {

@@ -93,7 +93,7 @@ fn a_damaged_blob_of_somebody_else_is_noticed_at_every_byte() {
         match rig.run(store.read(&id)) {
             Err(VaultError::Tampered { .. }) => {}
             Err(VaultError::ReadFailed { source: Error::NewerFormat { found: 5, .. }, .. }) => {
-                assert_eq!(at, 7)
+                assert_eq!(at, 7);
             }
             other => panic!("byte {at}: {other:?}"),
         }
@@ -295,7 +295,8 @@ fn a_sweep_removes_what_is_over_and_nothing_else() {
     let mut expected =
         vec!["VAULT", "db+kept.ent", "db+kept.lock", "db+young.ent", "db+young.lock", "vault.lock"];
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-    (names.sort_unstable(), expected.sort_unstable());
+    names.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(names, expected);
     assert!(rig.run(store.stat(&young)).unwrap().is_deleted);
     assert!(matches!(rig.run(store.stat(&old)), Err(VaultError::FileNotFound { .. })));

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod blobs;
+mod keyrings;
 mod rig;
+mod schemas;
 mod sealing;
 mod vault;
 mod vault_crash;

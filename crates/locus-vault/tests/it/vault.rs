@@ -10,7 +10,9 @@ use std::{
 
 use locus_fs::LockMode;
 use locus_testkit::{OpKind, Stepper};
-use locus_vault::{Caching, Expect, PutOptions, Vault, VaultError, VaultOptions, Version};
+use locus_vault::{
+    Caching, Expect, PutOptions, SchemaMode, SchemaModes, Vault, VaultError, VaultOptions, Version,
+};
 use serde_json::{Value, json};
 
 use crate::rig::{DIR, Rig, id, keyring};
@@ -397,4 +399,50 @@ fn a_closed_vault_takes_no_change_and_a_vault_to_be_read_none() {
     });
     let long = rig.open_with(rig.options().writer("w".repeat(256))).unwrap_err();
     assert!(matches!(long, VaultError::InvalidArgument { name: "writer", .. }), "{long}");
+}
+
+#[test]
+fn a_content_keeps_to_the_schema_that_its_database_asks_for_or_is_not_written() {
+    let rig = Rig::new(1);
+    let modes = |mode| SchemaModes { default: mode, ..SchemaModes::default() };
+    let open = |mode| rig.open_with(rig.options().schemas(modes(mode))).unwrap();
+    let (vault, id) = (open(SchemaMode::Required), id("db/key"));
+    let person = || PutOptions::default().schema("person");
+    let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}});
+    rig.run(async {
+        let none = vault.put(&id, &json!({"age": 7}), Expect::Any).await.unwrap_err();
+        assert!(matches!(none, VaultError::SchemaRejected { .. }), "{none}");
+        let absent = vault.put(&id, &json!({"age": 7}), person()).await.unwrap_err();
+        assert!(matches!(absent, VaultError::SchemaNotFound { .. }), "{absent}");
+        open(SchemaMode::IfPresent).schemas().put("person", schema).await.unwrap();
+
+        let first = vault.put(&id, &json!({"age": 7}), person()).await.unwrap();
+        let refused = [
+            vault.put(&id, &json!({"age": "hunter2"}), person()).await.unwrap_err(),
+            // The schema of what is there stays in force.
+            vault.put(&id, &json!({"age": "hunter2"}), Expect::Version(first)).await.unwrap_err(),
+            vault
+                .update(&id, |value| {
+                    value["age"] = json!("hunter2");
+                    Ok(())
+                })
+                .await
+                .unwrap_err(),
+        ];
+        for error in refused {
+            assert!(matches!(&error, VaultError::SchemaRejected { path, .. } if path == "/age"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        let no_json = vault.put_bytes(&id, b"none".to_vec(), person()).await.unwrap_err();
+        assert!(matches!(no_json, VaultError::NotJson { .. }), "{no_json}");
+        assert_eq!(vault.get(&id).await.unwrap().version(), first, "nothing was written");
+
+        let (if_present, off) = (open(SchemaMode::IfPresent), open(SchemaMode::Off));
+        let refused = if_present.put(&id, &json!({"age": "x"}), Expect::Any).await.unwrap_err();
+        assert!(matches!(refused, VaultError::SchemaRejected { .. }), "{refused}");
+        let other = PutOptions::default().schema("nobody's");
+        if_present.put(&id, &json!({"age": "x"}), other).await.unwrap();
+        off.put_bytes(&id, b"none".to_vec(), person()).await.unwrap();
+        if_present.put_bytes(&"db/other".parse().unwrap(), b"none".to_vec(), Expect::Any).await.unwrap();
+    });
 }

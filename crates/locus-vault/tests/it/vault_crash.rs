@@ -119,9 +119,9 @@ fn a_crash_at_any_moment_leaves_the_old_version_or_the_new(
             let told = change.make(&rig, &vault);
             let went_down = rig.disk.is_down();
             if power_goes {
-                rig.disk.crash()
+                rig.disk.crash();
             } else {
-                rig.disk.kill()
+                rig.disk.kill();
             }
             let at = format!("seed {seed}, operation {op}");
 
@@ -209,9 +209,9 @@ fn a_crash_while_a_vault_is_made_leaves_a_directory_that_can_be_opened() {
             let went_down = rig.disk.is_down();
             assert!(made.is_err() == went_down, "seed {seed}, operation {op}");
             if op % 2 == 0 {
-                rig.disk.crash()
+                rig.disk.crash();
             } else {
-                rig.disk.kill()
+                rig.disk.kill();
             }
             let vault = rig.open().unwrap_or_else(|error| panic!("seed {seed}, operation {op}: {error}"));
             rig.run(vault.put(&id("db/key"), &1, Expect::Absent)).unwrap();
