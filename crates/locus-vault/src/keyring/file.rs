@@ -95,13 +95,13 @@ impl KeyringFile {
     /// # Cancel safety
     /// When the future is dropped, the ring is there, or will be, or never.
     pub async fn create(&self, first: NewRecipient) -> Result<Keyring> {
-        let ring = draw_secret(&*self.entropy);
-        let (slot, secret) = self.prepare(RingId(public_of(&ring)), first).await?;
+        let ring = DataKey::draw(&*self.entropy);
+        let (slot, secret) = self.prepare(RingId::of(&ring), first).await?;
         let Some(secret) = secret else {
             let why = "cannot be the first: it would have to open the ring";
             return Err(VaultError::RecipientRefused { name: slot.name, why });
         };
-        let opener = Opener { id: slot.id, secret, ring: Some(RingId(public_of(&ring))) };
+        let opener = Opener { id: slot.id, secret, ring: Some(RingId::of(&ring)) };
         self.off_thread(move |this| {
             let _lock = this.lock()?;
             if this.read()?.is_some() {

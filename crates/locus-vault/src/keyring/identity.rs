@@ -1,11 +1,11 @@
-//! X25519 keys: of a recipient, and of a ring.
+//! X25519 keys of recipients, and the name of a ring.
 
 use std::{fmt, str::FromStr};
 
 use hkdf::Hkdf;
 use locus_core::Entropy;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -62,7 +62,7 @@ public!(
     PUBLIC
 );
 public!(
-    /// Which keyring it is: the public half of a key that lies in the ring itself. It stays the same for the ring's life.
+    /// Which keyring it is: SHA-256 of a secret that lies in the ring itself. It stays the same for the ring's life.
     RingId,
     RING
 );
@@ -71,6 +71,13 @@ public!(
 pub struct Identity {
     pub(super) secret: StaticSecret,
     pub(super) ring: Option<RingId>,
+}
+
+impl RingId {
+    /// The name of the ring with this secret.
+    pub(super) fn of(secret: &DataKey) -> Self {
+        Self(Sha256::digest(secret.expose()).into())
+    }
 }
 
 impl Identity {
@@ -151,19 +158,15 @@ pub(super) fn public_of(secret: &StaticSecret) -> [u8; KEY_BYTES] {
     *PublicKey::from(secret).as_bytes()
 }
 
-/// What two pairs share: on one side both secrets and the other's one public key, on the other one secret and two public
-/// keys. `None` when everybody would share it.
-pub(super) fn shared(pairs: [(&StaticSecret, &[u8; KEY_BYTES]); 2]) -> Option<DataKey> {
-    let mut both = Zeroizing::new([0; 2 * KEY_BYTES]);
-    for ((secret, public), half) in pairs.into_iter().zip(both.chunks_mut(KEY_BYTES)) {
-        let shared = secret.diffie_hellman(&PublicKey::from(*public));
-        if !shared.was_contributory() {
-            return None;
-        }
-        half.copy_from_slice(shared.as_bytes());
+/// The key that the owners of a secret and a public key share. `None` when everybody would share it: there are a few public
+/// keys of that kind.
+pub(super) fn shared(secret: &StaticSecret, public: &[u8; KEY_BYTES]) -> Option<DataKey> {
+    let shared = secret.diffie_hellman(&PublicKey::from(*public));
+    if !shared.was_contributory() {
+        return None;
     }
     let mut key = Zeroizing::new([0; KEY_BYTES]);
-    Hkdf::<Sha256>::new(None, &*both)
+    Hkdf::<Sha256>::new(None, shared.as_bytes())
         .expand(b"locus ring shared secret", &mut *key)
         .expect("because HKDF gives up to 255 times as much");
     Some(DataKey::from_bytes(&key))
@@ -221,12 +224,13 @@ mod tests {
     #[test]
     fn public_keys_that_everybody_shares_a_secret_with_are_found() {
         let [own, other] = [1, 2].map(|seed| Identity::draw(&SeededEntropy::new(seed)));
-        let (sound, mut small) = (other.recipient().0, [0; 32]);
-        assert!(shared([(&own.secret, &sound), (&own.secret, &sound)]).is_some());
+        let (ours, theirs) = (other.recipient().0, own.recipient().0);
+        let (ours, theirs) = (shared(&own.secret, &ours), shared(&other.secret, &theirs));
+        assert_eq!(ours.map(|key| *key.expose()), theirs.map(|key| *key.expose()));
+        let mut small = [0; 32];
         for order in 0..2 {
             small[0] = order;
-            assert!(shared([(&own.secret, &sound), (&own.secret, &small)]).is_none());
-            assert!(shared([(&own.secret, &small), (&own.secret, &sound)]).is_none());
+            assert!(shared(&own.secret, &small).is_none());
         }
     }
 }

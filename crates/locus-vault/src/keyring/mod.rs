@@ -5,9 +5,9 @@
 //! key of X25519, so that no recipient has to be there. The secret half of that key is with the recipient ([`Identity`]),
 //! or in the ring, sealed by a key from a [`Passphrase`] or by a [`KeyWrap`].
 //!
-//! Each wrapping uses two shared secrets: of the recipient's key with one drawn for it, and with the ring's own. So only
-//! who could open a ring can make its successor; and a passphrase or a `KeyWrap` seals the ring's public key beside the
-//! secret, so as to open no other.
+//! Whoever knows a public key can wrap anything for it. So a ring is named by the hash of its own secret, and opens only
+//! when that secret is in it: only who could open a ring can make its successor. A passphrase or a `KeyWrap` seals the
+//! ring's name beside the recipient's secret, so as to open no other.
 
 mod file;
 mod format;

@@ -67,7 +67,7 @@ pub struct Keyring {
     written_at: Timestamp,
     keys: Vec<Key>,
     slots: Vec<Slot>,
-    secret: StaticSecret,
+    secret: DataKey,
     opener: Opener,
 }
 
@@ -138,13 +138,13 @@ impl Keyring {
 
     /// A ring with one active key, for one recipient, who opened it.
     pub(super) fn new(
-        secret: StaticSecret,
+        secret: DataKey,
         first: Slot,
         opener: Opener,
         at: Timestamp,
         entropy: &dyn Entropy,
     ) -> Self {
-        let id = RingId(public_of(&secret));
+        let id = RingId::of(&secret);
         let mut ring =
             Self { id, generation: 1, written_at: at, keys: Vec::new(), slots: vec![first], secret, opener };
         ring.push_active(at, entropy);
@@ -236,7 +236,7 @@ impl Keyring {
         };
         let header = format::header_bytes(&header);
         let mut secrets = Zeroizing::new(Vec::with_capacity(KEY_BYTES * (1 + self.keys.len())));
-        secrets.extend_from_slice(self.secret.as_bytes());
+        secrets.extend_from_slice(self.secret.expose());
         for key in self.keys.iter().filter_map(|key| key.secret.as_ref()) {
             secrets.extend_from_slice(key.expose());
         }
@@ -248,7 +248,7 @@ impl Keyring {
     fn wrap(&self, slot: &Slot, salt: &Salt, ring_key: &DataKey, entropy: &dyn Entropy) -> Result<Slot> {
         let own = draw_secret(entropy);
         let ephemeral = public_of(&own);
-        let between = shared([(&own, &slot.public), (&self.secret, &slot.public)]);
+        let between = shared(&own, &slot.public);
         let between = between.ok_or_else(|| VaultError::RecipientRefused {
             name: slot.name.clone(),
             why: "has a public key that shares the same secret with everybody",
@@ -267,7 +267,7 @@ impl Keyring {
             return Err(tampered(path));
         }
         let context = context(&header.ring, &slot.ephemeral, slot);
-        let ring_key = shared([(&opener.secret, &slot.ephemeral), (&opener.secret, &header.ring.0)])
+        let ring_key = shared(&opener.secret, &slot.ephemeral)
             .and_then(|between| ContentKey::derive(&between, &header.salt, &context).open(&slot.wrapped).ok())
             .and_then(|ring_key| Some(DataKey::from_bytes(ring_key.first_chunk()?)))
             .ok_or_else(|| tampered(path))?;
@@ -275,9 +275,9 @@ impl Keyring {
             ContentKey::derive(&ring_key, &header.salt, &bound).open(&sealed).map_err(|_| tampered(path))?;
         let (secrets, []) = secrets.as_chunks::<KEY_BYTES>() else { return Err(tampered(path)) };
         let mut secrets = secrets.iter();
-        let secret =
-            secrets.next().map(|secret| StaticSecret::from(*secret)).ok_or_else(|| tampered(path))?;
-        if public_of(&secret) != header.ring.0 {
+        let secret = secrets.next().map(DataKey::from_bytes).ok_or_else(|| tampered(path))?;
+        // Whoever made this ring had the secret that it is named by.
+        if RingId::of(&secret) != header.ring {
             return Err(tampered(path));
         }
         let mut keys = Vec::with_capacity(header.keys.len());
@@ -379,9 +379,9 @@ mod tests {
 
     /// A ring with three keys, one of them retired, and two recipients; opened for the first, who knows the ring.
     fn ring(entropy: &SeededEntropy) -> Keyring {
-        let (secret, own) = (draw_secret(entropy), draw_secret(entropy));
+        let (secret, own) = (DataKey::draw(entropy), draw_secret(entropy));
         let first = slot("first", &own, entropy);
-        let opener = Opener { id: first.id, secret: own, ring: Some(RingId(public_of(&secret))) };
+        let opener = Opener { id: first.id, secret: own, ring: Some(RingId::of(&secret)) };
         let mut ring = Keyring::new(secret, first, opener, AT, entropy);
         ring.add(slot("second", &draw_secret(entropy), entropy)).unwrap();
         let gone = ring.active().0;
@@ -393,7 +393,7 @@ mod tests {
 
     fn secrets(ring: &Keyring) -> Vec<[u8; 32]> {
         let keys = ring.keys.iter().filter_map(|key| key.secret.as_ref()).map(|key| *key.expose());
-        keys.chain([*ring.secret.as_bytes(), *ring.opener.secret.as_bytes()]).collect()
+        keys.chain([*ring.secret.expose(), *ring.opener.secret.as_bytes()]).collect()
     }
 
     fn reopen(ring: &Keyring, bytes: &[u8]) -> Result<Keyring> {
@@ -457,7 +457,7 @@ mod tests {
             assert!(matches!(error, VaultError::Tampered { .. }), "{error}");
         }
         let unaware = Opener { ring: None, ..ours.opener.clone() };
-        theirs.id = RingId(public_of(&theirs.secret));
+        theirs.id = RingId::of(&theirs.secret);
         let file = decode(path(), &theirs.seal(&random).unwrap()).unwrap();
         assert!(Keyring::open(path(), file, unaware).is_ok(), "who does not know the ring cannot tell");
     }
@@ -474,8 +474,7 @@ mod tests {
             let mut header = good.header.clone();
             header.keys.iter_mut().filter(|key| key.state == from).for_each(|key| key.state = to);
             let slot = &header.slots[0];
-            let between =
-                shared([(&ring.opener.secret, &slot.ephemeral), (&ring.opener.secret, &header.ring.0)]);
+            let between = shared(&ring.opener.secret, &slot.ephemeral);
             let key = ContentKey::derive(
                 &between.unwrap(),
                 &header.salt,

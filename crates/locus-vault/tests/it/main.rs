@@ -3,6 +3,7 @@
 
 mod blobs;
 mod keyrings;
+mod old_keyring;
 mod rig;
 mod schemas;
 mod sealing;
