@@ -159,8 +159,8 @@ impl BlobStore {
     /// Who drops the future before it has the lock has written nothing. From then on the write comes to its end, and the
     /// lock is held until then.
     pub async fn write(&self, metadata: EntityMetadata, blob: Vec<u8>) -> Result<(), VaultError> {
-        let guard = self.lock(&metadata.id, LockMode::Exclusive, None).await?;
-        self.write_with(&guard, metadata, blob).await
+        let lock = self.hold(&metadata.id).await?;
+        self.write_held(lock, metadata, blob).await
     }
 
     /// As [`write`](Self::write), under a lock that is held already.
@@ -173,10 +173,19 @@ impl BlobStore {
     pub async fn write_with(
         &self,
         guard: &EntityGuard,
-        mut metadata: EntityMetadata,
+        metadata: EntityMetadata,
         blob: Vec<u8>,
     ) -> Result<(), VaultError> {
         let lock = self.exclusive(guard, &metadata.id)?;
+        self.write_held(lock, metadata, blob).await
+    }
+
+    async fn write_held(
+        &self,
+        lock: LockGuard,
+        mut metadata: EntityMetadata,
+        blob: Vec<u8>,
+    ) -> Result<(), VaultError> {
         self.run(move |inner| {
             let _lock = lock;
             let expected = match &mut metadata.sealed {
@@ -260,8 +269,7 @@ impl BlobStore {
     /// # Cancel safety
     /// As [`write`](Self::write).
     pub async fn delete(&self, id: &EntityId) -> Result<(), VaultError> {
-        let guard = self.lock(id, LockMode::Exclusive, None).await?;
-        let (lock, id) = (self.exclusive(&guard, id)?, id.clone());
+        let (lock, id) = (self.hold(id).await?, id.clone());
         self.run(move |inner| {
             let _lock = lock;
             let removed = inner.shelf.remove(&id)?;
@@ -375,6 +383,12 @@ impl BlobStore {
     pub(crate) fn check_writable(&self) -> Result<(), VaultError> {
         let dir = &self.inner.shelf.dir;
         if self.inner.options.read_only { Err(VaultError::ReadOnly { dir: dir.clone() }) } else { Ok(()) }
+    }
+
+    /// The right to write an entity. Goes with the work, and is let go where that may block.
+    async fn hold(&self, id: &EntityId) -> Result<LockGuard, VaultError> {
+        let guard = self.lock(id, LockMode::Exclusive, None).await?;
+        self.exclusive(&guard, id)
     }
 
     /// Does `work` where it may block.

@@ -154,8 +154,8 @@ impl Vault {
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
         let (content, options) = (Zeroizing::new(content), options.into());
-        let guard = self.lock(id, LockMode::Exclusive, None).await?;
-        self.put_held(&guard, content, options).await
+        let lock = self.hold(id).await?;
+        self.put_held(lock, id, content, options).await
     }
 
     /// As [`put_bytes`](Self::put_bytes), under a lock that is held already.
@@ -172,16 +172,18 @@ impl Vault {
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
         let (content, options) = (Zeroizing::new(content), options.into());
-        self.put_held(guard, content, options).await
+        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
+        self.put_held(lock, guard.id(), content, options).await
     }
 
     async fn put_held(
         &self,
-        guard: &EntityGuard,
+        lock: LockGuard,
+        id: &EntityId,
         content: Zeroizing<Vec<u8>>,
         options: PutOptions,
     ) -> Result<Version> {
-        let (lock, id) = (self.inner.blobs.exclusive(guard, guard.id())?, guard.id().clone());
+        let id = id.clone();
         if options.schema.as_ref().is_some_and(|schema| schema.len() > NAME_BYTES_MAX) {
             return Err(VaultError::InvalidArgument { name: "schema", why: "is longer than 255 bytes" });
         }
@@ -208,8 +210,8 @@ impl Vault {
         id: &EntityId,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let guard = self.lock(id, LockMode::Exclusive, None).await?;
-        self.update_with(&guard, change).await
+        let lock = self.hold(id).await?;
+        self.update_held(lock, id, change).await
     }
 
     /// As [`update`](Self::update), under a lock that is held already.
@@ -224,7 +226,17 @@ impl Vault {
         guard: &EntityGuard,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let (lock, id) = (self.inner.blobs.exclusive(guard, guard.id())?, guard.id().clone());
+        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
+        self.update_held(lock, guard.id(), change).await
+    }
+
+    async fn update_held(
+        &self,
+        lock: LockGuard,
+        id: &EntityId,
+        change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
+    ) -> Result<Version> {
+        let id = id.clone();
         self.run(move |inner| {
             let entity = inner.get(&id)?;
             let mut value = parse(&id, entity.bytes())?;
@@ -243,8 +255,7 @@ impl Vault {
     /// # Cancel safety
     /// As [`put`](Self::put).
     pub async fn delete(&self, id: &EntityId, expect: Expect) -> Result<Version> {
-        let guard = self.lock(id, LockMode::Exclusive, None).await?;
-        let (lock, id) = (self.inner.blobs.exclusive(&guard, id)?, id.clone());
+        let (lock, id) = (self.hold(id).await?, id.clone());
         self.run(move |inner| {
             let found = inner.head(&id)?.filter(|found| !found.is_deleted);
             let Some(found) = found else { return Err(VaultError::FileNotFound { id }) };
@@ -358,6 +369,12 @@ impl Vault {
     /// No more changes are taken once this was polled.
     pub async fn close(&self) {
         self.inner.blobs.close().await;
+    }
+
+    /// The right to change an entity. Goes with the work, and is let go where that may block.
+    async fn hold(&self, id: &EntityId) -> Result<LockGuard> {
+        let guard = self.lock(id, LockMode::Exclusive, None).await?;
+        self.inner.blobs.exclusive(&guard, id)
     }
 
     /// Does `work` where it may block.
