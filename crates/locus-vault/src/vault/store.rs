@@ -93,6 +93,26 @@ impl Vault {
         self.run(move |inner| inner.get(&id)).await
     }
 
+    /// The entity, when it keeps to this schema.
+    ///
+    /// # Errors
+    /// [`VaultError::SchemaRejected`] when it was written by another one, or by none; those of [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn get_as(&self, id: &EntityId, schema: &str) -> Result<Entity> {
+        let entity = self.get(id).await?;
+        let found = entity.metadata().schema.as_deref();
+        if found == Some(schema) {
+            return Ok(entity);
+        }
+        let why = match found {
+            Some(found) => format!("it keeps to schema {found}, where {schema} was asked for"),
+            None => format!("it keeps to no schema, where {schema} was asked for"),
+        };
+        Err(VaultError::SchemaRejected { path: String::new(), why: why.into() })
+    }
+
     /// What is known about an entity, proven by its seal; of one that was deleted, when and by whom, for a while.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Entities as programs put, change, read and delete them.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use locus_fs::LockMode;
 use locus_testkit::{OpKind, Stepper};
@@ -12,6 +12,19 @@ use serde_json::{Value, json};
 use crate::rig::{DIR, Rig, id, keyring};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets the other tasks go on.
+async fn others_go_on() {
+    let mut was_here = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut was_here, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// How often files of entities were read since the disk listens.
 fn reads(rig: &Rig) -> usize {
@@ -39,6 +52,9 @@ fn what_is_put_is_got_with_all_that_is_known_about_it() {
         assert_eq!((known.written_at, known.content_len, known.is_deleted), (rig.now(), 14, false));
         assert_eq!(known.key_id(), vault.keyring().active().0.to_string());
         assert_eq!(&vault.stat(&id).await.unwrap(), known);
+        assert_eq!(vault.get_as(&id, "person").await.unwrap().version(), first);
+        let other = vault.get_as(&id, "animal").await.unwrap_err();
+        assert!(matches!(other, VaultError::SchemaRejected { .. }), "{other}");
         assert!(vault.exists(&id).await.unwrap());
 
         // The schema stays until another one is named.
@@ -189,36 +205,46 @@ fn an_error_about_json_tells_the_place_and_not_what_stands_there() {
 #[test]
 fn updates_of_four_processes_are_all_made_and_their_versions_have_no_gap() {
     const EACH: u64 = 25;
+    let key = || id("db/key");
     for seed in 0..5 {
         let rig = Rig::new(seed);
-        let id = id("db/key");
+        let id = key();
         let vaults: Vec<Vault> = (0..4).map(|_| rig.open().unwrap()).collect();
         let first = rig.run(vaults[0].put(&id, &0_u64, Expect::Absent)).unwrap();
         let mut stepper = Stepper::new(seed);
         for vault in &vaults {
-            // Two tasks each: half of them look before they write.
-            let (blind, looks, id, other) = (vault.clone(), vault.clone(), id.clone(), id.clone());
+            // Three tasks each: one changes, one looks and then expects, one looks and writes under a lock.
+            let (changes, looks, holds) = (vault.clone(), vault.clone(), vault.clone());
             stepper.spawn(async move {
                 for _ in 0..EACH {
                     let add = |value: &mut Value| {
                         *value = json!(value.as_u64().unwrap() + 1);
                         Ok(())
                     };
-                    blind.update(&id, add).await.unwrap();
+                    changes.update(&key(), add).await.unwrap();
                 }
             });
             stepper.spawn(async move {
                 let mut done = 0;
                 while done < EACH {
-                    let seen = looks.get(&other).await.unwrap();
+                    let seen = looks.get(&key()).await.unwrap();
+                    others_go_on().await;
                     let next = seen.json::<u64>().unwrap() + 1;
-                    match looks.put(&other, &next, Expect::Version(seen.version())).await {
+                    match looks.put(&key(), &next, Expect::Version(seen.version())).await {
                         Err(VaultError::Conflict { .. }) => {}
                         put => {
                             assert_eq!(put.unwrap().number, seen.version().number + 1);
                             done += 1;
                         }
                     }
+                }
+            });
+            stepper.spawn(async move {
+                for _ in 0..EACH {
+                    let guard = holds.lock(&key(), LockMode::Exclusive, None).await.unwrap();
+                    let next = holds.get(&key()).await.unwrap().json::<u64>().unwrap() + 1;
+                    others_go_on().await;
+                    holds.put_with(&guard, next.to_string().into_bytes(), Expect::Any).await.unwrap();
                 }
             });
         }
@@ -228,8 +254,8 @@ fn updates_of_four_processes_are_all_made_and_their_versions_have_no_gap() {
         }
         assert!(stepper.tasks().is_empty());
         let last = rig.run(vaults[0].get(&id)).unwrap();
-        assert_eq!(last.json::<u64>().unwrap(), 8 * EACH, "seed {seed}");
-        assert_eq!(last.version(), Version { number: 1 + 8 * EACH, ..first });
+        assert_eq!(last.json::<u64>().unwrap(), 12 * EACH, "seed {seed}");
+        assert_eq!(last.version(), Version { number: 1 + 12 * EACH, ..first });
     }
 }
 
@@ -277,7 +303,7 @@ async fn a_write_whose_future_is_dropped_comes_to_its_end_or_was_not_begun() {
         let put = vault.put(&id, &round, Expect::Version(version));
         let mut put = Box::pin(put);
         for _ in 0..round % 5 {
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(put.as_mut().poll(cx))).await;
+            let polled = std::future::poll_fn(|cx| Poll::Ready(put.as_mut().poll(cx))).await;
             if polled.is_ready() {
                 break;
             }
