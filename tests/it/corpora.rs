@@ -8,11 +8,13 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 17] = [
+const DOORS: [(&str, Door); 20] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
+    ("entity", locus_vault::fuzzing::entity),
     ("frame", locus_storage::fuzzing::frame),
     ("holder", locus_fs::fuzzing::holder),
     ("identity", locus_storage::fuzzing::identity),
+    ("keyring", locus_vault::fuzzing::keyring),
     ("ledger", locus_watcher::fuzzing::ledger),
     ("marker", locus_fs::fuzzing::marker),
     ("mirror_notes", locus_fs::fuzzing::notes),
@@ -20,6 +22,7 @@ const DOORS: [(&str, Door); 17] = [
     ("mounts", locus::fuzzing::mounts),
     ("record", locus_storage::fuzzing::record),
     ("removed", locus_tenant::fuzzing::removed),
+    ("sealed", locus_vault::fuzzing::sealed),
     ("segment", locus_storage::fuzzing::segment),
     ("segment_header", locus_storage::fuzzing::segment_header),
     ("settings", locus::fuzzing::settings),

@@ -83,4 +83,8 @@ impl Disk for OnCaller {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.0.lock(path)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.0.lock_shared(path)
+    }
 }

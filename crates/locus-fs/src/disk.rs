@@ -90,6 +90,10 @@ pub trait Disk: Debug + Send + Sync {
     /// Takes an exclusive lock on the file at `path`, which is created when absent, for as long as the answer lives.
     /// Never waits: a lock that somebody else holds, in this process or another, is [`io::ErrorKind::WouldBlock`].
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+
+    /// As [`lock`](Self::lock), but shared: any number of these are held at a time, and none together with an exclusive
+    /// one. Kind [`Unsupported`](io::ErrorKind::Unsupported) when the file system has none.
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 }
 
 /// An open file. Calls take `&self` and positions, so that one handle serves many threads.
@@ -130,6 +134,13 @@ pub trait DiskFile: Debug + Send + Sync {
 pub trait DiskLock: Debug + Send + Sync {
     /// The file that is locked, to note who holds it.
     fn file(&self) -> &dyn DiskFile;
+
+    /// Which of its file system's files it is, as [`Meta::id`] tells of a path: who locked a file that lost its name to
+    /// another one meanwhile locks nobody out.
+    fn id(&self) -> io::Result<Option<u64>>;
+
+    /// Lets go, and says whether that could be done. After an error, too, the file is closed, which lets go.
+    fn unlock(self: Box<Self>) -> io::Result<()>;
 }
 
 /// An entry of a directory.

@@ -5,6 +5,7 @@ use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, StoragePath};
 
 use crate::{
     dir_lock,
+    entity_lock::LockHolder,
     local::marker,
     mirror::{
         note,
@@ -29,6 +30,10 @@ pub fn holder(bytes: &[u8]) {
     let name = dir_lock::named(bytes);
     assert!(!name.chars().any(char::is_control) && name.len() <= 3 * bytes.len());
     assert_eq!(dir_lock::named(name.as_bytes()), name);
+    if let Some(holder) = LockHolder::decode(bytes) {
+        assert!(!holder.host.chars().any(char::is_control));
+        assert!(LockHolder::decode(&holder.encode()).is_some_and(|again| again.process == holder.process));
+    }
 }
 
 /// What members of a mirror note about each other: as it is, and with its checksum made right.

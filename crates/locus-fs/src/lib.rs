@@ -1,8 +1,8 @@
 //! Everything of Locus that touches a disk.
 //!
 //! [`Disk`] is the seam: blocking calls with the promises of POSIX, on real files ([`OsDisk`]) or on a simulated disk.
-//! Over it lie [`replace`] (small files replaced whole), [`DirLock`] (one process owns a directory) and
-//! [`LocalVolume`], a [`VolumeSpec`] that opens into a [`StorageVolume`](locus_core::StorageVolume): bytes rest on it
+//! Over it lie [`replace`] (small files replaced whole), [`DirLock`] (one process owns a directory), [`LockManager`] (many
+//! processes lock entities in one directory, each for itself) and [`LocalVolume`], a [`VolumeSpec`] that opens into a [`StorageVolume`](locus_core::StorageVolume): bytes rest on it
 //! under their final name only when all of them are there. Async code reaches the disk through one door,
 //! [`off_thread`].
 //!
@@ -41,11 +41,13 @@ mod busy;
 mod dir_lock;
 mod disk;
 mod door;
+mod entity_lock;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod local;
+mod lock_manager;
 mod lost;
 mod mirror;
 mod network;
@@ -59,7 +61,9 @@ mod watched;
 pub use dir_lock::DirLock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
 pub use door::off_thread;
+pub use entity_lock::{EntityLock, LockError, LockHolder, LockMode};
 pub use local::{Adopt, LocalVolume, OpenLocalVolume, is_passing};
+pub use lock_manager::{LockGuard, LockManager};
 pub use locus_core::ScrubProgress;
 pub use mirror::{Mirror, MirrorReport, MirroredVolume, OpenMirroredVolume};
 pub use network::{NetworkVolume, OpenNetworkVolume};

@@ -175,6 +175,10 @@ impl Disk for SteppedDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.sim.lock(path)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.sim.lock_shared(path)
+    }
 }
 
 impl SteppedFile {

@@ -22,7 +22,7 @@ use locus_fs::{DirEntry, Disk, DiskFile, EntryKind};
 /// # Panics
 /// When the disk breaks its contract; the message says how.
 pub fn run(disk: &dyn Disk, root: &Path) {
-    let checks: [(&str, Check); 18] = [
+    let checks: [(&str, Check); 20] = [
         ("create-new", a_new_file_is_empty_and_must_not_exist),
         ("read-write", a_read_gives_what_was_written_and_stops_at_the_end),
         ("cached", a_cached_read_gives_all_that_was_asked_for_or_says_no),
@@ -41,6 +41,8 @@ pub fn run(disk: &dyn Disk, root: &Path) {
         ("metadata", metadata_tells_kind_and_length),
         ("parents", parents_must_exist_and_be_directories),
         ("lock", a_lock_excludes_everybody_else_until_it_is_dropped),
+        ("lock-shared", shared_locks_are_held_together_and_not_beside_an_exclusive_one),
+        ("lock-id", a_lock_tells_which_file_it_is_of),
     ];
     for (name, check) in checks {
         let dir = root.join(name);
@@ -329,6 +331,7 @@ fn parents_must_exist_and_be_directories(disk: &dyn Disk, dir: &Path) {
         refused(disk.open(&path, false), kind, "open");
         refused(disk.metadata(&path), kind, "metadata");
         refused(disk.lock(&path), kind, "lock");
+        refused(disk.lock_shared(&path), kind, "lock_shared");
         refused(disk.remove_file(&path), kind, "remove_file");
         refused(disk.rename(&other, &path), kind, "rename");
         refused(disk.rename_new(&other, &path), kind, "rename_new");
@@ -351,6 +354,36 @@ fn a_lock_excludes_everybody_else_until_it_is_dropped(disk: &dyn Disk, dir: &Pat
     assert_eq!(content(disk, &path), b"holder", "locking does not empty the file");
     refused(disk.lock(&path), ErrorKind::WouldBlock, "a second lock");
     drop(again);
+}
+
+fn shared_locks_are_held_together_and_not_beside_an_exclusive_one(disk: &dyn Disk, dir: &Path) {
+    let path = dir.join("LOCK");
+    let first = match disk.lock_shared(&path) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        locked => ok(locked, "a shared lock, which creates the file"),
+    };
+    let second = ok(disk.lock_shared(&path), "a second shared lock");
+    refused(disk.lock(&path), ErrorKind::WouldBlock, "an exclusive lock beside two shared ones");
+    ok(first.unlock(), "unlock");
+    refused(disk.lock(&path), ErrorKind::WouldBlock, "an exclusive lock beside a shared one");
+    drop(second);
+    let alone = ok(disk.lock(&path), "an exclusive lock beside none");
+    refused(disk.lock_shared(&path), ErrorKind::WouldBlock, "a shared lock beside an exclusive one");
+    ok(alone.unlock(), "unlock");
+    drop(ok(disk.lock_shared(&path), "a shared lock beside none"));
+}
+
+fn a_lock_tells_which_file_it_is_of(disk: &dyn Disk, dir: &Path) {
+    let (path, other) = (dir.join("LOCK"), dir.join("other"));
+    let lock = ok(disk.lock(&path), "lock");
+    let Some(id) = ok(lock.id(), "id") else { return };
+    assert_eq!(ok(disk.metadata(&path), "metadata").id, Some(id), "it is the one of that name");
+    make(disk, &other, b"");
+    ok(disk.rename(&other, &path), "rename over a locked file");
+    assert_eq!(ok(lock.id(), "id"), Some(id), "the lock stays on its file");
+    assert_ne!(ok(disk.metadata(&path), "metadata").id, Some(id), "which lost its name");
+    let beside = ok(disk.lock(&path), "a lock on the file that has the name now");
+    assert_ne!(ok(beside.id(), "id"), Some(id));
 }
 
 fn room_is_told(disk: &dyn Disk, root: &Path) {

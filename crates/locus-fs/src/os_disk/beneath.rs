@@ -204,7 +204,11 @@ impl Disk for Beneath {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        lock(|how| self.open_file(path, how))
+        lock(|how| self.open_file(path, how), File::try_lock)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        lock(|how| self.open_file(path, how), File::try_lock_shared)
     }
 }
 
@@ -347,7 +351,7 @@ mod tests {
         place.disk.create_new(&place.at("dir/mine")).unwrap();
         symlink(place.outside(""), place.at(link)).unwrap();
         let (disk, file, dir) = (&place.disk, place.at(at).join("file"), place.at(at).join("dir"));
-        let refused: [(&str, bool); 14] = [
+        let refused: [(&str, bool); 15] = [
             ("create_new", disk.create_new(&place.at(at).join("new")).is_err()),
             ("open", disk.open(&file, false).is_err()),
             ("open to write", disk.open(&file, true).is_err()),
@@ -362,6 +366,7 @@ mod tests {
             ("metadata", disk.metadata(&file).is_err()),
             ("sync_dir", disk.sync_dir(&place.at(at)).is_err()),
             ("lock", disk.lock(&file).is_err()),
+            ("lock_shared", disk.lock_shared(&file).is_err()),
         ];
         assert_eq!(
             refused.iter().filter(|(_, refused)| !refused).collect::<Vec<_>>(),

@@ -106,7 +106,11 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        lock(|how| sys::open(path, how))
+        lock(|how| sys::open(path, how), File::try_lock)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        lock(|how| sys::open(path, how), File::try_lock_shared)
     }
 }
 
@@ -136,7 +140,10 @@ fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Resul
     Ok(file)
 }
 
-fn lock(open: impl Fn(Opening) -> io::Result<File>) -> io::Result<Box<dyn DiskLock>> {
+fn lock(
+    open: impl Fn(Opening) -> io::Result<File>,
+    try_lock: fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<Box<dyn DiskLock>> {
     let refused = |done: &io::Result<File>, kind| done.as_ref().is_err_and(|error| error.kind() == kind);
     let mut file = opened(Opening::New, &open);
     // A file system that is mounted read-only may refuse before it looks.
@@ -147,7 +154,7 @@ fn lock(open: impl Fn(Opening) -> io::Result<File>) -> io::Result<Box<dyn DiskLo
         file = opened(Opening::Read, &open);
     }
     let file = file?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => Ok(Box::new(OsLock(OsFile::new(file)))),
         Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
         Err(TryLockError::Error(error)) => Err(error),
@@ -256,6 +263,14 @@ struct OsLock(OsFile);
 impl DiskLock for OsLock {
     fn file(&self) -> &dyn DiskFile {
         &self.0
+    }
+
+    fn id(&self) -> io::Result<Option<u64>> {
+        Ok(sys::id(&self.0.file.metadata()?))
+    }
+
+    fn unlock(self: Box<Self>) -> io::Result<()> {
+        self.0.file.unlock()
     }
 }
 

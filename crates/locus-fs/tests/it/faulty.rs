@@ -214,6 +214,11 @@ impl Disk for FaultyDisk {
         self.shared.ask("lock", path, 0)?;
         self.inner.lock(path)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.shared.ask("lock", path, 0)?;
+        self.inner.lock_shared(path)
+    }
 }
 
 #[derive(Debug)]

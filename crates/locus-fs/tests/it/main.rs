@@ -3,6 +3,7 @@
 
 mod adoption;
 mod dir_lock;
+mod entity_lock;
 mod faulty;
 mod hostile_names;
 mod links;

@@ -579,6 +579,10 @@ impl Disk for GateDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.0.disk.lock(path)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.0.disk.lock_shared(path)
+    }
 }
 
 impl DiskFile for GateFile {

@@ -92,6 +92,9 @@ impl Disk for FailingDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         OsDisk.lock(path)
     }
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        OsDisk.lock_shared(path)
+    }
 }
 
 #[derive(Debug)]

@@ -19,14 +19,16 @@ pub enum OpKind {
     Remove,
     /// `read_dir`.
     ReadDir,
-    /// `metadata`, and a file's `len`.
+    /// `metadata`, a file's `len`, and which file is locked.
     Metadata,
     /// `sync_dir`.
     SyncDir,
     /// `space`.
     Space,
-    /// `lock`.
+    /// `lock` and `lock_shared`.
     Lock,
+    /// A lock's `unlock`.
+    Unlock,
     /// A file's `read_at` and `read_cached_at`.
     Read,
     /// A file's `write_at`.

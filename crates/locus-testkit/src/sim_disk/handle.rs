@@ -103,6 +103,15 @@ impl DiskLock for SimLock {
     fn file(&self) -> &dyn DiskFile {
         &self.0
     }
+
+    fn id(&self) -> io::Result<Option<u64>> {
+        self.0.alive()?.op(OpKind::Metadata, &[&self.0.path], |_| Ok(Some(self.0.ino)))
+    }
+
+    /// Dropping it does it; a fault makes only the answer an error.
+    fn unlock(self: Box<Self>) -> io::Result<()> {
+        self.0.alive()?.op(OpKind::Unlock, &[&self.0.path], |_| Ok(()))
+    }
 }
 
 impl Drop for SimLock {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 pub use self::fault::{Fault, FaultId, OpKind};
 use self::{
     handle::{Shared, SimFile, SimLock},
-    state::{State, normal},
+    state::{LockHeld, State, normal},
 };
 
 /// A [`Disk`] in memory that loses, tears and reorders whatever was not synced, as its seed says.
@@ -159,6 +159,11 @@ impl SimDisk {
         self.state.0.lock().twin_names = allowed;
     }
 
+    /// Whether locks exclude anybody; they do from the start. Some file systems on a network only say so.
+    pub fn set_locks_exclude(&self, exclude: bool) {
+        self.state.0.lock().locks_exclude = exclude;
+    }
+
     /// The names that files were given by renames while bytes of theirs were not durable, since this was asked last:
     /// a crash may leave such a name with other bytes, or none.
     #[must_use]
@@ -173,6 +178,20 @@ impl SimDisk {
         run: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
         self.state.0.lock().op(kind, &[path], run)
+    }
+
+    fn lock_as(&self, path: &Path, held: LockHeld) -> io::Result<Box<dyn DiskLock>> {
+        let path = normal(path);
+        let mut state = self.state.0.lock();
+        let ino = state.op(OpKind::Lock, &[&path], |state| {
+            let ino = match state.find_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => state.create_file(&path)?,
+                found => found?,
+            };
+            state.lock(ino, held)?;
+            Ok(ino)
+        })?;
+        Ok(Box::new(SimLock(SimFile::new(&self.state, &mut state, ino, &path, true))))
     }
 
     fn rename_with(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
@@ -257,17 +276,11 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        let path = normal(path);
-        let mut state = self.state.0.lock();
-        let ino = state.op(OpKind::Lock, &[&path], |state| {
-            let ino = match state.find_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => state.create_file(&path)?,
-                found => found?,
-            };
-            state.lock(ino)?;
-            Ok(ino)
-        })?;
-        Ok(Box::new(SimLock(SimFile::new(&self.state, &mut state, ino, &path, true))))
+        self.lock_as(path, LockHeld::Exclusive)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.lock_as(path, LockHeld::Shared(1))
     }
 }
 

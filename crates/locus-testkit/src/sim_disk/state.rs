@@ -33,7 +33,8 @@ pub(super) struct State {
     next_ino: Ino,
     /// Files with something that a crash could take.
     dirty: BTreeSet<Ino>,
-    locks: BTreeSet<Ino>,
+    locks: BTreeMap<Ino, LockHeld>,
+    pub(super) locks_exclude: bool,
     /// Which life of the machine this is; a handle of an earlier one is dead.
     pub(super) life: u64,
     pub(super) ops: u64,
@@ -80,6 +81,15 @@ fn file_cost(len: usize) -> u64 {
     ((len.div_ceil(SECTOR) + 1) * SECTOR) as u64
 }
 
+/// How a file is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockHeld {
+    /// By one.
+    Exclusive,
+    /// By so many.
+    Shared(usize),
+}
+
 /// What became of an operation before it did anything.
 enum Gate {
     /// It may go on.
@@ -98,7 +108,8 @@ impl State {
             names: Names::default(),
             next_ino: ROOT + 1,
             dirty: BTreeSet::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
+            locks_exclude: true,
             life: 0,
             ops: 0,
             heard: None,
@@ -510,12 +521,21 @@ impl State {
 
     // Locks.
 
-    pub(super) fn lock(&mut self, ino: Ino) -> io::Result<()> {
-        if self.locks.insert(ino) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    pub(super) fn lock(&mut self, ino: Ino, wanted: LockHeld) -> io::Result<()> {
+        let now = match (self.locks.get(&ino), wanted) {
+            (Some(LockHeld::Shared(holders)), LockHeld::Shared(_)) => LockHeld::Shared(holders + 1),
+            (Some(_), _) if self.locks_exclude => return Err(io::ErrorKind::WouldBlock.into()),
+            _ => wanted,
+        };
+        self.locks.insert(ino, now);
+        Ok(())
     }
 
     pub(super) fn unlock(&mut self, ino: Ino) {
-        self.locks.remove(&ino);
+        match self.locks.get_mut(&ino) {
+            Some(LockHeld::Shared(holders)) if *holders > 1 => *holders -= 1,
+            _ => drop(self.locks.remove(&ino)),
+        }
     }
 
     // Ends.

@@ -1,0 +1,14 @@
+//! Sealed blobs, a file each: the layer that never sees plaintext.
+
+mod guard;
+mod list;
+mod probe;
+mod shelf;
+mod store;
+mod sweep;
+
+pub use guard::EntityGuard;
+pub use list::{ListCursor, ListPage, Unreadable};
+pub(crate) use shelf::Found;
+pub use store::{Blob, BlobOptions, BlobStore};
+pub use sweep::SweepReport;

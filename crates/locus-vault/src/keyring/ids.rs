@@ -1,0 +1,93 @@
+//! The names of keys and recipients.
+
+use std::{fmt, str::FromStr};
+
+use locus_core::{Entropy, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is a UUID, as it is printed")]
+pub struct InvalidUuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// UUID v7: not secret, never used twice, sorted by when it was drawn to the millisecond.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new one.
+            #[must_use]
+            pub fn draw(wall: Timestamp, entropy: &dyn Entropy) -> Self {
+                let mut random = [0; 10];
+                entropy.fill(&mut random);
+                let millis = u64::try_from(wall.as_micros() / 1_000).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+
+            /// The id with these 16 bytes, as [`as_bytes`](Self::as_bytes) gave them.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Its 16 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self.0.as_hyphenated(), f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidUuid;
+
+            fn from_str(text: &str) -> Result<Self, InvalidUuid> {
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidUuid)
+            }
+        }
+    };
+}
+
+id!(
+    /// The name of a data key.
+    KeyId
+);
+id!(
+    /// The name of one who can open a keyring.
+    RecipientId
+);
+
+#[cfg(test)]
+mod tests {
+    use locus_testkit::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn ids_survive_text_and_bytes_and_sort_by_time() {
+        let random = SeededEntropy::new(1);
+        let [early, late] = [1_700_000_000_000_000, 1_700_000_000_001_000]
+            .map(|at| KeyId::draw(Timestamp::from_micros(at), &random));
+        assert!(early < late);
+        assert_eq!(early.to_string().parse(), Ok(early));
+        assert_eq!(KeyId::from_bytes(*early.as_bytes()), early);
+        assert_eq!("a key".parse::<KeyId>(), Err(InvalidUuid));
+    }
+}

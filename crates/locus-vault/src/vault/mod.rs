@@ -1,0 +1,15 @@
+//! The vault: entities that are sealed, versioned, and changed by one at a time.
+
+mod entity;
+mod expect;
+mod known;
+mod options;
+mod seal;
+mod store;
+mod verify;
+
+pub use entity::Entity;
+pub use expect::Expect;
+pub use options::{Caching, PutOptions, VaultOptions};
+pub use store::Vault;
+pub use verify::VerifyReport;

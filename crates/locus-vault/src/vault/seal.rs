@@ -1,0 +1,85 @@
+//! How an entity's content is sealed under its own header, and opened.
+
+use locus_core::{Clock, Entropy};
+use zeroize::Zeroizing;
+
+use crate::{
+    blobs::Found,
+    cipher::{ContentKey, SEGMENT_BYTES, Salt, Suite, TAG_BYTES, Tampered},
+    error::{Result, VaultError},
+    id::EntityId,
+    keyring::Keyring,
+    metadata::{self, EntityMetadata, SealedBy, Version},
+};
+
+/// How many sealed bytes prove a header.
+pub(super) const PROOF_BYTES: u64 = (SEGMENT_BYTES + TAG_BYTES) as u64;
+
+/// What is to be sealed.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) id: &'a EntityId,
+    pub(super) version: Version,
+    pub(super) schema: Option<String>,
+    pub(super) writer: &'a str,
+    pub(super) is_deleted: bool,
+    pub(super) content: &'a [u8],
+}
+
+/// What was sealed.
+pub(super) struct SealedEntity {
+    pub(super) metadata: EntityMetadata,
+    pub(super) preamble: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// Seals it with the ring's active key.
+pub(super) fn seal(
+    draft: Draft<'_>,
+    ring: &Keyring,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> SealedEntity {
+    let (key, data_key) = ring.active();
+    let salt = Salt::draw(entropy);
+    let metadata = EntityMetadata {
+        id: draft.id.clone(),
+        version: draft.version,
+        sealed: SealedBy::Suite { suite: Suite::Aes256GcmHkdfSha256, salt, key },
+        schema: draft.schema,
+        writer: draft.writer.to_owned(),
+        written_at: clock.wall(),
+        is_deleted: draft.is_deleted,
+        content_len: draft.content.len() as u64,
+    };
+    let preamble = metadata::encode(&metadata);
+    let sealed = ContentKey::derive(data_key, &salt, &preamble).seal(draft.content);
+    SealedEntity { metadata, preamble, sealed }
+}
+
+/// Opens the whole content, which proves all that is known about it.
+pub(super) fn open(found: &Found, ring: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
+    content_key(found, ring)?.open(found.sealed()).map_err(tampered(&found.metadata.id))
+}
+
+/// Proves what is known about it by the content's first segment, when that was read.
+pub(super) fn prove(found: &Found, ring: &Keyring) -> Result<()> {
+    let is_last = found.metadata.content_len <= SEGMENT_BYTES as u64;
+    let first = found.sealed().chunks(SEGMENT_BYTES + TAG_BYTES).next().unwrap_or_default();
+    let mut opened = Zeroizing::new(Vec::with_capacity(SEGMENT_BYTES));
+    let key = content_key(found, ring)?;
+    key.open_segment(0, is_last, first, &mut opened).map_err(tampered(&found.metadata.id))
+}
+
+fn content_key(found: &Found, ring: &Keyring) -> Result<ContentKey> {
+    match &found.metadata.sealed {
+        SealedBy::Suite { salt, key, .. } => Ok(ContentKey::derive(ring.key(*key)?, salt, found.preamble())),
+        SealedBy::Foreign { algorithm, .. } => {
+            Err(VaultError::Foreign { id: found.metadata.id.clone(), algorithm: algorithm.clone() })
+        }
+    }
+}
+
+fn tampered(id: &EntityId) -> impl FnOnce(Tampered) -> VaultError {
+    move |source| VaultError::Tampered { what: format!("entity {id}").into(), source: Some(source) }
+}

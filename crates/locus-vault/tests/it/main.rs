@@ -1,0 +1,12 @@
+//! The vault's parts, as a program sees them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
+mod blobs;
+mod keyrings;
+mod old_keyring;
+mod rig;
+mod schemas;
+mod sealing;
+mod vault;
+mod vault_crash;
+mod vault_harm;
