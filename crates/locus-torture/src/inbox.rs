@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use locus_core::{
-    Clock, Durability, Error, FileKey, IdempotencyKey, Incoming, Intake, MetadataStore, Result,
+    Clock, Durability, Error, FileKey, IdempotencyKey, Incoming, Intake, MetadataStore, Outcome, Result,
     TenantContext, TenantId, TenantStatus,
 };
 use locus_fs::Disk;
@@ -86,6 +86,8 @@ pub enum Event {
     Brought(Place, FileKey),
     /// There was no room.
     Refused(Place, Refusal),
+    /// Nobody can say what became of what was begun last.
+    Unsettled,
     /// What it had brought in before was made durable.
     Synced,
 }
@@ -96,6 +98,7 @@ impl fmt::Debug for Event {
             Self::Begun(place, _) => write!(f, "begun {place:?}"),
             Self::Brought(place, key) => write!(f, "brought {place:?} in as {key}"),
             Self::Refused(place, why) => write!(f, "refused {place:?}: {why:?}"),
+            Self::Unsettled => f.write_str("unsettled"),
             Self::Synced => f.write_str("synced"),
         }
     }
@@ -234,6 +237,13 @@ impl Inbox {
         std::mem::take(&mut self.events.lock())
     }
 
+    /// What watchers did in a look that ended, or `None` when it cannot be said, which only the next opening tells.
+    pub(crate) fn settled_events(&self) -> Option<Vec<Event>> {
+        let mut events = self.events.lock();
+        let is_settled = !events.iter().any(|event| matches!(event, Event::Unsettled));
+        is_settled.then(|| std::mem::take(&mut *events))
+    }
+
     /// What the store is told instead of this name, in which an inode is hashed: that is another one in each run of a seed, and
     /// so would be the lengths of records.
     fn told(&self, identity: &str) -> String {
@@ -347,6 +357,7 @@ impl Intake for InboxIntake {
         let written = self.answer(self.pool.write(tenant, file.content, options).await);
         match &written {
             Ok(key) => self.inbox.note(Event::Brought(place, *key)),
+            Err(Error::Poisoned { outcome: Outcome::Unknown }) => self.inbox.note(Event::Unsettled),
             Err(error) => {
                 if let Some(why) = Refusal::of(error) {
                     self.inbox.note(Event::Refused(place, why));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, io, rc::Rc};
 
-use locus_core::{Durability, FileKey, MetadataStore};
+use locus_core::{Durability, Error, FileKey, MetadataStore, Outcome};
 use locus_watcher::{AfterImport, ScanReport};
 
 use crate::{
@@ -48,6 +48,8 @@ pub(crate) fn look(
     async move {
         let Some((inbox, watchers)) = &engine.inbox else { return Ok(Answer::Done) };
         let report = watchers.look(format!("in-{folder}")).await?;
+        // The watcher goes on; for the model this look is one that was never answered.
+        let events = inbox.settled_events().ok_or(Error::Poisoned { outcome: Outcome::Unknown })?;
         let mut remembered = Vec::new();
         for (place, identity) in forgotten {
             let tenant = engine.tenants[place.tenant].id();
@@ -56,7 +58,7 @@ pub(crate) fn look(
             }
         }
         let (gone, moved) = vanished(inbox, sources, folder).map_err(real)?;
-        Ok(Answer::Looked(Looked { report, events: inbox.take_events(), gone, moved, remembered }))
+        Ok(Answer::Looked(Looked { report, events, gone, moved, remembered }))
     }
 }
 
@@ -71,8 +73,8 @@ fn vanished(inbox: &Inbox, sources: Vec<Place>, folder: usize) -> io::Result<(Ve
 }
 
 /// The folders are the machine's own.
-pub(crate) fn real(source: io::Error) -> locus_core::Error {
-    locus_core::Error::io("use", "a folder of torture's own")(source)
+pub(crate) fn real(source: io::Error) -> Error {
+    Error::io("use", "a folder of torture's own")(source)
 }
 
 /// Brings the model up to a look that ended.
@@ -105,6 +107,7 @@ pub(crate) fn answered(
                 model.refused.insert(place.tenant);
             }
             Event::Synced => touched.durable = true,
+            Event::Unsettled => {}
         }
     }
     leave(model, gone, moved, &inbox.watches[folder].after)?;
@@ -156,7 +159,7 @@ pub(crate) fn interrupted(
                 told.insert(key);
             }
             Event::Synced => safe.extend(told.iter().copied()),
-            Event::Refused(..) => {}
+            Event::Refused(..) | Event::Unsettled => {}
         }
     }
     Ok(if killed || durability == Durability::Durable { told } else { safe })
