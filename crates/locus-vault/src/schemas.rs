@@ -11,8 +11,8 @@ use std::{
 };
 
 use jsonschema::Validator;
-use locus_core::Error;
-use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace};
+use locus_core::{Error, Site};
+use locus_fs::{Disk, EntryKind, create_dirs, off_thread, read_bounded, replace, sync_dir};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -243,7 +243,7 @@ impl Schemas {
             && self.read(dir, newest)?.as_ref() == Some(&document)
         {
             // Whoever put it may have been killed before its name was durable.
-            let synced = self.disk.sync_dir(dir).map_err(Error::io("sync", dir));
+            let synced = sync_dir(&*self.disk, dir, Site::ReplacedName).map_err(Error::io("sync", dir));
             synced.map_err(|source| VaultError::WriteFailed { path: file(dir, newest), source })?;
             return Ok(newest);
         }

@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{Clock, Entropy, Error, Timestamp};
-use locus_fs::{Disk, DiskLock, off_thread, read_bounded, replace};
+use locus_core::{Clock, Entropy, Error, Site, Timestamp};
+use locus_fs::{Disk, DiskLock, off_thread, read_bounded, replace, sync_dir};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -323,7 +323,7 @@ impl KeyringFile {
             self.read()?.ok_or_else(|| VaultError::KeyringNotFound { path: self.path.to_path_buf() })?;
         // Whoever replaced it may have been killed before its name was durable, and what is sealed with a key of this ring
         // must not outlive it.
-        match self.disk.sync_dir(parent_of(&self.path)) {
+        match sync_dir(&*self.disk, parent_of(&self.path), Site::ReplacedName) {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             other => other
