@@ -16,14 +16,13 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use locus_core::{Checksum, Entropy, Hasher, Timestamp};
+use locus_core::{Checksum, Hasher, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use uuid::Uuid;
 
 use crate::{
     cipher::{Salt, Suite},
     id::EntityId,
-    keyring::KeyId,
+    keyring::{KeyId, id},
 };
 
 /// No header is longer, in bytes.
@@ -45,40 +44,10 @@ const FIXED_BYTES: usize = 21;
 /// The number of what somebody else sealed.
 const FOREIGN: u8 = 0;
 
-/// The life of an entity from its creation to its deletion (UUID v7): one that is created again under the same name has
-/// another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Incarnation(Uuid);
-
-impl Incarnation {
-    /// A new one.
-    #[must_use]
-    pub fn draw(wall: Timestamp, entropy: &dyn Entropy) -> Self {
-        let mut random = [0; 10];
-        entropy.fill(&mut random);
-        let millis = u64::try_from(wall.as_micros().div_euclid(1_000)).unwrap_or(0);
-        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
-    }
-
-    /// The one with these 16 bytes, as [`as_bytes`](Self::as_bytes) gave them.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// Its 16 bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0.as_hyphenated(), f)
-    }
-}
+id!(
+    /// The life of an entity from its creation to its deletion: one that is created again under the same name has another.
+    Incarnation
+);
 
 /// A version of an entity: no two writes of an entity have the same. Prints as `7@0190163d-8694-7ca0-b9a5-5e9d1a2b3c4d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,7 +75,7 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         let (number, incarnation) = text.split_once('@').ok_or(InvalidVersion)?;
         Ok(Self {
-            incarnation: Incarnation(Uuid::try_parse(incarnation).map_err(|_| InvalidVersion)?),
+            incarnation: incarnation.parse().map_err(|_| InvalidVersion)?,
             number: number.parse().map_err(|_| InvalidVersion)?,
         })
     }

@@ -1,29 +1,24 @@
 //! The names of keys and recipients.
 
-use std::{fmt, str::FromStr};
-
-use locus_core::{Entropy, Timestamp};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-
 /// A text is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id is a UUID, as it is printed")]
 pub struct InvalidUuid;
 
+/// A name that is drawn, and not chosen.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
         /// UUID v7: not secret, never used twice, sorted by when it was drawn to the millisecond.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Uuid);
+        pub struct $name(uuid::Uuid);
 
         impl $name {
             /// A new one.
             #[must_use]
-            pub fn draw(wall: Timestamp, entropy: &dyn Entropy) -> Self {
+            pub fn draw(wall: locus_core::Timestamp, entropy: &dyn locus_core::Entropy) -> Self {
                 let mut random = [0; 10];
                 entropy.fill(&mut random);
                 let millis = u64::try_from(wall.as_micros() / 1_000).unwrap_or(0);
@@ -33,7 +28,7 @@ macro_rules! id {
             /// The id with these 16 bytes, as [`as_bytes`](Self::as_bytes) gave them.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-                Self(Uuid::from_bytes(bytes))
+                Self(uuid::Uuid::from_bytes(bytes))
             }
 
             /// Its 16 bytes.
@@ -43,27 +38,28 @@ macro_rules! id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self.0.as_hyphenated(), f)
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self.0.as_hyphenated(), f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self)
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidUuid;
+        impl std::str::FromStr for $name {
+            type Err = crate::InvalidUuid;
 
-            fn from_str(text: &str) -> Result<Self, InvalidUuid> {
-                Uuid::try_parse(text).map(Self).map_err(|_| InvalidUuid)
+            fn from_str(text: &str) -> Result<Self, crate::InvalidUuid> {
+                uuid::Uuid::try_parse(text).map(Self).map_err(|_| crate::InvalidUuid)
             }
         }
     };
 }
+pub(crate) use id;
 
 id!(
     /// The name of a data key.
@@ -76,6 +72,7 @@ id!(
 
 #[cfg(test)]
 mod tests {
+    use locus_core::Timestamp;
     use locus_testkit::SeededEntropy;
 
     use super::*;

@@ -20,6 +20,7 @@ mod ring;
 
 pub use file::KeyringFile;
 pub use identity::{Identity, InvalidKeyText, RecipientKey, RingId};
+pub(crate) use ids::id;
 pub use ids::{InvalidUuid, KeyId, RecipientId};
 pub use key_wrap::KeyWrap;
 pub use passphrase::{Argon2Cost, Passphrase};
