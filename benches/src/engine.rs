@@ -111,6 +111,7 @@ impl Engine {
                     }
                     None => NewContent::Stored { volume: self.volume.clone(), synced: true },
                 },
+                seal: None,
                 astray: Vec::new(),
                 idempotency: None,
             };

@@ -10,6 +10,7 @@ mod kernel;
 mod loop_disk;
 mod old_data;
 mod pressure;
+mod sealed;
 mod support;
 mod sweeping;
 mod volume_stories;

@@ -5,11 +5,14 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     pin::Pin,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeek, AsyncSeekExt};
+
+use crate::{SealContent, SealKeyId, SealedFile, Sealer};
 
 /// The BLAKE3 hash of a whole content. Prints as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,6 +98,96 @@ enum Source {
     File { file: File, start: Option<u64>, check: Option<Check> },
     Reader(Plain),
     Seekable { reader: Pin<Box<dyn ReadSeek>>, start: Option<u64>, size: Option<u64> },
+    Sealed(Box<Sealing>),
+}
+
+/// A content that is sealed while it is read.
+struct Sealing {
+    plain: Content,
+    sealer: Arc<dyn Sealer>,
+    file: SealedFile,
+    /// Begun with the first byte, and anew when it is read again: what was sealed once is never sealed alike.
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    seal: Box<dyn SealContent>,
+    /// Plaintext that was read and not sealed: a piece is only known to be the last when nothing comes behind it.
+    ahead: Vec<u8>,
+    /// Sealed bytes that were not given out.
+    left: Bytes,
+    hasher: Box<Hasher>,
+    size: u64,
+    ended: bool,
+}
+
+impl Begun {
+    fn new(seal: Box<dyn SealContent>) -> Self {
+        let left = seal.head().into();
+        Self { seal, ahead: Vec::new(), left, hasher: Box::default(), size: 0, ended: false }
+    }
+
+    /// Gives out what is sealed, until `chunk` holds `max` bytes. Whether more is to be sealed for it.
+    fn give(&mut self, chunk: &mut Vec<u8>, max: usize) -> bool {
+        let room = max.saturating_sub(chunk.len());
+        chunk.extend_from_slice(&self.left.split_to(self.left.len().min(room)));
+        chunk.len() < max && !self.ended
+    }
+
+    /// How much plaintext is to be read ahead.
+    fn wanted(&self) -> usize {
+        self.seal.piece_bytes().saturating_add(1)
+    }
+
+    /// Seals the next piece of what was read ahead.
+    fn seal(&mut self) {
+        self.ended = self.ahead.len() < self.wanted();
+        let piece = &self.ahead[..self.ahead.len().min(self.seal.piece_bytes())];
+        let mut sealed = Vec::with_capacity(piece.len().saturating_add(64));
+        self.seal.seal(piece, self.ended, &mut sealed);
+        self.hasher.update(piece);
+        let piece = piece.len();
+        self.size = self.size.saturating_add(piece as u64);
+        self.ahead.drain(..piece);
+        self.left = sealed.into();
+    }
+}
+
+impl Sealing {
+    fn begun(&mut self) -> &mut Begun {
+        self.begun.get_or_insert_with(|| Begun::new(self.sealer.seal(&self.file)))
+    }
+
+    async fn read_chunk(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
+        while self.begun().give(chunk, max) {
+            let Self { plain, begun: Some(begun), .. } = self else { break };
+            let wanted = begun.wanted();
+            Box::pin(plain.read_chunk(&mut begun.ahead, wanted)).await?;
+            begun.seal();
+        }
+        Ok(())
+    }
+
+    fn read_chunk_blocking(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
+        while self.begun().give(chunk, max) {
+            let Self { plain, begun: Some(begun), .. } = self else { break };
+            let wanted = begun.wanted();
+            plain.read_chunk_blocking(&mut begun.ahead, wanted)?;
+            begun.seal();
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a content once it was sealed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedContent {
+    /// The key that it is sealed with.
+    pub key: SealKeyId,
+    /// Length of the plaintext, in bytes.
+    pub size: u64,
+    /// BLAKE3 of the plaintext.
+    pub checksum: Checksum,
 }
 
 /// Says whether a file is still what it was.
@@ -140,6 +233,7 @@ impl fmt::Debug for Source {
             Source::File { file, .. } => write!(f, "{file:?}"),
             Source::Reader(_) => f.write_str("a reader"),
             Source::Seekable { .. } => f.write_str("a seekable reader"),
+            Source::Sealed(sealing) => write!(f, "{:?}, sealed", sealing.plain.source),
         }
     }
 }
@@ -168,6 +262,29 @@ impl Content {
         Self { source: Source::File { file, start: None, check: Some(Box::new(check)) } }
     }
 
+    /// The same content, sealed for this file. It is read in chunks, and sealed as it is read: anew after a
+    /// [`rewind`](Self::rewind), because a source may have changed.
+    #[must_use]
+    pub fn sealed(self, sealer: Arc<dyn Sealer>, file: SealedFile) -> Self {
+        let plain = match self.source {
+            // Bytes are not read in chunks.
+            Source::Bytes(bytes) => {
+                let size = bytes.len() as u64;
+                Self::seekable_of(io::Cursor::new(bytes), size)
+            }
+            source => Self { source },
+        };
+        Self { source: Source::Sealed(Box::new(Sealing { plain, sealer, file, begun: None })) }
+    }
+
+    /// What it was sealed as, once it was read to its end. `None` for what is not [`sealed`](Self::sealed).
+    #[must_use]
+    pub fn sealed_as(&self) -> Option<SealedContent> {
+        let Source::Sealed(sealing) = &self.source else { return None };
+        let begun = sealing.begun.as_ref().filter(|begun| begun.ended && begun.left.is_empty())?;
+        Some(SealedContent { key: begun.seal.key(), size: begun.size, checksum: begun.hasher.finish() })
+    }
+
     /// The bytes, when they are in memory.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
@@ -188,6 +305,9 @@ impl Content {
                 Some(file.metadata().ok()?.len().saturating_sub(start))
             }
             Source::Seekable { size, .. } => *size,
+            Source::Sealed(sealing) => {
+                sealing.plain.size_hint().map(|plain| sealing.sealer.sealed_len(plain))
+            }
             Source::Reader(_) => None,
         }
     }
@@ -195,7 +315,11 @@ impl Content {
     /// Whether reading a chunk blocks the thread, so that it should happen where blocking is allowed.
     #[must_use]
     pub fn is_blocking(&self) -> bool {
-        matches!(self.source, Source::File { .. })
+        match &self.source {
+            Source::File { .. } => true,
+            Source::Sealed(sealing) => sealing.plain.is_blocking(),
+            _ => false,
+        }
     }
 
     /// Notes where a file or seekable source stands, so that [`rewind`](Self::rewind) can return there. Idempotent.
@@ -208,6 +332,7 @@ impl Content {
             Source::Seekable { reader, start, .. } if start.is_none() => {
                 *start = Some(reader.stream_position().await?);
             }
+            Source::Sealed(sealing) => Box::pin(sealing.plain.mark()).await?,
             _ => {}
         }
         Ok(())
@@ -233,6 +358,10 @@ impl Content {
                     reader.seek(SeekFrom::Start(start)).await?;
                 }
             }
+            Source::Sealed(sealing) => {
+                sealing.begun = None;
+                return Box::pin(sealing.plain.rewind()).await;
+            }
         }
         Ok(true)
     }
@@ -251,6 +380,8 @@ impl Content {
             Source::File { .. } => self.read_chunk_blocking(chunk, max),
             Source::Reader(plain) => plain.read_chunk(chunk, max).await,
             Source::Seekable { reader, .. } => fill(reader, chunk, max).await,
+            Source::Sealed(sealing) if sealing.plain.is_blocking() => sealing.read_chunk_blocking(chunk, max),
+            Source::Sealed(sealing) => sealing.read_chunk(chunk, max).await,
         }
     }
 
@@ -259,14 +390,20 @@ impl Content {
     /// # Errors
     /// What the source says.
     pub fn read_chunk_blocking(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
-        let Source::File { file, check, .. } = &mut self.source else { return Ok(()) };
+        let (file, check) = match &mut self.source {
+            Source::File { file, check, .. } => (file, check),
+            Source::Sealed(sealing) if sealing.plain.is_blocking() => {
+                return sealing.read_chunk_blocking(chunk, max);
+            }
+            _ => return Ok(()),
+        };
         let room = max.saturating_sub(chunk.len()) as u64;
         file.by_ref().take(room).read_to_end(chunk)?;
         check.as_mut().map_or(Ok(()), |check| check(file))
     }
 
-    /// The whole content in memory, from where it stands, when it ends within `max` bytes. `None` when it is longer: then
-    /// it stands where it stood, and what was read of a plain reader, at most `max + 1` bytes, is kept in memory and comes
+    /// The whole content in memory, from where it stands, when it ends within `max` bytes. `None` when it is longer (or
+    /// [`sealed`](Self::sealed)): then it stands where it stood, and what was read of a plain reader, at most `max + 1` bytes, is kept in memory and comes
     /// first when it is read again.
     ///
     /// # Errors
@@ -277,6 +414,7 @@ impl Content {
     pub async fn take_short(&mut self, max: usize) -> io::Result<Option<Bytes>> {
         self.mark().await?;
         match &mut self.source {
+            Source::Sealed(_) => Ok(None),
             Source::Bytes(bytes) => Ok((bytes.len() <= max).then(|| bytes.clone())),
             Source::File { .. } => self.take_short_blocking(max),
             Source::Reader(plain) => {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, io, path::PathBuf};
 
 use crate::{
-    Checksum, FileKey, FileStatus, IdWord, LogicalDir, QuotaUnit, TenantId, TenantStatus, Timestamp, Token,
-    UploadId, VolumeId, WatcherId,
+    Checksum, FileKey, FileStatus, IdWord, LogicalDir, QuotaUnit, SealKeyId, TenantId, TenantStatus,
+    Timestamp, Token, UploadId, VolumeId, WatcherId,
 };
 
 /// An error of the caller's own, as a worker's handler returns it.
@@ -332,6 +332,18 @@ pub enum Error {
         /// What is wrong there.
         why: Cow<'static, str>,
     },
+    /// Something is sealed with a key that is not there.
+    #[error("key {key} is needed and not there: open the pool with the ring that has it")]
+    UnknownKey {
+        /// The key.
+        key: SealKeyId,
+    },
+    /// What is sealed does not open: it is not what was sealed.
+    #[error("{place} does not open: it is not what was sealed there")]
+    Tampered {
+        /// Whatever names the place.
+        place: String,
+    },
     /// What is on the disk was written by a newer version.
     #[error(
         "{place} has format {found}, newer than the {supported} that this version reads: use a newer Locus"
@@ -418,6 +430,8 @@ impl Error {
             E::TenantLost { .. }
             | E::ChecksumMismatch { .. }
             | E::Corrupt { .. }
+            | E::UnknownKey { .. }
+            | E::Tampered { .. }
             | E::NewerFormat { .. }
             | E::Poisoned { .. }
             | E::Io { .. } => ErrorKind::Operator,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Area, BlobPath, Checksum, Extension, FileKey, FileStatus, LogicalDir, Properties, StoragePath, TenantId,
-    Timestamp, VolumeId,
+    Area, BlobPath, Checksum, Extension, FileKey, FileStatus, LogicalDir, Properties, Seal, SealedFile,
+    StoragePath, TenantId, Timestamp, VolumeId,
 };
 
 /// A file as its owner sees it: immutable content plus its state.
@@ -90,6 +90,9 @@ pub struct FileRecord {
     pub info: FileInfo,
     /// Where the content rests.
     pub place: Place,
+    /// How the content is sealed, when it is: size and checksum are then those of the sealed bytes, and names and properties are
+    /// in here.
+    pub seal: Option<Seal>,
     /// The first path component of its bytes on a volume.
     pub owner: StoragePath,
     /// The part of a volume in which its bytes lie, or would lie.
@@ -118,5 +121,11 @@ impl FileRecord {
             key: self.info.key,
             extension: self.info.original_name.as_deref().map_or(Extension::NONE, Extension::of),
         }
+    }
+
+    /// What its sealed parts are bound to.
+    #[must_use]
+    pub fn sealed_file(&self) -> SealedFile {
+        SealedFile { owner: self.owner.clone(), key: self.info.key }
     }
 }

@@ -22,6 +22,7 @@ mod leaving;
 mod properties;
 mod quota;
 mod retry;
+mod sealer;
 mod site;
 mod statistics;
 mod status;
@@ -36,7 +37,7 @@ mod volume;
 pub use area::Area;
 pub use blob::{BlobPath, Extension, StoragePath};
 pub use clock::{Clock, SystemClock, in_time};
-pub use content::{Checksum, Content, Hasher};
+pub use content::{Checksum, Content, Hasher, SealedContent};
 pub use directory::LogicalDir;
 pub use disposal::Disposal;
 pub use entropy::{Entropy, SystemEntropy};
@@ -51,6 +52,9 @@ pub use leaving::{Holdings, Leaving};
 pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, Properties};
 pub use quota::{DirectoryQuota, Limit, QuotaUnit, Scope, Usage, UsagePage};
 pub use retry::RetryPolicy;
+pub use sealer::{
+    OpenContent, SEALED_DETAILS_BYTES_MAX, Seal, SealContent, SealKeyId, SealedDetails, SealedFile, Sealer,
+};
 pub use site::{SITES_CAN_BREAK, Site};
 pub use statistics::{CleanupStatistics, FAILURES_MAX, SweepFailure};
 pub use status::{FileStatus, Move};

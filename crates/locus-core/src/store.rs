@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Area, BlobPath, Checksum, Error, FileKey, FileRecord, FileStatus, Holdings, Lease, LeaseOptions, Leaving,
-    Limit, LogicalDir, NewUpload, Properties, Result, Scope, StoragePath, Stored, TenantId, Timestamp,
-    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
+    Limit, LogicalDir, NewUpload, Properties, Result, Scope, Seal, SealKeyId, StoragePath, Stored, TenantId,
+    Timestamp, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding,
     properties::{ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, check_size, properties_bytes},
 };
 
@@ -256,6 +256,9 @@ pub struct NewFile {
     pub size: u64,
     /// BLAKE3 of the content.
     pub checksum: Checksum,
+    /// How the content is sealed, when it is: size and checksum are those of the sealed bytes then, and there is neither a name
+    /// nor a property.
+    pub seal: Option<Seal>,
     /// Where the content is.
     pub content: NewContent,
     /// Volumes that were tried before, and may hold, or come to hold, bytes under the same name: copies that nobody names, and
@@ -761,4 +764,9 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// Counts by tenant and state.
     fn counts(&self) -> StoreCounts;
+
+    /// The keys that contents are sealed with, and how many of each. A memory operation.
+    fn seal_keys(&self) -> Vec<(SealKeyId, u64)> {
+        Vec::new()
+    }
 }

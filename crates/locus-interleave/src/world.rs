@@ -190,6 +190,7 @@ pub(crate) fn file(tenant: &TenantId) -> NewFile {
         size: 0,
         checksum: Checksum::of(b""),
         content: NewContent::Stored { volume: volume(), synced: true },
+        seal: None,
         astray: Vec::new(),
         idempotency: None,
     }

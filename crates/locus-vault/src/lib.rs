@@ -66,6 +66,7 @@ mod keyring;
 mod lock;
 mod metadata;
 mod schemas;
+mod sealer;
 mod vault;
 
 pub use blobs::{Blob, BlobOptions, BlobStore, EntityGuard, ListCursor, ListPage, SweepReport, Unreadable};
@@ -84,4 +85,5 @@ pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
 };
 pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
+pub use sealer::PoolSealer;
 pub use vault::{Caching, Entity, Expect, PutOptions, Vault, VaultOptions, VerifyReport};

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::{
     background::{Background, Parts},
+    encryption::{Keys, check_keys},
     gate::Gate,
     handle::{Locus, Opened, Running},
     intake::PoolIntake,
@@ -49,6 +50,7 @@ pub struct Builder {
     provider: Option<Arc<dyn VolumeProvider>>,
     watchers: Vec<FileWatcherConfig>,
     on_request: bool,
+    keys: Keys,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -73,6 +75,7 @@ impl Default for Builder {
             provider: None,
             watchers: Vec::new(),
             on_request: false,
+            keys: Keys::default(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             disk: Arc::new(OsDisk),
@@ -112,6 +115,15 @@ impl Builder {
     /// stays disabled until it is [created](crate::Tenants::create) by hand.
     pub fn add_tenant(mut self, id: impl Into<String>) -> Self {
         self.tenants.push(id.into());
+        self
+    }
+
+    /// Seals contents, names, properties and errors with the keys of this ring before anything of them reaches a disk: see the
+    /// crate's section on encryption. What was taken in before stays as it was. Opening with another ring, or with none, is
+    /// refused with [`Error::UnknownKey`] while there are files that could not be opened.
+    #[cfg(feature = "encryption")]
+    pub fn encrypt_with(mut self, keyring: impl Into<Arc<locus_vault::Keyring>>) -> Self {
+        self.keys.ring = Some(keyring.into());
         self
     }
 
@@ -300,8 +312,8 @@ impl Builder {
         watchers.extend(settings.watchers.iter().map(WatcherSettings::config));
         unique_watchers(&watchers)?;
         let (clock, entropy, disk) = (self.clock, self.entropy, self.disk);
-        let (provider, on_request) = (self.provider, self.on_request);
-        Ok(Plan { settings, volumes: named, provider, watchers, on_request, clock, entropy, disk })
+        let (provider, on_request, keys) = (self.provider, self.on_request, self.keys);
+        Ok(Plan { settings, volumes: named, provider, watchers, on_request, keys, clock, entropy, disk })
     }
 }
 
@@ -312,6 +324,7 @@ struct Plan {
     provider: Option<Arc<dyn VolumeProvider>>,
     watchers: Vec<FileWatcherConfig>,
     on_request: bool,
+    keys: Keys,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
@@ -389,12 +402,16 @@ impl Plan {
             tenants.ensure(&tenant.id, tenant.properties.clone()).await?;
         }
 
+        let sealer = self.keys.sealer(context.store, &self.entropy);
+        check_keys(&*engine, sealer.as_ref())?;
+
         let store: Arc<dyn MetadataStore> = engine.clone();
         let upkeep: Arc<dyn Upkeep> = engine.clone();
         let gate = Arc::new(Gate::new(tenants, Arc::clone(&store)));
         let durability = self.settings.store.durability;
         let volumes = Arc::clone(&registry);
-        let pool = StoragePool::new(Arc::clone(&store), registry, gate.clone(), context, durability);
+        let pool =
+            StoragePool::sealed_by(Arc::clone(&store), registry, gate.clone(), context, durability, sealer);
         pool.set_placement(self.settings.store.placement);
         self.grow(&pool, &engine).await?;
         let mounted_before = note.places().await;

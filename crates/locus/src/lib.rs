@@ -46,6 +46,7 @@ mod builder;
 mod care;
 mod cleanup;
 mod dead_letters;
+mod encryption;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

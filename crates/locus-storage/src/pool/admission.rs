@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use locus_core::{
     BlobPath, Content, Error, FileKey, InlineLimits, Landing, LogicalDir, NewFile, Reservation, Reserved,
-    Result, Tenant, TenantAccess, VolumeId,
+    Result, SealedContent, SealedFile, Tenant, TenantAccess, VolumeId,
 };
 use locus_fs::off_thread;
 
-use super::{StoragePool, WriteOptions, mounts::Ticket};
+use super::{StoragePool, WriteOptions, mounts::Ticket, sealed::seal_bytes};
 
 /// What becomes of one file of a batch.
 pub(super) enum Fresh<T> {
@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) directory: LogicalDir,
     pub(super) room: Reservation,
     pub(super) intake: Intake,
+    /// What it was sealed as, when that is done.
+    pub(super) sealed: Option<SealedContent>,
 }
 
 /// The way that the content of a write takes.
@@ -44,7 +46,8 @@ impl StoragePool {
     ) -> Result<Fresh<Draft>> {
         let directory = LogicalDir::parse(options.directory.as_deref().unwrap_or_default())?;
         let named = options.idempotency_key.as_ref();
-        let room = match self.inner.store.reserve(&tenant.id, &directory, content.size_hint(), named).await? {
+        let length = content.size_hint().map(|plain| self.stored_len(plain));
+        let room = match self.inner.store.reserve(&tenant.id, &directory, length, named).await? {
             Reserved::Known(key) => return Ok(Fresh::Known(key)),
             Reserved::Room(room) => room,
         };
@@ -53,21 +56,35 @@ impl StoragePool {
         if now.storage_path != tenant.storage_path {
             return Err(Error::TenantNotFound { tenant: tenant.id.clone() });
         }
-        let intake = self.take_in(content, left).await?;
+        let file = SealedFile { owner: now.storage_path.clone(), key: room.key() };
+        let (intake, sealed) = self.take_in(content, &file, left).await?;
         NewFile::check_names(options.original_name.as_deref(), &options.properties, named)?;
-        Ok(Fresh::New(Draft { options, directory, room, intake }))
+        Ok(Fresh::New(Draft { options, directory, room, intake, sealed }))
     }
 
-    async fn take_in(&self, content: Content, left: &mut InlineLimits) -> Result<Intake> {
+    async fn take_in(
+        &self,
+        content: Content,
+        file: &SealedFile,
+        left: &mut InlineLimits,
+    ) -> Result<(Intake, Option<SealedContent>)> {
         let (mut content, short) = self.take_short(content, left).await?;
         if let Some(bytes) = short {
-            if let Some(landing) = self.inner.store.land(bytes.len() as u64).await {
-                return Ok(Intake::Inline { bytes, landing });
+            if let Some(landing) = self.inner.store.land(self.stored_len(bytes.len() as u64)).await {
+                let (bytes, sealed) = match self.sealer() {
+                    Some(sealer) => {
+                        let (bytes, sealed) = seal_bytes(&**sealer, file, &bytes);
+                        (bytes, Some(sealed))
+                    }
+                    None => (bytes, None),
+                };
+                return Ok((Intake::Inline { bytes, landing }, sealed));
             }
             content = bytes.into();
         }
+        let content = self.sealed(content, file);
         let ticket = self.place(content.size_hint(), None).await?;
-        Ok(Intake::Volume { content, ticket })
+        Ok((Intake::Volume { content, ticket }, None))
     }
 
     /// The content in memory, when it is small. What is brought into memory counts against the batch.
@@ -76,7 +93,9 @@ impl StoragePool {
         mut content: Content,
         left: &mut InlineLimits,
     ) -> Result<(Content, Option<Bytes>)> {
+        // Sealing makes a shorter content no longer than it makes this one.
         let limit = left.content_bytes_max.min(left.batch_bytes_max);
+        let limit = limit.saturating_sub(self.stored_len(limit).saturating_sub(limit));
         let announced = content.size_hint();
         if left.content_bytes_max == 0 || announced.is_some_and(|length| length > limit) {
             return Ok((content, None));
@@ -94,7 +113,7 @@ impl StoragePool {
             content.take_short(max).await
         };
         let short = short.map_err(|source| Error::Source { source })?;
-        let in_memory = short.as_ref().map_or(limit, |bytes| bytes.len() as u64);
+        let in_memory = short.as_ref().map_or(limit, |bytes| self.stored_len(bytes.len() as u64));
         left.batch_bytes_max = left.batch_bytes_max.saturating_sub(in_memory);
         Ok((content, short))
     }

@@ -15,17 +15,18 @@ mod read;
 mod reader;
 mod residue;
 mod retire;
+mod sealed;
 mod spill;
 mod transfer;
 mod upload;
 mod volumes;
 mod write;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use locus_core::{
     Clock, Durability, Error, FileInfo, FileKey, FileLocation, FileRecord, FileStatus, MetadataStore, Place,
-    Result, TenantAccess, TenantContext, TenantId, TenantManager,
+    Result, Sealer, TenantAccess, TenantContext, TenantId, TenantManager, VolumeId,
 };
 use locus_fs::VolumeContext;
 
@@ -75,6 +76,7 @@ struct Inner {
     moves: Moves,
     residue: Arc<ResidueList>,
     desks: Arc<Desks>,
+    sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl StoragePool {
@@ -87,6 +89,20 @@ impl StoragePool {
         tenants: Arc<dyn TenantManager>,
         context: VolumeContext,
         durability: Durability,
+    ) -> Self {
+        Self::sealed_by(store, volumes, tenants, context, durability, None)
+    }
+
+    /// As [`new`](Self::new), of a pool whose new contents are sealed, with their names, properties and errors. What was
+    /// written before stays as it is; a file that is sealed has no path ([`materialize`](Self::materialize)).
+    #[must_use]
+    pub fn sealed_by(
+        store: Arc<dyn MetadataStore>,
+        volumes: Arc<VolumeRegistry>,
+        tenants: Arc<dyn TenantManager>,
+        context: VolumeContext,
+        durability: Durability,
+        sealer: Option<Arc<dyn Sealer>>,
     ) -> Self {
         let mounts = Arc::new(Mounts::new(volumes, Arc::clone(&store)));
         let residue = Arc::default();
@@ -107,6 +123,7 @@ impl StoragePool {
             moves,
             residue,
             desks,
+            sealer,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -122,7 +139,8 @@ impl StoragePool {
     /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
     pub async fn info(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileInfo>> {
         self.allow(tenant, TenantAccess::Read)?;
-        Ok(self.inner.store.get(tenant.id(), key).await?.map(|record| record.info))
+        let record = self.inner.store.get(tenant.id(), key).await?;
+        Ok(record.map(|record| self.reveal(record)).transpose()?.map(|record| record.info))
     }
 
     /// What is known about a file and where its bytes rest; `None` for an unknown key. The path is there while the
@@ -133,7 +151,9 @@ impl StoragePool {
     pub async fn location(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileLocation>> {
         self.allow(tenant, TenantAccess::Read)?;
         let record = self.inner.store.get(tenant.id(), key).await?;
-        Ok(record.map(|record| self.locate(record)))
+        Ok(record
+            .map(|record| Ok::<_, Error>(self.place_of(&record).with(self.reveal(record)?)))
+            .transpose()?)
     }
 
     /// Sees to it that a file lies on a volume, and gives its path: content in the store is moved out for good. The path
@@ -142,7 +162,7 @@ impl StoragePool {
     ///
     /// # Errors
     /// [`Error::FileNotFound`], also when the file is completed or deleted, before or meanwhile;
-    /// [`Error::NotMaterializable`] when no path of this machine leads to it, or to any volume for content in the store;
+    /// [`Error::NotMaterializable`] when it is sealed, or when no path of this machine leads to it, or to any volume for content in the store;
     /// [`Error::VolumeUnavailable`]; [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
     /// For content in the store also [`Error::InsufficientStorage`], [`Error::ChecksumMismatch`], [`Error::Corrupt`],
     /// and what the last volume said when all failed: it is then where it was.
@@ -150,7 +170,7 @@ impl StoragePool {
     /// # Cancel safety
     /// After a dropped future the content rests in one of the two places, whole. What a move that was given up left on a
     /// volume is [`residue`](Self::residue), or adopted by the next one.
-    pub async fn materialize(&self, tenant: &TenantContext, key: &FileKey) -> Result<std::path::PathBuf> {
+    pub async fn materialize(&self, tenant: &TenantContext, key: &FileKey) -> Result<PathBuf> {
         self.allow(tenant, TenantAccess::Read)?;
         self.path_of(tenant.id(), key).await
     }
@@ -212,16 +232,34 @@ impl StoragePool {
         &self.inner.context.clock
     }
 
-    /// A record with its path as of now.
+    /// A record with its path as of now, as far as it can be opened.
     pub(crate) fn locate(&self, record: FileRecord) -> FileLocation {
+        self.place_of(&record).with(self.reveal_or_keep(record))
+    }
+
+    fn place_of(&self, record: &FileRecord) -> PlaceNow {
         let volume_id = match &record.place {
             Place::Volume(id) if record.info.status != FileStatus::Deleted => Some(id.clone()),
             _ => None,
         };
         let volume = volume_id.as_ref().and_then(|id| self.inner.mounts.get(id));
+        // What lies at the path of a sealed content is not the content.
+        let volume = volume.filter(|_| record.seal.is_none());
+        PlaceNow { path: volume.and_then(|volume| volume.local_path(&record.blob())), volume_id }
+    }
+}
+
+/// Where a content lies now.
+struct PlaceNow {
+    volume_id: Option<VolumeId>,
+    path: Option<PathBuf>,
+}
+
+impl PlaceNow {
+    fn with(self, record: FileRecord) -> FileLocation {
         FileLocation {
-            physical_path: volume.and_then(|volume| volume.local_path(&record.blob())),
-            volume_id,
+            physical_path: self.path,
+            volume_id: self.volume_id,
             last_failed_at: record.last_failed_at,
             last_error: record.last_error,
             available_at: record.available_at,

@@ -55,6 +55,9 @@ pub(super) enum Moved {
 impl StoragePool {
     /// The path of a living file, which is moved out of the store if need be.
     pub(super) async fn path_of(&self, tenant: &TenantId, key: &FileKey) -> Result<PathBuf> {
+        if self.living(tenant, key).await?.seal.is_some() {
+            return Err(Error::NotMaterializable { key: *key, why: "its content is sealed" });
+        }
         loop {
             // From here on the end of a move is heard of.
             let ended = self.inner.moves.ended();

@@ -54,7 +54,7 @@ impl StoragePool {
     pub async fn read(&self, tenant: &TenantContext, key: &FileKey) -> Result<FileReader> {
         self.allow(tenant, TenantAccess::Read)?;
         let record = self.find(tenant.id(), key).await?;
-        self.open(record, 0..u64::MAX).await.map(FileReader::new)
+        self.open_plain(record, 0..u64::MAX).await.map(FileReader::new)
     }
 
     /// Opens the file of a live lease for reading, whatever the tenant's status: who holds the lease may end its work.
@@ -63,7 +63,7 @@ impl StoragePool {
     /// [`Error::LeaseLost`]; as [`read`](Self::read) otherwise, without those about the tenant.
     pub async fn read_leased(&self, lease: &Lease) -> Result<FileReader> {
         let record = self.inner.store.leased(lease).await?;
-        self.open(record, 0..u64::MAX).await.map(FileReader::new)
+        self.open_plain(record, 0..u64::MAX).await.map(FileReader::new)
     }
 
     /// Reads bytes `range` of a file into memory. What lies beyond the end is cut off, so a range beyond the end, like an
@@ -84,12 +84,21 @@ impl StoragePool {
             return Err(Error::InvalidArgument { name: "range", why: "ends before it begins" });
         }
         let record = self.find(tenant.id(), key).await?;
-        let range = range.start.min(record.info.size)..range.end.min(record.info.size);
-        if range.is_empty() && record.info.size > 0 {
+        let size = self.size_of(&record)?;
+        let range = range.start.min(size)..range.end.min(size);
+        if range.is_empty() && size > 0 {
             return Ok(Bytes::new());
         }
-        let mut reader = FileReader::new(self.open(record, range.clone()).await?);
+        let mut reader = FileReader::new(self.open_plain(record, range.clone()).await?);
         reader.range(range).await
+    }
+
+    /// Length of the content.
+    fn size_of(&self, record: &FileRecord) -> Result<u64> {
+        let Some(seal) = &record.seal else { return Ok(record.info.size) };
+        let sealer = self.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
+        let why = || Error::Tampered { place: format!("content of file {}", record.info.key) };
+        sealer.plain_len(record.info.size).ok_or_else(why)
     }
 
     async fn find(&self, tenant: &TenantId, key: &FileKey) -> Result<FileRecord> {

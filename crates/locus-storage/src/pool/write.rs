@@ -5,7 +5,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use locus_core::{
     Area, BlobPath, Checksum, Content, Durability, Error, Extension, FileKey, NewContent, NewFile, Outcome,
-    Reservation, Result, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
+    Reservation, Result, SealedFile, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
 };
 use locus_fs::off_thread;
 
@@ -115,14 +115,16 @@ impl StoragePool {
 
     /// Brings the content to its place, or as near as it comes without its record.
     async fn put(&self, tenant: &Tenant, draft: Draft) -> Result<Written> {
-        let Draft { options, directory, room, intake } = draft;
-        let (stored, content, rest, astray) = match intake {
+        let Draft { options, directory, room, intake, sealed } = draft;
+        let file = SealedFile { owner: tenant.storage_path.clone(), key: room.key() };
+        let (stored, content, rest, astray, sealed) = match intake {
             Intake::Inline { bytes, landing } => {
                 let stored = StoredBlob { length: bytes.len() as u64, checksum: self.checksum(&bytes).await };
-                (stored, NewContent::Inline { bytes, landing }, None, Vec::new())
+                (stored, NewContent::Inline { bytes, landing }, None, Vec::new(), sealed)
             }
-            Intake::Volume { content, ticket } => {
-                let name = options.original_name.as_deref();
+            Intake::Volume { mut content, ticket } => {
+                // What kind of content it is, is nobody's business where it is sealed.
+                let name = options.original_name.as_deref().filter(|_| self.sealer().is_none());
                 let path = BlobPath {
                     area: Area::Live,
                     owner: tenant.storage_path.clone(),
@@ -130,28 +132,39 @@ impl StoragePool {
                     extension: name.map_or(Extension::NONE, Extension::of),
                 };
                 let how = if options.synced { Durability::Durable } else { self.inner.durability };
-                let (rest, stored) = self.put_somewhere(&path, content, ticket, how).await?;
+                let (rest, stored) = self.put_somewhere(&path, &mut content, ticket, how).await?;
                 let astray = rest.tried.iter().map(|tried| tried.volume().id().clone()).collect();
                 let volume = rest.ticket.volume().id().clone();
                 let synced = how == Durability::Durable;
-                (stored, NewContent::Stored { volume, synced }, Some(rest), astray)
+                (stored, NewContent::Stored { volume, synced }, Some(rest), astray, content.sealed_as())
             }
         };
-        if let Some(expected) = options.expected_checksum.filter(|expected| *expected != stored.checksum) {
-            if let Some(rest) = rest {
-                rest.blob.remove().await;
+        let actual = sealed.map_or(stored.checksum, |sealed| sealed.checksum);
+        let names = (options.original_name, options.properties);
+        let named = match options.expected_checksum {
+            Some(expected) if expected != actual => {
+                Err(Error::ChecksumMismatch { place: "that was given".into(), expected, actual })
             }
-            let place = "that was given".into();
-            return Err(Error::ChecksumMismatch { place, expected, actual: stored.checksum });
-        }
+            _ => self.seal_names(&file, &stored.checksum, sealed, names),
+        };
+        let (seal, (original_name, properties)) = match named {
+            Ok(named) => named,
+            Err(error) => {
+                if let Some(rest) = rest {
+                    rest.blob.remove().await;
+                }
+                return Err(error);
+            }
+        };
         let file = NewFile {
             tenant: tenant.id.clone(),
             owner: tenant.storage_path.clone(),
             directory,
-            original_name: options.original_name,
-            properties: options.properties,
+            original_name,
+            properties,
             size: stored.length,
             checksum: stored.checksum,
+            seal,
             content,
             astray,
             idempotency: options.idempotency_key,
@@ -174,7 +187,7 @@ impl StoragePool {
     async fn put_somewhere(
         &self,
         path: &BlobPath,
-        mut content: Content,
+        content: &mut Content,
         mut ticket: Ticket,
         how: Durability,
     ) -> Result<(Rest, StoredBlob)> {
@@ -184,7 +197,7 @@ impl StoragePool {
         loop {
             let volume = Arc::clone(ticket.volume());
             let blob = Unrecorded::new(&self.inner.residue, &volume, path.clone());
-            let error = match volume.write(path, &mut content, how).await {
+            let error = match volume.write(path, content, how).await {
                 Ok(stored) => {
                     ticket.landed();
                     return Ok((Rest { blob, ticket, tried }, stored));

@@ -309,7 +309,7 @@ impl FileScheduler {
     }
 
     /// Fails a file: it comes back after the delay of the retry policy, or is given up for good. `error` is kept with
-    /// it, cut at 1,024 bytes. Failing the same lease again has no effect.
+    /// it, cut at 1,024 bytes (in a sealed pool earlier, as its sealer says). Failing the same lease again has no effect.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] when somebody else was given the file, or it was reset.
@@ -317,7 +317,10 @@ impl FileScheduler {
     /// # Cancel safety
     /// After a dropped future the file either failed or is still leased.
     pub async fn fail(&self, lease: &Lease, error: &str) -> Result<FailOutcome> {
-        self.store.fail(lease, error).await
+        match self.pool.seal_error(lease, error).await? {
+            Some(sealed) => self.store.fail(lease, &sealed).await,
+            None => self.store.fail(lease, error).await,
+        }
     }
 
     /// Makes a delayed or given-up file pending now, with fresh counts, or [requeues](StoragePool::requeue) a dead letter. Leases

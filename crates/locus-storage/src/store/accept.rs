@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, Site, TenantId, VolumeId,
+    Result, SEALED_DETAILS_BYTES_MAX, Seal, Site, TenantId, VolumeId,
 };
 
 use super::{
@@ -40,6 +40,8 @@ struct Batch {
     unsynced: Vec<VolumeId>,
     /// Where some of them were tried to be written first.
     astray: Vec<(FileKey, VolumeId)>,
+    /// How some of them are sealed.
+    seals: Vec<(FileKey, Seal)>,
 }
 
 impl EmbeddedStore {
@@ -127,7 +129,7 @@ impl EmbeddedStore {
             NewFile::check_names(file.original_name.as_deref(), &file.properties, file.idempotency.as_ref())?;
             self.take_in(&mut batch, file, room)?;
         }
-        let Batch { mut changes, rooms, parts, landings, unsynced, astray, .. } = batch;
+        let Batch { mut changes, rooms, parts, landings, unsynced, astray, seals, .. } = batch;
         // Everything that does not depend on the state is computed before any lock.
         let attachment = match (changes.as_slice(), parts.as_slice()) {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
@@ -135,6 +137,7 @@ impl EmbeddedStore {
         };
         // Behind the files that they are of.
         changes.extend(astray.into_iter().map(|(key, volume)| Change::Astray { key, volume }));
+        changes.extend(seals.into_iter().map(|(key, seal)| Change::Sealed { key, seal }));
         self.make_spare().await?;
         let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
@@ -154,7 +157,9 @@ impl EmbeddedStore {
             changes.retain(|change| {
                 let accepted = match change {
                     Change::Accepted(accepted) => accepted,
-                    Change::Astray { key, .. } => return !known_already.contains(key),
+                    Change::Astray { key, .. } | Change::Sealed { key, .. } => {
+                        return !known_already.contains(key);
+                    }
                     _ => return true,
                 };
                 let mine = at;
@@ -260,6 +265,13 @@ impl EmbeddedStore {
         let own = file.owner.as_str() == file.tenant.as_str();
         let key = room.key();
         batch.astray.extend(file.astray.into_iter().map(|volume| (key, volume)));
+        if let Some(seal) = file.seal {
+            let (size, limit) = (seal.details.len() as u64, SEALED_DETAILS_BYTES_MAX);
+            if size > limit {
+                return Err(Error::TooLarge { what: "sealed details", size, limit });
+            }
+            batch.seals.push((key, seal));
+        }
         batch.changes.push(Change::Accepted(Accepted {
             key,
             owner: (!own).then_some(file.owner),

@@ -10,8 +10,8 @@ use std::{
 
 use locus_core::{
     Area, BlobPath, Checksum, Epoch, Error, Extension, FileKey, FileStatus, Limit, LogicalDir, Lsn, Owner,
-    Properties, Remember, Result, Scope, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp, Token,
-    VolumeId, VolumeStanding,
+    Properties, Remember, Result, Scope, Seal, Site, StoragePath, StoreId, StoreTime, TenantId, Timestamp,
+    Token, VolumeId, VolumeStanding,
 };
 use locus_fs::{Disk, DiskFile, EntryKind, sync_data, sync_dir};
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ pub(crate) enum Frame {
     Standings { volumes: Vec<(VolumeId, VolumeStanding, Lsn)> },
     Purged { tenant: TenantId, keys: Vec<FileKey> },
     Copies { tenant: TenantId, copies: Vec<SavedCopy> },
+    Seals { tenant: TenantId, seals: Vec<(FileKey, Seal)> },
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -235,6 +236,7 @@ impl Frame {
         match self {
             Self::Files { entries, .. } => !entries.is_empty(),
             Self::Purged { keys, .. } => !keys.is_empty(),
+            Self::Seals { seals, .. } => !seals.is_empty(),
             _ => true,
         }
     }
@@ -286,6 +288,7 @@ impl SavedEntry {
             properties: self.properties,
             owner: self.owner,
             idempotency: self.idempotency,
+            seal: None, // a frame behind this one says it
         };
         let is_dead = self.status == FileStatus::DeadLettered;
         let entry = Entry {
@@ -657,11 +660,13 @@ fn files_frames(
     let entries = || slice.clone().filter_map(|at| state.entry_at(at));
     let purged = entries().filter(|entry| entry.status.is_over() && entry.area == Area::DeadLetters);
     let purged = Frame::Purged { tenant: state.id.clone(), keys: purged.map(|entry| entry.key).collect() };
+    let seal = |entry: &Entry| Some((entry.key, entry.cold.as_ref()?.seal.clone()?));
+    let seals = Frame::Seals { tenant: state.id.clone(), seals: entries().filter_map(seal).collect() };
     let entries: Vec<_> =
         entries().map(|entry| SavedEntry::of(entry, state.directory(entry), places)).collect();
     let count = entries.len() as u64;
     let files = Frame::Files { tenant: state.id.clone(), entries };
-    ([files, purged].into_iter().filter(Frame::is_worth_writing), count)
+    ([files, purged, seals].into_iter().filter(Frame::is_worth_writing), count)
 }
 
 /// A slice of the remembered writes behind `after`, and its last hash.
@@ -922,6 +927,14 @@ pub(crate) fn load(
         Frame::Purged { tenant, keys } => {
             target.tenant(&tenant, &mut |state, _| keys.iter().for_each(|key| state.restore_purged(key)));
         }
+        Frame::Seals { tenant, seals } => {
+            let mut seals = Some(seals);
+            target.tenant(&tenant, &mut |state, _| {
+                for (key, seal) in seals.take().unwrap_or_default() {
+                    state.restore_seal(&key, seal);
+                }
+            });
+        }
         Frame::Remembered { tenant, writes } => {
             target.tenant(&tenant, &mut |state, places| {
                 for write in &writes {
@@ -1045,6 +1058,7 @@ pub(crate) fn read_file(
             }
             (
                 Frame::Purged { .. }
+                | Frame::Seals { .. }
                 | Frame::Remembered { .. }
                 | Frame::Limits { .. }
                 | Frame::Uploads { .. }
@@ -1059,6 +1073,7 @@ pub(crate) fn read_file(
 
 #[cfg(test)]
 mod tests {
+    use locus_core::SealKeyId;
     use proptest::prelude::*;
 
     use super::*;
@@ -1113,21 +1128,28 @@ mod tests {
             properties in prop::collection::vec((1..200_usize, 0..200_usize), 0..4),
             idempotent in any::<bool>(),
             delivery in prop::option::of((prop::option::of(0..128_usize), prop::option::of(0..1_024_usize))),
+            sealed in prop::option::of(0..4_096_usize),
         ) {
             let places = Places::default();
             let properties: Properties = (0..)
                 .zip(properties)
                 .map(|(n, (name, value))| (format!("{n:>name$}"), "x".repeat(value)))
                 .collect();
-            let cold = (name.is_some() || !properties.is_empty() || idempotent).then(|| Cold {
+            let key = SealKeyId::from_bytes([0xff; 16]);
+            let seal = sealed.map(|bytes| Seal { key, details: vec![0; bytes].into() });
+            let told = name.is_some() || !properties.is_empty() || idempotent || seal.is_some();
+            let cold = told.then(|| Cold {
                 original_name: text(name),
                 properties,
                 owner: Some(StoragePath::from(&TenantId::parse(&"t".repeat(63)).unwrap())),
                 idempotency: idempotent.then_some(u128::MAX),
+                seal: seal.clone(),
             });
             let entry = entry(&places, cold, delivery.map(|(by, error)| [text(by), text(error)]));
             let saved = SavedEntry::of(&entry, LogicalDir::root(), &places);
-            let taken = (postcard::to_stdvec(&saved).unwrap().len() + size_of::<FileKey>() + 1) as u64;
+            let sealed = seal.map_or(0, |seal| postcard::to_stdvec(&(entry.key, seal)).unwrap().len());
+            let taken = postcard::to_stdvec(&saved).unwrap().len() + sealed + size_of::<FileKey>() + 1;
+            let taken = taken as u64;
             let foreseen = entry.saved_bytes() + LogicalDir::root().as_str().len() as u64;
             prop_assert!((taken..taken + 256).contains(&foreseen), "{foreseen} foreseen, {taken} taken");
         }

@@ -2,7 +2,7 @@
 
 use locus_core::{
     Area, Checksum, FileInfo, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Owner, Place, Properties,
-    StoragePath, StoreTime, TenantId, Timestamp, Token,
+    Seal, StoragePath, StoreTime, TenantId, Timestamp, Token,
 };
 
 use crate::{journal::LogPlace, time::StoreClock};
@@ -95,6 +95,8 @@ pub(crate) struct Cold {
     pub(crate) owner: Option<StoragePath>,
     /// The idempotency key that names the file.
     pub(crate) idempotency: Option<u128>,
+    /// How its content is sealed, when it is.
+    pub(crate) seal: Option<Seal>,
 }
 
 /// How a delivery ended, as far as a late call of its holder must know.
@@ -132,6 +134,8 @@ const SAVED_COLD_BYTES: usize = 112;
 const SAVED_DELIVERY_BYTES: usize = 96;
 /// Where its bytes lie, when that is not where its state says: counted before it is so.
 const SAVED_AREA_BYTES: usize = 24;
+/// What says how it is sealed, beside the details: at worst in a frame of its own.
+const SAVED_SEAL_BYTES: usize = 114;
 /// So many interrupted deliveries in a row make a suspect.
 const SUSPECT_AFTER: u8 = 2;
 
@@ -197,7 +201,8 @@ impl Entry {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let cold = self.cold.as_deref().map_or(0, |cold| {
             let properties = cold.properties.iter().map(|(name, value)| name.len() + value.len() + 4);
-            text(&cold.original_name) + properties.sum::<usize>() + SAVED_COLD_BYTES
+            let seal = cold.seal.as_ref().map_or(0, |seal| seal.details.len() + SAVED_SEAL_BYTES);
+            text(&cold.original_name) + properties.sum::<usize>() + seal + SAVED_COLD_BYTES
         });
         let delivery = self.delivery.as_deref();
         let delivery = delivery.map_or(0, |delivery| text(&delivery.by) + text(&delivery.error));
@@ -234,6 +239,7 @@ impl Entry {
                 attempts: self.attempts,
             },
             place,
+            seal: cold.and_then(|cold| cold.seal.clone()),
             owner: self.owner(tenant),
             area: self.area,
             last_failed_at: delivery.and_then(|delivery| delivery.failed_at),

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use locus_core::{
-    Area, Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope,
+    Area, Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, Seal,
     StoragePath, StoreTime, TenantId, Timestamp, VolumeId, VolumeStanding,
 };
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,11 @@ pub(crate) enum Change {
         key: FileKey,
         volume: VolumeId,
     },
+    /// The content that this very record speaks of is sealed, in this way.
+    Sealed {
+        key: FileKey,
+        seal: Seal,
+    },
 }
 
 /// A new upload.
@@ -233,6 +238,7 @@ pub(crate) fn body_bound(changes: &[Change]) -> usize {
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
+    use locus_core::SealKeyId;
     use rstest::rstest;
 
     use super::*;
@@ -309,6 +315,10 @@ mod tests {
             Change::Announced { key, volume: VolumeId::parse("v").unwrap(), area: Area::DeadLetters },
             Change::CopyRemoved { key, volume: VolumeId::parse("v").unwrap(), area: Area::Live },
             Change::Astray { key, volume: VolumeId::parse("v").unwrap() },
+            Change::Sealed {
+                key,
+                seal: Seal { key: SealKeyId::from_bytes([0xff; 16]), details: Box::new([]) },
+            },
         ] {
             bounds(keys_bound(1), &body(vec![change]));
         }

@@ -1,9 +1,12 @@
 //! The volumes as the store sees them (a number each, available or not, how many files rest there), and the totals over
 //! all tenants.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
-use locus_core::{Place, QuotaUnit, UploadLoad, VolumeId};
+use locus_core::{Place, QuotaUnit, SealKeyId, UploadLoad, VolumeId};
 
 use super::{
     entry::{JOURNAL, Rest, VolumeNo},
@@ -46,6 +49,8 @@ pub(crate) struct Places {
     pub(crate) remembered: AtomicU64,
     /// Copies that nobody names.
     pub(crate) copies: AtomicU64,
+    /// How many contents each key has sealed.
+    seals: Mutex<BTreeMap<SealKeyId, u64>>,
 }
 
 impl Places {
@@ -187,6 +192,21 @@ impl Places {
             self.copies.fetch_sub(1, Ordering::AcqRel);
             seen.copies.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// A content is sealed with this key from now on, or no more.
+    pub(crate) fn count_seal(&self, key: SealKeyId, more: bool) {
+        let mut seals = self.seals.lock();
+        let count = seals.entry(key).or_default();
+        *count = if more { *count + 1 } else { *count - 1 };
+        if *count == 0 {
+            seals.remove(&key);
+        }
+    }
+
+    /// The keys that contents are sealed with, and how many of each.
+    pub(crate) fn seals(&self) -> BTreeMap<SealKeyId, u64> {
+        self.seals.lock().clone()
     }
 
     /// A file of so many bytes rests there from now on, or no more, and counts against the limits of the store or not.

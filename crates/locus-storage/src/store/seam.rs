@@ -8,8 +8,8 @@ use locus_core::{
     BlobPath, Checksum, Claim, Compacted, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus,
     Holdings, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
     LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
-    RestingPage, Result, Scope, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId, UploadInfo,
-    UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
+    RestingPage, Result, Scope, SealKeyId, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId,
+    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -283,6 +283,10 @@ impl MetadataStore for EmbeddedStore {
 
     fn counts(&self) -> StoreCounts {
         self.counts_by_tenant()
+    }
+
+    fn seal_keys(&self) -> Vec<(SealKeyId, u64)> {
+        self.places.seals().into_iter().collect()
     }
 }
 

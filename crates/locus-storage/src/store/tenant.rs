@@ -23,7 +23,7 @@ pub(crate) use dirs::Held;
 use hashbrown::HashTable;
 use locus_core::{
     Area, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
-    StoreTime, TenantCounts, TenantId, Token,
+    Seal, StoreTime, TenantCounts, TenantId, Token,
 };
 use rangemap::RangeSet;
 pub(crate) use uploads::{Upload, Uploads};
@@ -474,6 +474,14 @@ impl TenantState {
     fn count_place(&self, at: u32, places: &Places, more: bool) {
         let entry = &self.files[at];
         places.count(entry.rest.number(), entry.size, entry.counts(), more);
+        self.count_seal(at, places, more);
+    }
+
+    fn count_seal(&self, at: u32, places: &Places, more: bool) {
+        let cold = self.files[at].cold.as_deref();
+        if let Some(seal) = cold.and_then(|cold| cold.seal.as_ref()) {
+            places.count_seal(seal.key, more);
+        }
     }
 
     fn count(&mut self, at: u32, more: bool) {
@@ -648,6 +656,13 @@ impl TenantState {
         self.index.insert_unique(hash(&key), at, |at| hash(&files[*at].key));
     }
 
+    /// How the content of an entry is sealed that was put back.
+    pub(crate) fn restore_seal(&mut self, key: &FileKey, seal: Seal) {
+        if let Some(at) = self.find(key) {
+            self.files[at].cold.get_or_insert_default().seal = Some(seal);
+        }
+    }
+
     /// The bytes of a deleted entry that was put back lie among the dead letters.
     pub(crate) fn restore_purged(&mut self, key: &FileKey) {
         if let Some(at) = self.find(key) {
@@ -815,6 +830,7 @@ impl TenantState {
                 Ok(())
             }
             Change::Astray { key, volume } => self.went_astray(scene, key, scene.places.number(volume)),
+            Change::Sealed { key, seal } => self.seal(scene, key, seal),
             Change::Reaped { keys } => {
                 for key in keys {
                     self.reap(scene, key, time)?;
@@ -872,6 +888,7 @@ impl TenantState {
                 properties: accepted.properties.clone(),
                 owner: accepted.owner.clone(),
                 idempotency: accepted.idempotency.map(|(hash, _)| hash),
+                seal: None,
             })
         });
         let entry = Entry {
@@ -899,6 +916,24 @@ impl TenantState {
         if self.live {
             self.file(at, scene.places);
             self.count_place(at, scene.places, true);
+        }
+        Ok(())
+    }
+
+    /// Says how the content is sealed that this record accepted, or brought elsewhere.
+    fn seal(&mut self, scene: &Scene<'_>, key: &FileKey, seal: &Seal) -> Result<()> {
+        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        if self.files[at].last > scene.lsn {
+            return Ok(()); // a checkpoint holds it as a later record left it
+        }
+        if self.live {
+            self.unfile(at, scene.places);
+            self.count_seal(at, scene.places, false);
+        }
+        self.files[at].cold.get_or_insert_default().seal = Some(seal.clone());
+        if self.live {
+            self.file(at, scene.places);
+            self.count_seal(at, scene.places, true);
         }
         Ok(())
     }

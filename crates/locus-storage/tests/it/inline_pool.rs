@@ -182,6 +182,7 @@ impl MetadataStore for Shelf {
             let record = FileRecord {
                 info,
                 place,
+                seal: file.seal,
                 area: locus_core::Area::Live,
                 owner: file.owner,
                 last_failed_at: None,

@@ -9,8 +9,8 @@ use std::{
 
 use locus_core::{
     Durability, Error, FileKey, FileRecord, FileStatus, IdempotencyKey, Lease, LeaseOptions, Limit,
-    LogicalDir, Lsn, MetadataStore, NewContent, NewFile, Outcome, Owner, Remember, Reserved, Scope,
-    StoragePath, StoreCounts, Upkeep, Usage,
+    LogicalDir, Lsn, MetadataStore, NewContent, NewFile, Outcome, Owner, Remember, Reserved, Scope, Seal,
+    SealKeyId, StoragePath, StoreCounts, Upkeep, Usage,
 };
 use locus_fs::Disk;
 use locus_storage::{EmbeddedStore, EngineOptions};
@@ -77,6 +77,12 @@ struct Variety {
     held: Vec<Lease>,
 }
 
+/// As if the content was sealed with one of two keys.
+fn seal(number: u8) -> Seal {
+    let details = vec![number; 40 + usize::from(number)].into();
+    Seal { key: SealKeyId::from_bytes([number % 2; 16]), details }
+}
+
 const NAMES: [&str; 4] = ["day", "kept", "forgotten", "gone"];
 
 /// Files in every state, and everything else that a store remembers. Time stands still from the last change of a due
@@ -104,6 +110,7 @@ fn variety(records: &mut Records) -> Variety {
         let file = NewFile {
             directory: LogicalDir::parse(["/", "/in", "/in/deep"][number % 3]).unwrap(),
             original_name: (number % 2 == 0).then(|| format!("scan {number}.pdf")),
+            seal: (number % 3 == 1).then(|| seal(number as u8)),
             properties: [("number".to_owned(), number.to_string())].into(),
             size: 1_000 + number as u64,
             content: on_volume(usize::from(number == 13), true),
@@ -160,6 +167,7 @@ fn limits() -> [(Scope, Limit); 3] {
 struct Observed {
     files: BTreeMap<FileKey, FileRecord>,
     counts: StoreCounts,
+    seals: Vec<(SealKeyId, u64)>,
     usage: Vec<Usage>,
     on_volumes: [u64; 2],
     names: Vec<Option<FileKey>>,
@@ -183,6 +191,7 @@ fn observe(records: &mut Records, variety: &Variety) -> Observed {
     Observed {
         files,
         counts: records.store.counts(),
+        seals: records.store.seal_keys(),
         usage,
         on_volumes: [0, 1].map(|n| records.store.files_on(&volume(n))),
         names: NAMES.iter().map(|name| records.known(name)).collect(),
@@ -1495,4 +1504,35 @@ fn a_name_that_was_accepted_meanwhile_gives_back_the_room_of_the_second() {
         records.try_put(vec![new_file()]),
         Err(Error::GlobalQuotaExceeded { used: 2, limit: 2, .. })
     ));
+}
+
+#[rstest]
+#[case::killed(End::Kill)]
+#[case::closed(End::Close)]
+fn a_file_keeps_its_seal_and_keys_are_counted_as_files_come_and_go(
+    #[case] end: End,
+    #[values(false, true)] saved: bool,
+) {
+    let mut records = Records::new(1, small());
+    let sealed = |number| NewFile { seal: Some(seal(number)), ..new_file() };
+    let keys = [1, 2, 3].map(|number| records.put(sealed(number)));
+    records.put(new_file());
+    let of = |number: u8| SealKeyId::from_bytes([number; 16]);
+    assert_eq!(records.store.seal_keys(), [(of(0), 1), (of(1), 2)]);
+    if saved {
+        records.checkpoint().unwrap();
+    }
+    let mut records = records.restart(end);
+    assert_eq!(records.store.seal_keys(), [(of(0), 1), (of(1), 2)]);
+    for (number, key) in (1..).zip(keys) {
+        assert_eq!(records.record_of(0, key).unwrap().seal, Some(seal(number)));
+    }
+    let lease = records.claim(keys[1], Owner::Process);
+    records.complete(&lease).unwrap();
+    assert_eq!(records.store.seal_keys(), [(of(0), 1), (of(1), 2)], "its bytes are still there");
+    records.reap();
+    assert_eq!(records.store.seal_keys(), [(of(1), 2)]);
+    let long = Seal { details: vec![0; 4_097].into(), ..seal(1) };
+    let refused = records.try_put(vec![NewFile { seal: Some(long), ..new_file() }]).unwrap_err();
+    assert!(matches!(refused, Error::TooLarge { what: "sealed details", size: 4_097, limit: 4_096 }));
 }

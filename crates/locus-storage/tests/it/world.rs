@@ -246,6 +246,7 @@ pub(crate) fn new_file() -> NewFile {
         size: 7,
         checksum: Checksum::of(b"content"),
         content: NewContent::Stored { volume: volume(0), synced: true },
+        seal: None,
         astray: Vec::new(),
         idempotency: None,
     }
@@ -269,6 +270,7 @@ pub(crate) fn copy_of(file: &NewFile) -> NewFile {
         original_name: file.original_name.clone(),
         properties: file.properties.clone(),
         content: NewContent::Stored { volume: volume.clone(), synced: *synced },
+        seal: file.seal.clone(),
         astray: file.astray.clone(),
         idempotency: file.idempotency.clone(),
         ..*file

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use hkdf::Hkdf;
 use locus_core::Entropy;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// Length of a [`DataKey`], in bytes.
@@ -26,6 +28,15 @@ impl DataKey {
     pub fn from_bytes(bytes: &[u8; DATA_KEY_BYTES]) -> Self {
         let mut key = Self::zeroed();
         key.0.copy_from_slice(bytes);
+        key
+    }
+
+    /// A key of its own for each label and parts, from which this one cannot be told.
+    pub(crate) fn derive(&self, label: &[u8], parts: &[&[u8]]) -> Self {
+        let mut key = Self::zeroed();
+        Hkdf::<Sha256>::new(None, self.expose())
+            .expand_multi_info(&[&[label], parts].concat(), key.0.as_mut_slice())
+            .expect("because HKDF gives up to 255 times as much");
         key
     }
 

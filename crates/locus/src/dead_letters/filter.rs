@@ -111,6 +111,7 @@ mod tests {
                 attempts: 3,
             },
             place: Place::Volume(VolumeId::parse("vol-001").unwrap()),
+            seal: None,
             area: Area::DeadLetters,
             last_failed_at,
             last_error: Some("no such page".into()),

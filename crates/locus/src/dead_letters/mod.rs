@@ -244,6 +244,6 @@ impl Pages<'_> {
         let page = self.letters.page(self.tenant, self.older_than, self.from, PAGE_FILES);
         self.from = page.next;
         self.is_over = self.from.is_none();
-        Some(page.files)
+        Some(page.files.into_iter().map(|record| self.letters.pool.reveal_or_keep(record)).collect())
     }
 }

@@ -53,12 +53,17 @@ impl StoragePool {
     /// [finished](Upload::finish), [aborted](Upload::abort), or nothing came for the setting `upload_expiry` (1 day).
     ///
     /// # Errors
-    /// As [`write`](Self::write), as far as that is known before a byte comes.
+    /// As [`write`](Self::write), as far as that is known before a byte comes; [`Error::InvalidArgument`] in a sealed pool, which
+    /// takes no pieces.
     ///
     /// # Cancel safety
     /// After a dropped future there is no upload, or one that nobody knows, which expires.
     pub async fn upload(&self, tenant: &TenantContext, options: UploadOptions) -> Result<Upload> {
         let owner = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
+        if self.sealer().is_some() {
+            let why = "in pieces is nothing that a sealed pool takes: write the content whole";
+            return Err(Error::InvalidArgument { name: "upload", why });
+        }
         let UploadOptions { size, original_name, directory, properties, expected_checksum } = options;
         let directory = LogicalDir::parse(directory.as_deref().unwrap_or_default())?;
         NewFile::check_names(original_name.as_deref(), &properties, None)?;

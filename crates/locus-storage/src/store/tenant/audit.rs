@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use locus_core::{BlobPath, Checksum, FileKey, LogicalDir, TenantCounts, UploadLoad};
+use locus_core::{BlobPath, Checksum, FileKey, LogicalDir, SealKeyId, TenantCounts, UploadLoad};
 
 use super::{DirNo, Dirs, Entry, InFlight, Queues, Rest, TenantState, VolumeNo, Waits};
 use crate::{
@@ -40,6 +40,8 @@ pub(crate) struct Sums {
     pub(crate) volumes: BTreeMap<VolumeNo, u64>,
     /// Bytes by segment of the journal.
     pub(crate) segments: BTreeMap<u64, u64>,
+    /// Contents by the key that they are sealed with.
+    pub(crate) seals: BTreeMap<SealKeyId, u64>,
 }
 
 impl Sums {
@@ -65,6 +67,7 @@ impl Sums {
         self.over += other.over;
         self.saved_bytes += other.saved_bytes;
         other.volumes.iter().for_each(|(no, files)| *self.volumes.entry(*no).or_default() += files);
+        other.seals.iter().for_each(|(key, files)| *self.seals.entry(*key).or_default() += files);
         other.segments.iter().for_each(|(no, bytes)| *self.segments.entry(*no).or_default() += bytes);
     }
 
@@ -83,6 +86,9 @@ impl Sums {
             Waits::Nowhere => {}
         }
         change(self.volumes.entry(entry.rest.number()).or_default(), 1);
+        if let Some(seal) = entry.cold.as_ref().and_then(|cold| cold.seal.as_ref()) {
+            change(self.seals.entry(seal.key).or_default(), 1);
+        }
         if let Rest::Journal(place) = entry.rest
             && entry.size > 0
         {

@@ -46,7 +46,8 @@ impl TenantState {
             | Change::UploadEnded { .. }
             | Change::Announced { .. }
             | Change::CopyRemoved { .. }
-            | Change::Astray { .. } => {}
+            | Change::Astray { .. }
+            | Change::Sealed { .. } => {}
         }
     }
 

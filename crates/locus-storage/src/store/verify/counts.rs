@@ -1,7 +1,7 @@
 //! Counts and references: what is held as files come and go, counted anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -163,6 +163,11 @@ impl EmbeddedStore {
         compare(Counted::IdempotencyKeys, places.remembered.load(Ordering::Acquire), remembered);
         let in_journal = sums.volumes.get(&JOURNAL).copied().unwrap_or(0);
         compare(Counted::InJournal, places.in_journal.load(Ordering::Acquire), in_journal);
+        let held = places.seals();
+        for key in held.keys().chain(sums.seals.keys()).collect::<BTreeSet<_>>() {
+            let of = |seals: &BTreeMap<_, u64>| seals.get(key).copied().unwrap_or(0);
+            compare(Counted::SealedWithKey, of(&held), of(&sums.seals));
+        }
         // Those that were reaped a moment ago may be counted still; whoever is not counted is never reaped.
         let to_reap = self.reap.lock().total() + kept;
         if to_reap < sums.over {
@@ -212,7 +217,9 @@ fn count(what: Counted, tenant: Option<&TenantId>, held: u64, actual: u64) -> Fi
 mod tests {
     use std::path::PathBuf;
 
-    use locus_core::{MetadataStore, NewContent, NewFile, Properties, Reserved, StoragePath, VolumeId};
+    use locus_core::{
+        MetadataStore, NewContent, NewFile, Properties, Reserved, SealKeyId, StoragePath, VolumeId,
+    };
     use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
     use rstest::rstest;
 
@@ -258,6 +265,7 @@ mod tests {
             size: 7,
             checksum: locus_core::Checksum::of(b"content"),
             content,
+            seal: None,
             astray: Vec::new(),
             idempotency: None,
         };
@@ -279,6 +287,7 @@ mod tests {
     #[case(&[Counted::Taken], |s: &EmbeddedStore| s.places.give_back(Tally::one(0)))]
     #[case(&[Counted::CheckpointBytes], |s: &EmbeddedStore| s.places.count_saved(1, true))]
     #[case(&[Counted::IdempotencyKeys], |s: &EmbeddedStore| { s.places.remembered.fetch_add(1, Ordering::AcqRel); })]
+    #[case(&[Counted::SealedWithKey], |s: &EmbeddedStore| s.places.count_seal(SealKeyId::from_bytes([7; 16]), true))]
     #[case(&[Counted::Files, Counted::InJournal], |s: &EmbeddedStore| s.places.count(JOURNAL, 0, true, true))]
     #[case(&[Counted::Files, Counted::OnVolume], |s: &EmbeddedStore| s.places.count(0, 0, true, true))]
     #[case(&[Counted::LiveBytes], |s: &EmbeddedStore| {

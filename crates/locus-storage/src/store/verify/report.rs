@@ -159,6 +159,8 @@ pub enum Counted {
     CheckpointBytes,
     /// Idempotency keys that are remembered.
     IdempotencyKeys,
+    /// Contents that are sealed with a key.
+    SealedWithKey,
     /// Files that wait to be reaped.
     ToReap,
     /// Dead letters of a tenant,

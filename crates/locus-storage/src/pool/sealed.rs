@@ -1,0 +1,208 @@
+//! Where contents are sealed on their way in, and opened on their way out. All that lies between has sealed bytes.
+
+use std::{io, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use locus_core::{
+    Blob, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, Lease, OpenContent,
+    Place as Rest, Properties, Result, Seal, SealedContent, SealedDetails, SealedFile, Sealer,
+};
+use tracing::warn;
+
+use super::{
+    StoragePool,
+    read::{Opened, Source},
+    reader::CHUNK_BYTES,
+};
+
+/// Plaintext that is opened from what comes along with the opening of a blob: with what sealing adds it fits into a chunk.
+const FIRST_BYTES: u64 = CHUNK_BYTES / 16 * 15;
+
+/// The name that a caller gave, and the properties.
+type Names = (Option<String>, Properties);
+
+impl StoragePool {
+    pub(super) fn sealer(&self) -> Option<&Arc<dyn Sealer>> {
+        self.inner.sealer.as_ref()
+    }
+
+    /// How long a content of about so many bytes is where it rests.
+    pub(super) fn stored_len(&self, plain: u64) -> u64 {
+        self.sealer().map_or(plain, |sealer| sealer.sealed_len(plain))
+    }
+
+    /// What a record says, opened as far as it is sealed: size, checksum, name and properties of the content itself. Its
+    /// [address](FileRecord::blob) is to be asked for before.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`]; [`Error::Tampered`].
+    pub fn reveal(&self, mut record: FileRecord) -> Result<FileRecord> {
+        if let Some(seal) = &record.seal {
+            let sealer = self.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
+            let info = &mut record.info;
+            let file = SealedFile { owner: record.owner.clone(), key: info.key };
+            let details = sealer.open_details(&file, &info.checksum, seal)?;
+            (info.size, info.checksum) = (details.size, details.checksum);
+            (info.original_name, info.properties) = (details.original_name, details.properties);
+        }
+        if let Some(sealer) = self.sealer()
+            && let Some(text) = record.last_error.take()
+        {
+            record.last_error = Some(sealer.open_text(&record.sealed_file(), text)?);
+        }
+        Ok(record)
+    }
+
+    /// As [`reveal`](Self::reveal), but a record that cannot be opened is as it is: whoever has it learns why when its content is
+    /// read.
+    #[must_use]
+    pub fn reveal_or_keep(&self, record: FileRecord) -> FileRecord {
+        if record.seal.is_none() && (self.sealer().is_none() || record.last_error.is_none()) {
+            return record;
+        }
+        self.reveal(record.clone()).unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            warn!(key = %record.info.key, error, "what is known of a file cannot be opened");
+            record
+        })
+    }
+
+    /// What a worker said, as it is kept.
+    pub(crate) async fn seal_error(&self, lease: &Lease, text: &str) -> Result<Option<String>> {
+        let Some(sealer) = self.sealer() else { return Ok(None) };
+        let record = self.inner.store.get(&lease.tenant, &lease.key).await?;
+        let file = record.map_or_else(
+            || SealedFile { owner: (&lease.tenant).into(), key: lease.key },
+            |record| record.sealed_file(),
+        );
+        Ok(Some(sealer.seal_text(&file, text, ERROR_BYTES_MAX)))
+    }
+
+    /// What the record is to say of a content whose stored bytes have the checksum `stored`: names and properties are part of its
+    /// seal where it has one, and stay what they are where it has none.
+    pub(super) fn seal_names(
+        &self,
+        file: &SealedFile,
+        stored: &Checksum,
+        content: Option<SealedContent>,
+        (original_name, properties): Names,
+    ) -> Result<(Option<Seal>, Names)> {
+        let Some(sealer) = self.sealer() else { return Ok((None, (original_name, properties))) };
+        let unread = || Error::Source { source: io::Error::other("it was not read to its end") };
+        let SealedContent { key, size, checksum } = content.ok_or_else(unread)?;
+        let details = SealedDetails { size, checksum, original_name, properties };
+        Ok((Some(sealer.seal_details(file, key, stored, &details)?), Names::default()))
+    }
+
+    /// A content for a file, sealed where the pool is.
+    pub(super) fn sealed(&self, content: Content, file: &SealedFile) -> Content {
+        match self.sealer() {
+            Some(sealer) => content.sealed(Arc::clone(sealer), file.clone()),
+            None => content,
+        }
+    }
+
+    /// Opens the content of a file and what is known about it; `range` of the content is what will be read.
+    pub(super) async fn open_plain(&self, record: FileRecord, range: Range<u64>) -> Result<Opened> {
+        let Some(seal) = &record.seal else { return self.open(record, range).await };
+        let sealer = Arc::clone(self.sealer().ok_or(Error::UnknownKey { key: seal.key })?);
+        let expected = match record.place {
+            Rest::Store => 0..u64::MAX,
+            _ if range.start < FIRST_BYTES => 0..sealer.sealed_len(range.end.min(FIRST_BYTES)),
+            _ => 0..sealer.head_len(),
+        };
+        let Opened { record, source, place } = self.open(record, expected).await?;
+        let (file, sealed_len) = (record.sealed_file(), record.info.size);
+        let record = self.reveal(record)?;
+        let head = match &source {
+            Source::Memory(_, bytes) => bytes.clone(),
+            Source::Blob(blob) => first(blob, sealer.head_len()).await?,
+        };
+        let content = sealer.open(&file, &head, sealed_len)?;
+        let length = content.plain_len();
+        if length != record.info.size {
+            return Err(Error::Tampered { place: format!("content {place}") });
+        }
+        let open = |plain: Range<u64>, sealed: &[u8]| {
+            let at = content.sealed(plain.clone());
+            let at = usize::try_from(at.start).ok().zip(usize::try_from(at.end).ok());
+            let held = at.and_then(|(start, end)| sealed.get(start..end));
+            held.map(|held| content.open(plain, held)).transpose().map(Option::unwrap_or_default)
+        };
+        let source = match source {
+            Source::Memory(_, bytes) => Source::Memory(0, open(0..length, &bytes)?),
+            Source::Blob(blob) => {
+                let head = open(0..length.min(FIRST_BYTES), &head)?;
+                let blob = Arc::new(OpenedBlob { sealed: blob.blob, content, place: place.to_string() });
+                Source::Blob(BlobReader { length, head_offset: 0, head, blob })
+            }
+        };
+        Ok(Opened { record, source, place })
+    }
+}
+
+/// The begin of a blob: all that came along with its opening, and at least so much.
+async fn first(blob: &BlobReader, at_least: u64) -> Result<Bytes> {
+    if blob.head_offset == 0 && blob.head.len() as u64 >= at_least.min(blob.length) {
+        return Ok(blob.head.clone());
+    }
+    read_whole(&*blob.blob, 0..at_least.min(blob.length)).await
+}
+
+/// These bytes, fewer when the blob ends before.
+async fn read_whole(blob: &dyn Blob, range: Range<u64>) -> Result<Bytes> {
+    let mut whole = BytesMut::new();
+    loop {
+        let at = range.start.saturating_add(whole.len() as u64);
+        let left = usize::try_from(range.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(whole.freeze());
+        }
+        let piece = blob.read_at(at, left).await?;
+        if piece.is_empty() || (piece.len() == left && whole.is_empty()) {
+            return Ok(if whole.is_empty() { piece } else { whole.freeze() });
+        }
+        whole.extend_from_slice(&piece);
+    }
+}
+
+/// A sealed blob, as what is in it.
+#[derive(Debug)]
+struct OpenedBlob {
+    sealed: Arc<dyn Blob>,
+    content: Arc<dyn OpenContent>,
+    place: String,
+}
+
+#[async_trait]
+impl Blob for OpenedBlob {
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let end = offset.saturating_add(len as u64).min(self.content.plain_len());
+        let at = self.content.sealed(offset.min(end)..end);
+        let sealed = read_whole(&*self.sealed, at.clone()).await?;
+        if (sealed.len() as u64) < at.end.saturating_sub(at.start) {
+            let why = format!("it ends before byte {}", at.end).into();
+            return Err(Error::Corrupt { place: format!("content {}", self.place), why });
+        }
+        self.content.open(offset.min(end)..end, &sealed)
+    }
+}
+
+/// Seals a content that is in memory.
+pub(super) fn seal_bytes(sealer: &dyn Sealer, file: &SealedFile, plain: &Bytes) -> (Bytes, SealedContent) {
+    let mut sealing = sealer.seal(file);
+    let mut sealed = Vec::with_capacity(usize::try_from(sealer.sealed_len(plain.len() as u64)).unwrap_or(0));
+    sealed.extend(sealing.head());
+    let mut pieces = plain.chunks(sealing.piece_bytes().max(1)).peekable();
+    if pieces.peek().is_none() {
+        sealing.seal(&[], true, &mut sealed);
+    }
+    while let Some(piece) = pieces.next() {
+        sealing.seal(piece, pieces.peek().is_none(), &mut sealed);
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(plain);
+    let sealed_as = SealedContent { key: sealing.key(), size: plain.len() as u64, checksum: hasher.finish() };
+    (sealed.into(), sealed_as)
+}

@@ -1,0 +1,250 @@
+//! A sealed pool: all of it works, and nothing of what it was told lies on a disk as it is.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use locus::{Builder, Checksum, LocalVolume, SystemClock, SystemEntropy, VerifyLevel, VolumeId, prelude::*};
+use locus_fs::OsDisk;
+use locus_vault::{Argon2Cost, Keyring, KeyringFile, NewRecipient, Passphrase, Unlock};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use crate::support::files_below;
+
+/// What must never be found in a directory.
+const SECRET: &str = "the-planted-plaintext";
+
+fn keyring_file(dir: &Path) -> KeyringFile {
+    let (disk, clock, entropy) = (Arc::new(OsDisk), Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+    KeyringFile::new(disk, clock, entropy, dir.join("keyring"))
+}
+
+fn passphrase() -> Passphrase {
+    Passphrase::new(b"sesame").unwrap()
+}
+
+async fn ring(dir: &Path) -> Arc<Keyring> {
+    std::fs::create_dir_all(dir).unwrap();
+    let cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+    Arc::new(
+        keyring_file(dir)
+            .create(NewRecipient::passphrase("operator", passphrase()).cost(cost))
+            .await
+            .unwrap(),
+    )
+}
+
+fn plain(dir: &Path) -> Builder {
+    Locus::builder()
+        .data_dir(dir.join("data"))
+        .add_volume(LocalVolume::new("vol-1", dir.join("vol-1")))
+        .add_volume(LocalVolume::new("vol-2", dir.join("vol-2")))
+        .add_tenant("acme")
+        .retry_policy(RetryPolicy { max_retries: 1, ..RetryPolicy::default() })
+}
+
+async fn open(builder: Builder) -> (Locus, TenantContext) {
+    let locus = builder.build().await.unwrap();
+    let acme = locus.tenants().get("acme").await.unwrap();
+    (locus, acme)
+}
+
+/// A content of so many bytes that says the secret again and again.
+fn content(bytes: usize) -> Vec<u8> {
+    SECRET.bytes().cycle().take(bytes).collect()
+}
+
+fn options() -> WriteOptions {
+    WriteOptions::new()
+        .original_name(format!("{SECRET}.pdf"))
+        .directory("/in")
+        .property("source", SECRET)
+        .property(SECRET, "x")
+}
+
+/// Files below `dir` in which the secret stands as it is, or whose name tells what kind of content it was.
+fn betrayed(dir: &Path) -> Vec<PathBuf> {
+    let mut files = files_below(dir);
+    assert!(files.len() > 3, "{files:?}");
+    files.retain(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        let begins = SECRET.as_bytes();
+        path.extension().is_some_and(|extension| extension == "pdf")
+            || bytes.windows(begins.len()).any(|window| window == begins)
+    });
+    files
+}
+
+/// Around the lengths at which something changes: a segment, a chunk, the limit of what the journal takes.
+const LENGTHS: [usize; 12] =
+    [0, 1, 21, 65_463, 65_464, 65_465, 65_536, 65_537, 983_040, 983_041, 1_048_577, 3_000_001];
+
+#[tokio::test]
+async fn what_goes_into_a_sealed_pool_comes_out_and_is_nowhere_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring(&dir.path().join("keys")).await;
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(Arc::clone(&ring))).await;
+    let mut keys = Vec::new();
+    for (n, length) in LENGTHS.into_iter().enumerate() {
+        let bytes = content(length);
+        let source = match n % 3 {
+            0 => Content::from(bytes),
+            1 => Content::reader(std::io::Cursor::new(bytes)),
+            _ => {
+                let path = dir.path().join("source");
+                std::fs::write(&path, bytes).unwrap();
+                Content::from(std::fs::File::open(path).unwrap())
+            }
+        };
+        keys.push((locus.pool().write(&acme, source, options()).await.unwrap(), length));
+    }
+    std::fs::remove_file(dir.path().join("source")).unwrap();
+    for (key, length) in &keys {
+        let expected = content(*length);
+        let mut reader = locus.pool().read(&acme, key).await.unwrap();
+        assert_eq!((reader.len(), reader.info().checksum), (*length as u64, Checksum::of(&expected)));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert!(read == expected, "{length}");
+        for (from, to) in
+            [(0, 1), (length / 2, *length), (*length, length + 9), (70_000, 70_001), (0, *length)]
+        {
+            let part = locus.pool().read_range(&acme, key, from as u64..to as u64).await.unwrap();
+            let (from, to) = (from.min(*length), to.min(*length));
+            assert!(part == expected[from..to], "{from}..{to} of {length}");
+        }
+        let mut reader = locus.pool().read(&acme, key).await.unwrap();
+        reader.seek(std::io::SeekFrom::Start(*length as u64 / 3)).await.unwrap();
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert!(read == expected[length / 3..], "{length}");
+        let info = locus.pool().info(&acme, key).await.unwrap().unwrap();
+        assert_eq!(info.original_name.as_deref(), Some("the-planted-plaintext.pdf"));
+        assert_eq!((info.size, info.properties[SECRET].as_str()), (*length as u64, "x"));
+        let location = locus.pool().location(&acme, key).await.unwrap().unwrap();
+        assert_eq!((&location.info, location.physical_path), (&info, None));
+        let refused = locus.pool().materialize(&acme, key).await.unwrap_err();
+        assert!(matches!(refused, Error::NotMaterializable { .. }), "{refused}");
+    }
+    let wrong = WriteOptions::new().expected_checksum(Checksum::of(b"other"));
+    for length in [9, 200_000] {
+        let refused = locus.pool().write(&acme, content(length), wrong.clone()).await.unwrap_err();
+        let actual = Checksum::of(&content(length));
+        assert!(
+            matches!(refused, Error::ChecksumMismatch { actual: found, .. } if found == actual),
+            "{refused}"
+        );
+    }
+    let right = WriteOptions::new().expected_checksum(Checksum::of(b"this"));
+    locus.pool().write(&acme, "this", right).await.unwrap();
+
+    // What a worker says is sealed as well, and shown again.
+    let file = locus.scheduler().next(&acme).await.unwrap().unwrap();
+    assert_eq!(file.location().info.original_name.as_deref(), Some("the-planted-plaintext.pdf"));
+    let told = format!("{SECRET}: {}", "é".repeat(2_000));
+    locus.scheduler().fail(&file.lease, &told).await.unwrap();
+    let error = locus.pool().location(&acme, &file.key).await.unwrap().unwrap().last_error.unwrap();
+    assert!(told.starts_with(&error) && (690..=704).contains(&error.len()), "{}", error.len());
+    assert!(locus.pool().dead_letter(acme.id(), &file.key).await.unwrap());
+    let filter = locus::DeadLetterFilter::new().error_contains(SECRET).name_contains("plaintext.pdf");
+    assert_eq!(locus.dead_letters().count(&acme, &filter).await.unwrap(), 1);
+    assert_eq!(locus.dead_letters().requeue_all(&acme, &filter).await.unwrap().requeued, 1);
+
+    // What is moved, checked and copied is sealed all the while.
+    let vol = VolumeId::parse("vol-1").unwrap();
+    locus.pool().drain(&vol).await.unwrap();
+    let found = locus.verify(VerifyLevel::Contents).await.unwrap();
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    locus.backup(dir.path().join("backup")).await.unwrap();
+    for (key, length) in &keys {
+        let bytes = locus.pool().read(&acme, key).await.unwrap().bytes().await.unwrap();
+        assert!(bytes == content(*length), "{length}");
+    }
+    locus.shutdown().await.unwrap();
+    assert_eq!(betrayed(dir.path()), Vec::<PathBuf>::new());
+
+    // The ring as it is read again opens what was sealed.
+    let again = keyring_file(&dir.path().join("keys")).open(Unlock::Passphrase(passphrase())).await.unwrap();
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(again)).await;
+    for (key, length) in &keys {
+        let bytes = locus.pool().read(&acme, key).await.unwrap().bytes().await.unwrap();
+        assert!(bytes == content(*length), "{length}");
+    }
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sealed_pool_opens_with_its_own_ring_alone_and_says_which_key_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = ring(&dir.path().join("keys")).await;
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(Arc::clone(&own))).await;
+    let key = locus.pool().write(&acme, SECRET, options()).await.unwrap();
+    locus.shutdown().await.unwrap();
+
+    let wanted = own.active().0.to_string();
+    let other = ring(&dir.path().join("other")).await;
+    for builder in [plain(dir.path()), plain(dir.path()).encrypt_with(other)] {
+        let refused = builder.build().await.unwrap_err();
+        assert!(matches!(refused, Error::UnknownKey { key } if key.to_string() == wanted), "{refused}");
+    }
+    // Nothing was changed by that.
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(own)).await;
+    assert_eq!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap(), SECRET);
+    let file = locus.scheduler().next(&acme).await.unwrap().unwrap();
+    locus.scheduler().complete(&file.lease).await.unwrap();
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_that_is_sealed_later_still_reads_what_was_there_and_seals_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (locus, acme) = open(plain(dir.path())).await;
+    let before = [9, 200_000].map(content);
+    let mut keys = Vec::new();
+    for bytes in &before {
+        keys.push(locus.pool().write(&acme, bytes.clone(), options()).await.unwrap());
+    }
+    locus.shutdown().await.unwrap();
+    let ring = ring(&dir.path().join("keys")).await;
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(ring)).await;
+    let sealed = locus.pool().write(&acme, SECRET, options()).await.unwrap();
+    for (key, bytes) in keys.iter().zip(&before) {
+        let read = locus.pool().read(&acme, key).await.unwrap().bytes().await.unwrap();
+        assert!(read == bytes[..]);
+        let info = locus.pool().info(&acme, key).await.unwrap().unwrap();
+        assert_eq!(info.original_name.as_deref(), Some("the-planted-plaintext.pdf"));
+        assert!(locus.pool().materialize(&acme, key).await.is_ok());
+    }
+    assert!(locus.pool().materialize(&acme, &sealed).await.is_err());
+    locus.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_content_that_was_changed_on_its_volume_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring(&dir.path().join("keys")).await;
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(ring)).await;
+    let key = locus.pool().write(&acme, content(200_000), options()).await.unwrap();
+    let path = files_below(dir.path()).into_iter().find(|path| path.ends_with(key.to_string())).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for at in [0, 6, 7, 8, 24, 55, 56, 70_000, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        let read = async { locus.pool().read(&acme, &key).await?.bytes().await };
+        let refused = read.await.unwrap_err();
+        let by_key = (8..24).contains(&at);
+        let expected = if by_key {
+            matches!(refused, Error::UnknownKey { .. })
+        } else {
+            matches!(refused, Error::Tampered { .. })
+        };
+        assert!(expected, "byte {at}: {refused}");
+    }
+    std::fs::write(&path, &good[..good.len() - 1]).unwrap();
+    assert!(locus.pool().read(&acme, &key).await.is_err());
+    std::fs::write(&path, good).unwrap();
+    assert!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap() == content(200_000));
+    locus.shutdown().await.unwrap();
+}
