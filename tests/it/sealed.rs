@@ -248,3 +248,62 @@ async fn a_content_that_was_changed_on_its_volume_does_not_open() {
     assert!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap() == content(200_000));
     locus.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_upload_to_a_sealed_pool_comes_in_any_order_over_restarts_and_lies_nowhere_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring(&dir.path().join("keys")).await;
+    let builder = || plain(dir.path()).encrypt_with(Arc::clone(&ring));
+    let (mut locus, mut acme) = open(builder()).await;
+    let whole = content(3_000_001);
+    let given = UploadOptions::new(whole.len() as u64)
+        .original_name(format!("{SECRET}.pdf"))
+        .property("source", SECRET)
+        .expected_checksum(Checksum::of(&whole));
+    let id = locus.pool().upload(&acme, given).await.unwrap().id();
+    let pieces = [2_999_990..3_000_001, 0..5, 1_000_000..2_999_990, 4..70_000, 70_000..1_000_000];
+    for (n, piece) in pieces.into_iter().enumerate() {
+        let upload = locus.pool().resume_upload(&acme, &id).await.unwrap();
+        let info = upload.info().unwrap();
+        assert_eq!(
+            (info.size, info.original_name.unwrap().as_str()),
+            (3_000_001, "the-planted-plaintext.pdf")
+        );
+        assert_eq!(info.expected_checksum, Some(Checksum::of(&whole)));
+        assert_eq!(info.confirmed.len(), [0, 1, 2, 2, 2][n], "{:?}", info.confirmed);
+        upload.write_at(piece.start as u64, whole[piece.clone()].to_vec()).await.unwrap();
+        upload.write_at(piece.start as u64, whole[piece.clone()].to_vec()).await.unwrap();
+        let mut other = whole[piece.clone()].to_vec();
+        other[0] ^= 1;
+        assert!(
+            upload.write_at(piece.start as u64, other).await.is_err(),
+            "it differs from what is confirmed"
+        );
+        drop(upload);
+        assert_eq!(betrayed(dir.path()), Vec::<PathBuf>::new());
+        if n != 3 {
+            locus.shutdown().await.unwrap();
+            (locus, acme) = open(builder()).await;
+        }
+    }
+    let refused = locus.pool().resume_upload(&acme, &id).await.unwrap().write_at(3_000_001, "x").await;
+    assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "beyond its size: {refused:?}");
+    let key = locus.pool().finish_upload(&acme, &id).await.unwrap();
+    assert_eq!(locus.pool().finish_upload(&acme, &id).await.unwrap(), key);
+    assert!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap() == whole[..]);
+    let info = locus.pool().info(&acme, &key).await.unwrap().unwrap();
+    assert_eq!((info.size, info.properties["source"].as_str()), (3_000_001, SECRET));
+    let found = locus.verify(VerifyLevel::Contents).await.unwrap();
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+
+    let empty = locus.pool().upload(&acme, UploadOptions::new(0)).await.unwrap().finish().await.unwrap();
+    assert!(locus.pool().read(&acme, &empty).await.unwrap().bytes().await.unwrap().is_empty());
+    let wrong = UploadOptions::new(6).expected_checksum(Checksum::of(b"other"));
+    let wrong = locus.pool().upload(&acme, wrong).await.unwrap();
+    wrong.write_at(0, "secret").await.unwrap();
+    let refused = wrong.finish().await.unwrap_err();
+    assert!(matches!(refused, Error::ChecksumMismatch { .. }), "{refused}");
+    assert!(wrong.abort().await.unwrap());
+    locus.shutdown().await.unwrap();
+    assert_eq!(betrayed(dir.path()), Vec::<PathBuf>::new());
+}

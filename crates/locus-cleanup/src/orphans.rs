@@ -181,7 +181,10 @@ impl Sweeper {
         let claim = BriefClaim::from(claim);
         let adopted = async {
             volume.sync_blob(&found.path).await?;
-            let orphan = read_orphan(volume, &found.path).await?;
+            let mut orphan = read_orphan(volume, &found.path).await?;
+            if let Some(disposal) = &self.disposal {
+                orphan.seal = disposal.seal_of(volume, &found.path, &orphan.checksum).await?;
+            }
             self.upkeep.adopt(claim.hand_over(), orphan).await
         };
         match adopted.await {
@@ -259,5 +262,5 @@ async fn read_orphan(volume: &dyn StorageVolume, at: &BlobPath) -> Result<Orphan
         why: format!("not all of its {} bytes could be read", opened.length).into(),
     };
     let checksum = opened.checksum().await?.ok_or_else(ends_early)?;
-    Ok(Orphan { volume: volume.id().clone(), blob: at.clone(), size: opened.length, checksum })
+    Ok(Orphan { volume: volume.id().clone(), blob: at.clone(), size: opened.length, checksum, seal: None })
 }

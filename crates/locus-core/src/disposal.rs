@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::{FileKey, Result, TenantId, Upkeep};
+use crate::{BlobPath, Checksum, FileKey, Result, Seal, StorageVolume, TenantId, Upkeep};
 
 /// Whoever moves files for a sweeper: a pool.
 #[async_trait]
@@ -19,6 +19,24 @@ pub trait Disposal: Debug + Send + Sync {
     /// # Cancel safety
     /// After a dropped future it is a dead letter or not.
     async fn dead_letter(&self, tenant: &TenantId, key: &FileKey) -> Result<bool>;
+
+    /// How a blob is sealed that no record names, with what is known about its content: length and checksum, without a name.
+    /// `None` when it is not sealed, or nobody seals here.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`](crate::Error::Tampered), [`Error::UnknownKey`](crate::Error::UnknownKey): it is sealed, and cannot
+    /// be opened. What the volume says.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    async fn seal_of(
+        &self,
+        _volume: &dyn StorageVolume,
+        _blob: &BlobPath,
+        _checksum: &Checksum,
+    ) -> Result<Option<Seal>> {
+        Ok(None)
+    }
 
     /// Tries once more to remove what failed writes left, as far as it is known by name. Says how much is left.
     ///

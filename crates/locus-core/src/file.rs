@@ -119,7 +119,10 @@ impl FileRecord {
             area: self.area,
             owner: self.owner.clone(),
             key: self.info.key,
-            extension: self.info.original_name.as_deref().map_or(Extension::NONE, Extension::of),
+            extension: match &self.info.original_name {
+                Some(name) if self.seal.is_none() => Extension::of(name),
+                _ => Extension::NONE,
+            },
         }
     }
 

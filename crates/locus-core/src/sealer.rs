@@ -82,11 +82,17 @@ pub struct SealedFile {
 /// A sealed content begins with a head of [`head_len`](Self::head_len) bytes, which tells how it was sealed; no two contents are
 /// sealed alike, be they the same. Calls may take some microseconds, and none waits for anything.
 pub trait Sealer: Debug + Send + Sync {
+    /// The key that new contents are sealed with.
+    fn key(&self) -> SealKeyId;
+
     /// Refuses when what was sealed with this key could not be opened.
     ///
     /// # Errors
     /// [`Error::UnknownKey`](crate::Error::UnknownKey).
     fn check(&self, key: SealKeyId) -> Result<()>;
+
+    /// The key of a content that begins with `head`; `None` when nothing that was sealed begins so.
+    fn key_of(&self, head: &[u8]) -> Option<SealKeyId>;
 
     /// Length of every head, in bytes.
     fn head_len(&self) -> u64;

@@ -443,11 +443,18 @@ pub trait MetadataStore: Debug + Send + Sync {
         Err(Error::UploadNotFound { upload: *id })
     }
 
-    /// Turns an upload whose whole content rests at its place, durably, into a pending file.
+    /// Turns an upload whose whole content rests at its place, durably, into a pending file; one that was to be sealed with its
+    /// seal, and with the checksum of the sealed bytes.
     ///
     /// # Errors
     /// [`Error::UploadNotFound`]; [`Error::UploadIncomplete`].
-    async fn finish_upload(&self, _tenant: &TenantId, id: &UploadId, _checksum: Checksum) -> Result<FileKey> {
+    async fn finish_upload(
+        &self,
+        _tenant: &TenantId,
+        id: &UploadId,
+        _checksum: Checksum,
+        _seal: Option<Seal>,
+    ) -> Result<FileKey> {
         Err(Error::UploadNotFound { upload: *id })
     }
 

@@ -3,7 +3,8 @@
 use std::{fmt::Debug, time::Duration};
 
 use crate::{
-    BlobPath, Checksum, FileKey, FileRecord, FileStatus, Leaving, Result, StoragePath, TenantId, VolumeId,
+    BlobPath, Checksum, FileKey, FileRecord, FileStatus, Leaving, Result, Seal, StoragePath, TenantId,
+    VolumeId,
 };
 use async_trait::async_trait;
 
@@ -116,6 +117,8 @@ pub struct Orphan {
     pub size: u64,
     /// BLAKE3 of it, as it was just read.
     pub checksum: Checksum,
+    /// How it is sealed, when it is: [`Disposal::seal_of`](crate::Disposal::seal_of).
+    pub seal: Option<Seal>,
 }
 
 /// What records take on disk, in bytes.

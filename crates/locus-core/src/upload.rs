@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Area, BlobPath, Checksum, Error, Extension, FileKey, LogicalDir, Properties, StoragePath, TenantId,
+    Area, BlobPath, Checksum, Error, Extension, FileKey, LogicalDir, Properties, Seal, StoragePath, TenantId,
     Timestamp, VolumeId,
 };
 
@@ -68,6 +68,9 @@ pub struct NewUpload {
     pub size: u64,
     /// BLAKE3 that the whole content must have, when that is known.
     pub expected: Option<Checksum>,
+    /// What is known about the content, when it is to be sealed: the size is then that of the sealed bytes, and nothing is said of
+    /// name, properties and expected checksum.
+    pub seal: Option<Seal>,
     /// Where its bytes are staged, and will rest.
     pub volume: VolumeId,
 }
@@ -100,6 +103,9 @@ pub struct UploadInfo {
     pub staging: Option<FileKey>,
     /// What is there for good, in order, without overlap: these bytes need not be sent again.
     pub confirmed: Vec<Range<u64>>,
+    /// What is known about the content, as a store keeps it when it is to be sealed.
+    #[serde(skip)]
+    pub seal: Option<Seal>,
 }
 
 impl UploadInfo {
@@ -119,6 +125,7 @@ impl UploadInfo {
             begun_at,
             staging: None,
             confirmed: Vec::new(),
+            seal: upload.seal,
         }
     }
 
@@ -129,7 +136,10 @@ impl UploadInfo {
             area: Area::Live,
             owner: self.storage_path.clone(),
             key: self.id.key(),
-            extension: self.original_name.as_deref().map_or(Extension::NONE, Extension::of),
+            extension: match &self.original_name {
+                Some(name) if self.seal.is_none() => Extension::of(name),
+                _ => Extension::NONE,
+            },
         }
     }
 
@@ -182,6 +192,7 @@ mod tests {
             properties: Properties::new(),
             size: 100,
             expected: None,
+            seal: None,
             volume: VolumeId::parse("vol-1").unwrap(),
         };
         let id = UploadId::new(FileKey::from_bytes([7; 16]));

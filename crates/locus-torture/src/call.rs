@@ -359,6 +359,7 @@ impl Call {
             Self::Materialize { key } => {
                 let before = pool.location(context, &key).await?.ok_or(Error::FileNotFound { key })?;
                 let path = match pool.materialize(context, &key).await {
+                    Err(Error::NotMaterializable { .. }) if engine.is_sealed => return Ok(Answer::Done),
                     // It lies on the mirror, which has no paths, or may go nowhere else.
                     Err(Error::NotMaterializable { .. } | Error::VolumeUnavailable { .. })
                         if engine.mirrored.is_some() =>

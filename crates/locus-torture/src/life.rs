@@ -93,6 +93,9 @@ pub fn world_of(seed: u64) -> World {
         let inbox = Inbox::new(seed, world.clock.clone(), world.tenants);
         world.inbox = Some(Arc::new(inbox.expect("because the machine has a folder for what passes")));
     }
+    if dice.below(3) == 0 {
+        world.seal().expect("because nothing is wrong with a new disk");
+    }
     world
 }
 
@@ -145,6 +148,7 @@ impl Run {
         let engine =
             world.open().map_err(|why| Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")))?;
         let mut model = Model::default();
+        model.is_sealed = world.keyring.is_some();
         model.begin(engine.store.statistics().written.0);
         world.begin_background(&engine);
         Ok(Self {
@@ -376,7 +380,10 @@ impl Run {
                 };
                 if matches!(
                     read,
-                    Err(Error::Io { .. } | Error::ChecksumMismatch { .. } | Error::Corrupt { .. })
+                    Err(Error::Io { .. }
+                        | Error::ChecksumMismatch { .. }
+                        | Error::Corrupt { .. }
+                        | Error::Tampered { .. })
                 ) {
                     at.pool.delete_with(context, &key, true).await?;
                     gone.push(key);

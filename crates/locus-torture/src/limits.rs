@@ -78,9 +78,9 @@ impl Tally {
         if unit == QuotaUnit::Bytes { self.bytes } else { self.files }
     }
 
-    fn add(&mut self, bytes: usize) {
+    fn add(&mut self, bytes: u64) {
         self.files += 1;
-        self.bytes += bytes as u64;
+        self.bytes += bytes;
     }
 }
 
@@ -134,12 +134,12 @@ impl Bounded {
         let there = |key: &FileKey| self.place.holds(model.directories.get(key).copied().unwrap_or(0));
         for (key, file) in &model.facts.files {
             if file.tenant == self.tenant && counts(file) && there(key) {
-                tally.add(model.contents.get(key).map_or(0, Vec::len));
+                tally.add(model.stored_len(model.contents.get(key).map_or(0, Vec::len)));
             }
         }
         for upload in model.uploads.values().filter(|upload| upload.tenant == self.tenant) {
             if self.place.holds(upload_directory(&upload.content)) {
-                tally.add(upload.content.len());
+                tally.add(model.stored_len(upload.content.len()));
             }
         }
         tally
@@ -195,7 +195,9 @@ pub(crate) fn logical(number: u64) -> LogicalDir {
 pub(crate) fn check_let_in(tenant: usize, new: &[(usize, u64)], model: &Model) -> Result<(), Violation> {
     for (bounded, most) in model.facts.limits.iter().filter(|(bounded, _)| bounded.tenant == tenant) {
         let (mut more, live) = (Tally::default(), bounded.live(model));
-        new.iter().filter(|(_, dir)| bounded.place.holds(*dir)).for_each(|(len, _)| more.add(*len));
+        new.iter()
+            .filter(|(_, dir)| bounded.place.holds(*dir))
+            .for_each(|(len, _)| more.add(model.stored_len(*len)));
         for unit in [QuotaUnit::Files, QuotaUnit::Bytes] {
             let over = |limit| more.of(unit) > 0 && live.of(unit) > limit;
             ensure(!most.of(unit).is_some_and(over), Kind::QuotaDrift, || {
@@ -216,7 +218,9 @@ pub(crate) fn check_refused(
 ) -> Result<(), Violation> {
     let fits = |(bounded, most): (&Bounded, &Most)| {
         let mut more = Tally::default();
-        new.iter().filter(|(_, dir)| bounded.place.holds(*dir)).for_each(|(len, _)| more.add(*len));
+        new.iter()
+            .filter(|(_, dir)| bounded.place.holds(*dir))
+            .for_each(|(len, _)| more.add(model.stored_len(*len)));
         let (live, known) = (bounded.live(model), bounded.tally(model, |_| true));
         let (least, more) = (live.of(why.unit), more.of(why.unit));
         bounded.tenant == tenant

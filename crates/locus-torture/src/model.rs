@@ -139,6 +139,8 @@ pub struct Model {
     pub rounds: Vec<Round>,
     /// The calls under way: what they may have done, nobody was told.
     pub under_way: Vec<Call>,
+    /// Everything is sealed: contents take more bytes where they rest.
+    pub is_sealed: bool,
     /// What each file must hold.
     pub contents: BTreeMap<FileKey, Vec<u8>>,
     /// The directory of each file.
@@ -184,7 +186,17 @@ pub struct Model {
     pub acknowledged: u64,
 }
 
+/// What stands before a sealed content, in bytes.
+const SEALED_HEAD_BYTES: u64 = 56;
+
 impl Model {
+    /// How long a content of so many bytes is where it rests.
+    #[must_use]
+    pub fn stored_len(&self, plain: usize) -> u64 {
+        let plain = plain as u64;
+        if self.is_sealed { locus_vault::sealed_len(plain) + SEALED_HEAD_BYTES } else { plain }
+    }
+
     /// Begins to remember what is confirmed from here on; what is so now is durable.
     pub fn begin(&mut self, end: u64) {
         self.rounds = vec![Round { after: self.facts.clone(), end, calls: Vec::new() }];

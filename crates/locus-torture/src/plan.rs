@@ -94,6 +94,8 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
             pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Requeue { key })
         }
         123 => pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Delete { key }),
+        // What is brought in like that would not be sealed.
+        124..126 if world.keyring.is_some() => None,
         124..126 => {
             if model.live().count() >= LIVE_MAX || !taken.tenants.insert(tenant) {
                 return None;

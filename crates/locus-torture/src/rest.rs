@@ -34,7 +34,7 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
             Ok(content) => ensure(content == model.contents[&key], Kind::Corrupted, || {
                 format!("the content of {key} is not what was written")
             })?,
-            Err(why @ (Error::ChecksumMismatch { .. } | Error::Corrupt { .. })) => {
+            Err(why @ (Error::ChecksumMismatch { .. } | Error::Corrupt { .. } | Error::Tampered { .. })) => {
                 return Err(Violation::new(Kind::Corrupted, format!("{key} cannot be read: {why}")));
             }
             Err(why) => return Err(Violation::new(Kind::Lost, format!("{key} cannot be read: {why:?}"))),

@@ -51,7 +51,7 @@ pub(crate) async fn adopt(
         }
         Err(error) => return Err(error),
     }
-    let orphan = Orphan { volume: volume.id().clone(), blob, size, checksum };
+    let orphan = Orphan { volume: volume.id().clone(), blob, size, checksum, seal: None };
     engine.store.adopt(claim, orphan).await
 }
 

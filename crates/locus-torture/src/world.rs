@@ -5,7 +5,8 @@ use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc
 
 use locus_cleanup::{MissingPolicy, OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
-    Area, BlobPath, Clock, Durability, Entropy, Error, FileKey, Result, TenantContext, TenantId, VolumeSet,
+    Area, BlobPath, Clock, Durability, Entropy, Error, FileKey, Result, Sealer, TenantContext, TenantId,
+    VolumeSet,
 };
 use locus_fs::{VolumeContext, create_dirs};
 use locus_storage::{
@@ -13,6 +14,7 @@ use locus_storage::{
 };
 use locus_tenant::TenantDirectory;
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper, TaskId};
+use locus_vault::{Argon2Cost, Keyring, KeyringFile, NewRecipient, Passphrase, PoolSealer};
 use locus_watcher::{FileWatchers, WatchersOptions};
 
 use crate::{
@@ -72,6 +74,8 @@ pub struct World {
     pub orphans: OrphanPolicy,
     /// Folders that are watched, in some worlds.
     pub inbox: Option<Arc<Inbox>>,
+    /// The keys that everything is sealed with, in some worlds.
+    pub keyring: Option<Arc<Keyring>>,
     /// Whether each call is told on stderr, with its answer.
     pub trace: bool,
 }
@@ -116,6 +120,7 @@ pub struct Engine {
     pub(crate) inbox: Option<(Arc<Inbox>, FileWatchers)>,
     /// Whether the first volume is a mirror, and its quorum.
     pub(crate) mirrored: Option<usize>,
+    pub(crate) is_sealed: bool,
     pub(crate) report: OpenReport,
 }
 
@@ -145,6 +150,7 @@ impl World {
             aim: None,
             orphans: OrphanPolicy::Delete,
             inbox: None,
+            keyring: None,
             trace: false,
         }
     }
@@ -159,6 +165,7 @@ impl World {
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
         let (options, count, tenants) = (self.options.clone(), self.volumes, self.tenants);
         let (mirrored, orphans, inbox) = (self.mirrored, self.orphans, self.inbox.clone());
+        let keyring = self.keyring.clone();
         let opening = async move {
             let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
@@ -185,8 +192,12 @@ impl World {
             })
             .await?;
             let durability = options.durability;
+            let is_sealed = keyring.is_some();
+            let sealer =
+                keyring.map(|ring| Arc::new(PoolSealer::new(id, ring, entropy.clone())) as Arc<dyn Sealer>);
+            let (book, tenants_of) = (store.clone(), directory.clone());
             let pool =
-                StoragePool::new(store.clone(), registry.clone(), directory.clone(), context, durability);
+                StoragePool::sealed_by(book, registry.clone(), tenants_of, context, durability, sealer);
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
             let sweeper = |policy| {
                 Sweeper::new(store.clone(), registry.clone(), clock.clone())
@@ -194,7 +205,10 @@ impl World {
             };
             let remover = sweeper(OrphanPolicy::Delete);
             let (sweeper, importer) = match orphans {
-                OrphanPolicy::Import => (sweeper(OrphanPolicy::Delete), Some(sweeper(OrphanPolicy::Import))),
+                OrphanPolicy::Import => {
+                    let importer = sweeper(OrphanPolicy::Import).with_disposal(Arc::new(pool.clone()));
+                    (sweeper(OrphanPolicy::Delete), Some(importer))
+                }
                 policy => (sweeper(policy), None),
             };
             let mut contexts = Vec::new();
@@ -240,10 +254,33 @@ impl World {
                 tenants,
                 inbox,
                 mirrored,
+                is_sealed,
                 report,
             })
         };
         self.stepper.block_on(opening, || false).map(Rc::new)
+    }
+
+    /// Everything is sealed from the first opening on, with a new ring.
+    ///
+    /// # Errors
+    /// None, on a disk of its own.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn seal(&mut self) -> locus_vault::Result<()> {
+        let file = KeyringFile::new(
+            SimDisk::new(0),
+            self.clock.clone(),
+            Arc::new(SeededEntropy::new(!0)),
+            PathBuf::from("/keyring"),
+        );
+        let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let secret = Passphrase::new(b"torture").expect("because it is not empty");
+        let first = NewRecipient::passphrase("torture", secret).cost(cost);
+        let ring = self.stepper.block_on(async move { file.create(first).await }, || false)?;
+        self.keyring = Some(Arc::new(ring));
+        Ok(())
     }
 
     /// Lets checkpoints, copies forward and spills run beside the calls, as a program does, if this world is of that kind.

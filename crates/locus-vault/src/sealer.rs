@@ -133,9 +133,17 @@ fn tampered(what: &str, file: &SealedFile) -> Error {
 }
 
 impl Sealer for PoolSealer {
+    fn key(&self) -> SealKeyId {
+        SealKeyId::from_bytes(*self.keyring().active().0.as_bytes())
+    }
+
     fn check(&self, key: SealKeyId) -> Result<()> {
         let ring = self.keyring();
         ring.key(KeyId::from_bytes(*key.as_bytes())).map(drop).map_err(|_| Error::UnknownKey { key })
+    }
+
+    fn key_of(&self, head: &[u8]) -> Option<SealKeyId> {
+        head.first_chunk().and_then(decode).map(|(key, _)| key)
     }
 
     fn head_len(&self) -> u64 {
@@ -271,5 +279,191 @@ impl OpenContent for Opening {
         let opened = self.content.open_range(plain, self.plain_len, sealed);
         let mut opened = opened.map_err(|_| tampered("the content", &self.file))?;
         Ok(std::mem::take(&mut *opened).into())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests damage what they sealed")]
+mod tests {
+    use hkdf::Hkdf;
+    use locus_core::{FileKey, StoragePath};
+    use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
+    use rstest::rstest;
+    use sha2::Sha256;
+
+    use super::*;
+    use crate::{Argon2Cost, KeyringFile, NewRecipient, Passphrase};
+
+    fn ring_file(seed: u64) -> (KeyringFile, Keyring) {
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        let file = KeyringFile::new(SimDisk::new(seed), ManualClock::new(), entropy, "/keyring");
+        let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let first = NewRecipient::passphrase("test", Passphrase::new(b"sesame").unwrap()).cost(cost);
+        let ring = Stepper::new(seed).block_on(file.create(first), || false).unwrap();
+        (file, ring)
+    }
+
+    fn sealer(store: u8, ring: Keyring) -> PoolSealer {
+        PoolSealer::new(StoreId::from_bytes([store; 16]), Arc::new(ring), Arc::new(SeededEntropy::new(7)))
+    }
+
+    fn file(owner: &str, key: u8) -> SealedFile {
+        SealedFile { owner: StoragePath::parse(owner).unwrap(), key: FileKey::from_bytes([key; 16]) }
+    }
+
+    fn seal(sealer: &PoolSealer, of: &SealedFile, plain: &[u8]) -> Vec<u8> {
+        let mut sealing = sealer.seal(of);
+        let mut sealed = sealing.head();
+        sealing.seal(plain, true, &mut sealed);
+        sealed
+    }
+
+    fn open(sealer: &PoolSealer, of: &SealedFile, sealed: &[u8]) -> Result<Bytes> {
+        let content = sealer.open(of, sealed, sealed.len() as u64)?;
+        let all = 0..content.plain_len();
+        let at = content.sealed(all.clone());
+        content.open(all, &sealed[at.start as usize..at.end as usize])
+    }
+
+    fn details() -> SealedDetails {
+        SealedDetails {
+            size: 9,
+            checksum: Checksum::of(b"plaintext"),
+            original_name: Some("a.pdf".into()),
+            properties: [("source".to_owned(), "scanner".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_written_down() {
+        let (_, ring) = ring_file(1);
+        let (key, secret) = (*ring.active().0.as_bytes(), *ring.active().1.expose());
+        let (sealer, of) = (sealer(3, ring), file("acme", 5));
+        let sealed = seal(&sealer, &of, b"content");
+        assert_eq!(sealed[..8], *b"LSEALD\x01\x01");
+        assert_eq!(sealed[8..24], key);
+        let salt = Salt::from_bytes(*sealed[24..].first_chunk().unwrap());
+        let mut tenant = [0; 32];
+        let info = [b"locus pool tenant".as_slice(), &[3; 16], b"acme"].concat();
+        Hkdf::<Sha256>::new(None, &secret).expand(&info, &mut tenant).unwrap();
+        let of_tenant = |salt: &Salt, what: &[u8]| {
+            let header = [[5; 16].as_slice(), &key, what].concat();
+            ContentKey::derive(&DataKey::from_bytes(&tenant), salt, &header)
+        };
+        let opened = of_tenant(&salt, b"locus pool content").open(&sealed[56..]).unwrap();
+        assert_eq!(*opened, b"content");
+        let seal =
+            sealer.seal_details(&of, SealKeyId::from_bytes(key), &Checksum::of(b"x"), &details()).unwrap();
+        let salt = Salt::from_bytes(*Checksum::of(b"x").as_bytes());
+        let opened = of_tenant(&salt, b"locus pool details").open(&seal.details).unwrap();
+        assert_eq!(postcard::from_bytes::<SealedDetails>(&opened).unwrap(), details());
+    }
+
+    #[rstest]
+    fn any_change_of_a_content_is_noticed(#[values(0, 1, 100)] len: usize) {
+        let (sealer, of) = (sealer(1, ring_file(1).1), file("acme", 1));
+        let plain = vec![7; len];
+        let sealed = seal(&sealer, &of, &plain);
+        assert_eq!(sealed.len() as u64, sealer.sealed_len(len as u64));
+        assert_eq!(open(&sealer, &of, &sealed).unwrap(), plain);
+        for at in 0..sealed.len() {
+            let mut bad = sealed.clone();
+            bad[at] ^= 1;
+            match open(&sealer, &of, &bad) {
+                Err(Error::UnknownKey { .. }) => assert!((8..24).contains(&at), "byte {at}"),
+                Err(Error::Tampered { .. }) => {}
+                // Nothing is read of an empty content: that it is empty is in its details.
+                Ok(opened) => assert!(len == 0 && at >= 24 && opened.is_empty(), "byte {at}"),
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+            if len > 0 || at < HEAD_BYTES + 16 {
+                assert!(open(&sealer, &of, &sealed[..at]).is_err(), "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_of_one_file_tenant_or_store_opens_as_no_other() {
+        let (ring_file, ring) = ring_file(1);
+        let again = || Stepper::new(1).block_on(ring_file.refresh(&ring), || false).unwrap();
+        let (one, other) = (sealer(1, again()), sealer(2, again()));
+        let of = file("acme", 1);
+        let (sealed, sum) = (seal(&one, &of, b"content"), Checksum::of(b"sealed"));
+        let key = one.key_of(&sealed).unwrap();
+        let known = one.seal_details(&of, key, &sum, &details()).unwrap();
+        let text = one.seal_text(&of, "no such page", 1_024);
+        assert_eq!(one.open_details(&of, &sum, &known).unwrap(), details());
+        assert_eq!(one.open_text(&of, text.clone()).unwrap(), "no such page");
+        let others = [(&one, file("acme", 2)), (&one, file("acme+00000001", 1)), (&other, of.clone())];
+        for (sealer, of) in others {
+            assert!(matches!(open(sealer, &of, &sealed), Err(Error::Tampered { .. })), "{of:?}");
+            assert!(matches!(sealer.open_details(&of, &sum, &known), Err(Error::Tampered { .. })), "{of:?}");
+            assert!(matches!(sealer.open_text(&of, text.clone()), Err(Error::Tampered { .. })), "{of:?}");
+        }
+        let another = one.open_details(&of, &Checksum::of(b"other"), &known);
+        assert!(matches!(another, Err(Error::Tampered { .. })), "details of another content");
+        assert_ne!(seal(&one, &of, b"content"), sealed, "no two contents are sealed alike");
+    }
+
+    #[test]
+    fn details_and_texts_that_were_changed_do_not_open() {
+        let (sealer, of, sum) = (sealer(1, ring_file(1).1), file("acme", 1), Checksum::of(b"sealed"));
+        let key = sealer.key_of(&seal(&sealer, &of, b"")).unwrap();
+        let known = sealer.seal_details(&of, key, &sum, &details()).unwrap();
+        for at in 0..known.details.len() {
+            let mut bad = known.clone();
+            bad.details[at] ^= 1;
+            assert!(sealer.open_details(&of, &sum, &bad).is_err(), "byte {at}");
+            let cut = Seal { details: known.details[..at].into(), ..known };
+            assert!(sealer.open_details(&of, &sum, &cut).is_err(), "cut at {at}");
+        }
+        let text = sealer.seal_text(&of, "no such page", 1_024);
+        for at in TEXT.len()..text.len() {
+            let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let bad = [&text[..at], other, &text[at + 1..]].concat();
+            // The last digit may stand for bits that say nothing.
+            assert!(sealer.open_text(&of, bad).is_err(), "digit {at}");
+            assert!(sealer.open_text(&of, text[..at].to_owned()).is_err(), "cut at {at}");
+        }
+        assert_eq!(sealer.open_text(&of, "as it was said".into()).unwrap(), "as it was said");
+    }
+
+    #[test]
+    fn what_was_sealed_before_a_key_was_changed_opens_and_what_comes_has_the_new_one() {
+        let (ring_file, ring) = ring_file(1);
+        let rotated = Stepper::new(1).block_on(ring_file.rotate(&ring), || false).unwrap();
+        let (sealer, of) = (sealer(1, ring), file("acme", 1));
+        let before = seal(&sealer, &of, b"before");
+        sealer.set_keyring(Arc::new(rotated));
+        let after = seal(&sealer, &of, b"after");
+        assert_ne!(sealer.key_of(&before), sealer.key_of(&after));
+        assert_eq!(open(&sealer, &of, &before).unwrap(), "before");
+        assert_eq!(open(&sealer, &of, &after).unwrap(), "after");
+        let key = sealer.key_of(&after).unwrap();
+        assert!(sealer.check(key).is_ok());
+        sealer.set_keyring(Arc::new(self::ring_file(2).1));
+        for refused in [sealer.check(key), open(&sealer, &of, &after).map(drop)] {
+            assert!(matches!(refused, Err(Error::UnknownKey { key: missing }) if missing == key));
+        }
+    }
+
+    #[rstest]
+    fn a_text_keeps_to_its_bound_and_to_whole_characters(
+        #[values(0, 1, 703, 704, 705, 3_000)] len: usize,
+        #[values("e", "é", "😀")] of_what: &str,
+    ) {
+        let (sealer, of) = (sealer(1, ring_file(1).1), file("acme", 1));
+        let text: String = of_what.chars().cycle().take(len).collect();
+        let sealed = sealer.seal_text(&of, &text, 1_024);
+        assert!(sealed.len() <= 1_024, "{}", sealed.len());
+        let opened = sealer.open_text(&of, sealed).unwrap();
+        assert!(text.starts_with(&opened));
+        assert!(opened == text || opened.len() + 4 > 704, "{}", opened.len());
+    }
+
+    #[test]
+    fn a_sealer_shows_nothing_of_its_keys() {
+        let shown = format!("{:?}", sealer(1, ring_file(1).1));
+        assert!(shown.starts_with("PoolSealer { store: ") && shown.len() < 80, "{shown}");
     }
 }

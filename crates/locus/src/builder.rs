@@ -19,11 +19,11 @@ use tracing::{info, warn};
 
 use crate::{
     background::{Background, Parts},
-    encryption::{Keys, check_keys},
     gate::Gate,
     handle::{Locus, Opened, Running},
     intake::PoolIntake,
     mounts::MountNote,
+    sealing::{Keys, check_keys},
     settings::{RetrySettings, Settings, Spares, TenantSettings, VolumeSettings, WatcherSettings, invalid},
     threads::{SharedLock, Threads},
     workers::{Stop, Tools},
@@ -118,8 +118,8 @@ impl Builder {
         self
     }
 
-    /// Seals contents, names, properties and errors with the keys of this ring before anything of them reaches a disk: see the
-    /// crate's section on encryption. What was taken in before stays as it was. Opening with another ring, or with none, is
+    /// Seals contents, names, properties and errors with the keys of this ring before anything of them reaches a disk: see
+    /// `docs/security.md` for what stays readable. What was taken in before stays as it was. Opening with another ring, or with none, is
     /// refused with [`Error::UnknownKey`] while there are files that could not be opened.
     #[cfg(feature = "encryption")]
     pub fn encrypt_with(mut self, keyring: impl Into<Arc<locus_vault::Keyring>>) -> Self {

@@ -46,7 +46,6 @@ mod builder;
 mod care;
 mod cleanup;
 mod dead_letters;
-mod encryption;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -58,6 +57,7 @@ mod mounts;
 pub mod prelude;
 mod purge;
 mod quotas;
+mod sealing;
 mod settings;
 mod tenants;
 mod threads;
@@ -78,6 +78,16 @@ pub use locus_cleanup::{
     LeftoverSettings, MissingPolicy, MissingSettings, OrphanPolicy, OrphanSettings,
     PermanentlyFailedSettings, StoreSweepSettings, Sweep, SweepRun, SweepSettings, Window,
 };
+/// Keys for [encryption at rest](Builder::encrypt_with), with the feature `encryption`.
+#[cfg(feature = "encryption")]
+pub mod encryption {
+    pub use locus_vault::{
+        Argon2Cost, Identity, KeyId, KeyInfo, KeyState, KeyWrap, Keyring, KeyringFile, NewRecipient,
+        Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId, RingInfo, Unlock,
+        VaultError,
+    };
+}
+
 pub use locus_core::{
     BoxError, Checksum, CleanupStatistics, Clock, Content, DirectoryQuota, Durability, Entropy, Error,
     ErrorKind, FailOutcome, FileInfo, FileKey, FileLocation, FileStatus, Holdings, IdempotencyKey, Lease,

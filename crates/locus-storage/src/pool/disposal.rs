@@ -1,7 +1,7 @@
 //! What a sweeper asks of a pool.
 
 use async_trait::async_trait;
-use locus_core::{Disposal, FileKey, Result, TenantId, Upkeep};
+use locus_core::{BlobPath, Checksum, Disposal, FileKey, Result, Seal, StorageVolume, TenantId, Upkeep};
 
 use super::StoragePool;
 
@@ -9,6 +9,15 @@ use super::StoragePool;
 impl Disposal for StoragePool {
     async fn dead_letter(&self, tenant: &TenantId, key: &FileKey) -> Result<bool> {
         StoragePool::dead_letter(self, tenant, key).await
+    }
+
+    async fn seal_of(
+        &self,
+        volume: &dyn StorageVolume,
+        blob: &BlobPath,
+        checksum: &Checksum,
+    ) -> Result<Option<Seal>> {
+        self.seal_found(volume, blob, checksum).await
     }
 
     async fn tidy_residue(&self, upkeep: &dyn Upkeep) -> usize {

@@ -5,8 +5,9 @@ use std::{io, ops::Range, sync::Arc};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use locus_core::{
-    Blob, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, Lease, OpenContent,
-    Place as Rest, Properties, Result, Seal, SealedContent, SealedDetails, SealedFile, Sealer,
+    Blob, BlobPath, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, Lease,
+    OpenContent, Place as Rest, Properties, Result, Seal, SealedContent, SealedDetails, SealedFile, Sealer,
+    StorageVolume,
 };
 use tracing::warn;
 
@@ -93,6 +94,29 @@ impl StoragePool {
         let SealedContent { key, size, checksum } = content.ok_or_else(unread)?;
         let details = SealedDetails { size, checksum, original_name, properties };
         Ok((Some(sealer.seal_details(file, key, stored, &details)?), Names::default()))
+    }
+
+    /// What the record of a blob that lies on a volume without one is to say of its seal.
+    pub(super) async fn seal_found(
+        &self,
+        volume: &dyn StorageVolume,
+        at: &BlobPath,
+        checksum: &Checksum,
+    ) -> Result<Option<Seal>> {
+        let Some(sealer) = self.sealer() else { return Ok(None) };
+        let blob = volume.open(at, 0..CHUNK_BYTES).await?;
+        let (head, sealed_len) = (first(&blob, sealer.head_len()).await?, blob.length);
+        let Some(key) = sealer.key_of(&head) else { return Ok(None) };
+        let file = SealedFile { owner: at.owner.clone(), key: at.key };
+        let content = sealer.open(&file, &head, sealed_len)?;
+        let size = content.plain_len();
+        let place = format!("of volume {} at {at}", volume.id());
+        let opened = OpenedBlob { sealed: blob.blob, content, place: place.clone() };
+        let opened = BlobReader { length: size, head_offset: 0, head: Bytes::new(), blob: Arc::new(opened) };
+        let plain = opened.checksum().await?.ok_or(Error::Tampered { place: format!("content {place}") })?;
+        let details =
+            SealedDetails { size, checksum: plain, original_name: None, properties: Properties::new() };
+        sealer.seal_details(&file, key, checksum, &details).map(Some)
     }
 
     /// A content for a file, sealed where the pool is.
@@ -190,7 +214,11 @@ impl Blob for OpenedBlob {
 }
 
 /// Seals a content that is in memory.
-pub(super) fn seal_bytes(sealer: &dyn Sealer, file: &SealedFile, plain: &Bytes) -> (Bytes, SealedContent) {
+pub(in crate::pool) fn seal_bytes(
+    sealer: &dyn Sealer,
+    file: &SealedFile,
+    plain: &Bytes,
+) -> (Bytes, SealedContent) {
     let mut sealing = sealer.seal(file);
     let mut sealed = Vec::with_capacity(usize::try_from(sealer.sealed_len(plain.len() as u64)).unwrap_or(0));
     sealed.extend(sealing.head());

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
-    Result, SEALED_DETAILS_BYTES_MAX, Seal, Site, TenantId, VolumeId,
+    Result, Site, TenantId, VolumeId,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     entry::ACCEPT_MAX,
     event::{Accepted, Change, Resting, body_bound, keys_bound},
     landing::{attachment_of, short},
+    upload::sealed,
 };
 use crate::journal::{Attachment, HELD, Room, Use};
 
@@ -41,7 +42,7 @@ struct Batch {
     /// Where some of them were tried to be written first.
     astray: Vec<(FileKey, VolumeId)>,
     /// How some of them are sealed.
-    seals: Vec<(FileKey, Seal)>,
+    seals: Vec<Change>,
 }
 
 impl EmbeddedStore {
@@ -137,7 +138,7 @@ impl EmbeddedStore {
         };
         // Behind the files that they are of.
         changes.extend(astray.into_iter().map(|(key, volume)| Change::Astray { key, volume }));
-        changes.extend(seals.into_iter().map(|(key, seal)| Change::Sealed { key, seal }));
+        changes.extend(seals);
         self.make_spare().await?;
         let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
@@ -265,13 +266,7 @@ impl EmbeddedStore {
         let own = file.owner.as_str() == file.tenant.as_str();
         let key = room.key();
         batch.astray.extend(file.astray.into_iter().map(|volume| (key, volume)));
-        if let Some(seal) = file.seal {
-            let (size, limit) = (seal.details.len() as u64, SEALED_DETAILS_BYTES_MAX);
-            if size > limit {
-                return Err(Error::TooLarge { what: "sealed details", size, limit });
-            }
-            batch.seals.push((key, seal));
-        }
+        batch.seals.extend(sealed(key, file.seal)?);
         batch.changes.push(Change::Accepted(Accepted {
             key,
             owner: (!own).then_some(file.owner),

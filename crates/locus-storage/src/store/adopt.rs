@@ -5,6 +5,7 @@ use locus_core::{Area, BlobPath, BriefClaim, Claim, Error, LogicalDir, Orphan, P
 use super::{
     embedded::EmbeddedStore,
     event::{Accepted, Change, Resting, body_bound},
+    upload::sealed,
 };
 use crate::journal::Use;
 
@@ -12,7 +13,7 @@ impl EmbeddedStore {
     pub(super) async fn adopt_orphan(&self, claim: Claim, orphan: Orphan) -> Result<bool> {
         let _claim = BriefClaim::from(claim);
         let refused = |name, why| Error::InvalidArgument { name, why };
-        let Orphan { volume, blob, size, checksum } = orphan;
+        let Orphan { volume, blob, size, checksum, seal } = orphan;
         let BlobPath { area, owner, key, extension } = blob;
         if area != Area::Live {
             return Err(refused("blob", "does not lie among the files of the queue"));
@@ -31,8 +32,9 @@ impl EmbeddedStore {
             place: Resting::Volume { id: volume, synced: true },
             idempotency: None,
         });
+        let changes: Vec<_> = [change].into_iter().chain(sealed(key, seal)?).collect();
         self.make_spare().await?;
-        let bound = body_bound(std::slice::from_ref(&change));
+        let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
         let cell = self.cell_or_new(&tenant);
         let lsn = {
@@ -46,7 +48,7 @@ impl EmbeddedStore {
             }
             self.take_room_now(&mut state, key, &LogicalDir::root(), size)?;
             let stamp = self.clock.stamp();
-            let done = self.commit(&cell, &mut state, &mut room, stamp, vec![change]);
+            let done = self.commit(&cell, &mut state, &mut room, stamp, changes);
             // It counts by itself now, or not at all.
             if let Some(taken) = state.unreserve(&key).filter(|_| done.is_err()) {
                 self.places.give_back(taken);

@@ -220,6 +220,7 @@ impl SavedUpload {
             touched: self.touched,
             staging: self.staging,
             confirmed: within.filter(|range| !range.is_empty()).collect(),
+            seal: None, // a frame behind this one says it
         });
     }
 }
@@ -514,10 +515,12 @@ impl EmbeddedStore {
             }
             let mut after = None;
             loop {
-                let Some((frame, last)) = uploads_frame(&cell.state.lock(), after, &self.places) else {
+                let Some((frames, last)) = uploads_frames(&cell.state.lock(), after, &self.places) else {
                     break;
                 };
-                writer.push(&frame).await?;
+                for frame in frames {
+                    writer.push(&frame).await?;
+                }
                 after = Some(last);
             }
             // Behind the entries: replay leaves those alone that are as a later record left them, with their copies.
@@ -685,12 +688,19 @@ fn writes_frame(state: &TenantState, after: Option<u128>) -> Option<(Frame, u128
     Some((Frame::Remembered { tenant: state.id.clone(), writes }, last))
 }
 
-/// A slice of the uploads behind `after`, and its last key.
-fn uploads_frame(state: &TenantState, after: Option<FileKey>, places: &Places) -> Option<(Frame, FileKey)> {
-    let slice = state.uploads().after(after).take(UPLOADS_SLICE);
-    let uploads: Vec<_> = slice.map(|upload| SavedUpload::of(upload, places)).collect();
+/// A slice of the uploads behind `after`, with how they are sealed, and its last key.
+fn uploads_frames(
+    state: &TenantState,
+    after: Option<FileKey>,
+    places: &Places,
+) -> Option<(impl Iterator<Item = Frame> + use<>, FileKey)> {
+    let slice = || state.uploads().after(after).take(UPLOADS_SLICE);
+    let uploads: Vec<_> = slice().map(|upload| SavedUpload::of(upload, places)).collect();
     let last = uploads.last()?.key;
-    Some((Frame::Uploads { tenant: state.id.clone(), uploads }, last))
+    let seals = slice().filter_map(|upload| Some((upload.key, upload.seal.clone()?))).collect();
+    let uploads = Frame::Uploads { tenant: state.id.clone(), uploads };
+    let seals = Frame::Seals { tenant: state.id.clone(), seals };
+    Some(([uploads, seals].into_iter().filter(Frame::is_worth_writing), last))
 }
 
 /// The next copies that nobody names: many, where what was drained takes no removals.
@@ -764,9 +774,11 @@ pub(super) fn write_still(disk: &dyn Disk, dir: &Path, still: &Still<'_>) -> Res
             after = Some(last);
         }
         let mut after = None;
-        while let Some((frame, last)) = uploads_frame(&state, after, still.places) {
-            frame.encode(&mut buffer);
-            flush(&mut buffer, CHUNK_BYTES)?;
+        while let Some((frames, last)) = uploads_frames(&state, after, still.places) {
+            for frame in frames {
+                frame.encode(&mut buffer);
+                flush(&mut buffer, CHUNK_BYTES)?;
+            }
             after = Some(last);
         }
         let mut after = None;

@@ -135,7 +135,7 @@ const SAVED_DELIVERY_BYTES: usize = 96;
 /// Where its bytes lie, when that is not where its state says: counted before it is so.
 const SAVED_AREA_BYTES: usize = 24;
 /// What says how it is sealed, beside the details: at worst in a frame of its own.
-const SAVED_SEAL_BYTES: usize = 114;
+pub(crate) const SAVED_SEAL_BYTES: usize = 114;
 /// So many interrupted deliveries in a row make a suspect.
 const SUSPECT_AFTER: u8 = 2;
 

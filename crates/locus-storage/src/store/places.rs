@@ -164,6 +164,9 @@ impl Places {
     /// An upload is under way from now on, or no more.
     pub(crate) fn count_upload(&self, upload: &Upload, more: bool) {
         self.count_saved(upload.saved_bytes(), more);
+        if let Some(seal) = &upload.seal {
+            self.count_seal(seal.key, more);
+        }
         let seen = self.seen(upload.volume);
         if more {
             seen.uploads.fetch_add(1, Ordering::AcqRel);

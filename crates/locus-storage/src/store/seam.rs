@@ -8,8 +8,8 @@ use locus_core::{
     BlobPath, Checksum, Claim, Compacted, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus,
     Holdings, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
     LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
-    RestingPage, Result, Scope, SealKeyId, StoragePath, StoreCounts, Stored, TenantId, Upkeep, UploadId,
-    UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
+    RestingPage, Result, Scope, Seal, SealKeyId, StoragePath, StoreCounts, Stored, TenantId, Upkeep,
+    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -56,8 +56,14 @@ impl MetadataStore for EmbeddedStore {
         self.make_upload_durable(tenant, id).await
     }
 
-    async fn finish_upload(&self, tenant: &TenantId, id: &UploadId, checksum: Checksum) -> Result<FileKey> {
-        self.accept_upload(tenant, id, checksum).await
+    async fn finish_upload(
+        &self,
+        tenant: &TenantId,
+        id: &UploadId,
+        checksum: Checksum,
+        seal: Option<Seal>,
+    ) -> Result<FileKey> {
+        self.accept_upload(tenant, id, checksum, seal).await
     }
 
     async fn finished_upload(&self, tenant: &TenantId, id: &UploadId) -> Result<Option<FileKey>> {

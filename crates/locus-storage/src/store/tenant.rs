@@ -656,10 +656,12 @@ impl TenantState {
         self.index.insert_unique(hash(&key), at, |at| hash(&files[*at].key));
     }
 
-    /// How the content of an entry is sealed that was put back.
+    /// How the content of an entry, or of an upload, is sealed that was put back.
     pub(crate) fn restore_seal(&mut self, key: &FileKey, seal: Seal) {
         if let Some(at) = self.find(key) {
             self.files[at].cold.get_or_insert_default().seal = Some(seal);
+        } else if let Some(upload) = self.uploads.remove(key) {
+            self.uploads.insert(Upload { seal: Some(seal), ..upload });
         }
     }
 
@@ -920,9 +922,9 @@ impl TenantState {
         Ok(())
     }
 
-    /// Says how the content is sealed that this record accepted, or brought elsewhere.
+    /// Says how the content is sealed that this record accepted, or brought elsewhere, or of which the upload begins.
     fn seal(&mut self, scene: &Scene<'_>, key: &FileKey, seal: &Seal) -> Result<()> {
-        let Some(at) = self.find(key) else { return unknown(scene, key) };
+        let Some(at) = self.find(key) else { return self.seal_upload(scene, key, seal) };
         if self.files[at].last > scene.lsn {
             return Ok(()); // a checkpoint holds it as a later record left it
         }
@@ -934,6 +936,18 @@ impl TenantState {
         if self.live {
             self.file(at, scene.places);
             self.count_seal(at, scene.places, true);
+        }
+        Ok(())
+    }
+
+    fn seal_upload(&mut self, scene: &Scene<'_>, key: &FileKey, seal: &Seal) -> Result<()> {
+        match self.uploads.get(key) {
+            None => return unknown(scene, key),
+            Some(upload) if upload.last > scene.lsn => return Ok(()),
+            Some(_) => {}
+        }
+        if let Some(upload) = self.drop_upload(scene, key) {
+            self.keep_upload(scene, Upload { seal: Some(seal.clone()), ..upload });
         }
         Ok(())
     }
@@ -956,6 +970,7 @@ impl TenantState {
             touched: scene.stamp.time,
             staging: None,
             confirmed: RangeSet::new(),
+            seal: None,
         };
         self.keep_upload(scene, upload);
     }

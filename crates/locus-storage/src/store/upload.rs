@@ -3,8 +3,9 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use locus_core::{
-    Checksum, Error, FileKey, Lsn, NewFile, NewUpload, Remember, Reservation, Result, StoragePath, StoreTime,
-    TenantId, UPLOAD_RANGES_MAX, UploadId, UploadInfo,
+    Checksum, Error, FileKey, Lsn, NewFile, NewUpload, Remember, Reservation, Result,
+    SEALED_DETAILS_BYTES_MAX, Seal, StoragePath, StoreTime, TenantId, UPLOAD_RANGES_MAX, UploadId,
+    UploadInfo,
 };
 
 use super::{
@@ -24,7 +25,7 @@ const fn not_found(id: &UploadId) -> Error {
 
 impl EmbeddedStore {
     pub(super) async fn note_upload(&self, upload: NewUpload, room: Reservation) -> Result<UploadId> {
-        let NewUpload { tenant, owner, directory, original_name, properties, size, expected, volume } =
+        let NewUpload { tenant, owner, directory, original_name, properties, size, expected, seal, volume } =
             upload;
         NewFile::check_names(original_name.as_deref(), &properties, None)?;
         self.fade_others();
@@ -42,7 +43,7 @@ impl EmbeddedStore {
             expected,
             volume,
         });
-        let changes = vec![begun];
+        let changes: Vec<_> = [begun].into_iter().chain(sealed(key, seal)?).collect();
         let bound = body_bound(&changes);
         let mut record = self.journal.reserve(Use::Accept, &[bound]).await?;
         let cell = self.cell_or_new(&tenant);
@@ -140,6 +141,7 @@ impl EmbeddedStore {
         tenant: &TenantId,
         id: &UploadId,
         checksum: Checksum,
+        seal: Option<Seal>,
     ) -> Result<FileKey> {
         let (Some(cell), key) = (self.cell(tenant), id.key()) else { return Err(not_found(id)) };
         let upload = cell.state.lock().uploads().get(&key).cloned();
@@ -149,7 +151,8 @@ impl EmbeddedStore {
         if let Some(missing) = upload.missing() {
             return Err(Error::UploadIncomplete { upload: *id, missing });
         }
-        let changes = vec![self.accepted_of(tenant, upload, checksum)];
+        let accepted = self.accepted_of(tenant, upload, checksum);
+        let changes: Vec<_> = [accepted].into_iter().chain(sealed(key, seal)?).collect();
         let bound = body_bound(&changes);
         let mut record = self.journal.reserve(Use::Accept, &[bound]).await?;
         let committed = {
@@ -304,6 +307,15 @@ impl EmbeddedStore {
     fn upload_hash(&self, tenant: &TenantId, key: &FileKey) -> u128 {
         self.name_hash(tenant, 1, key.as_bytes())
     }
+}
+
+/// What a record says of a seal, behind what it says of the key.
+pub(super) fn sealed(key: FileKey, seal: Option<Seal>) -> Result<Option<Change>> {
+    let (size, limit) = (seal.as_ref().map_or(0, |seal| seal.details.len() as u64), SEALED_DETAILS_BYTES_MAX);
+    if size > limit {
+        return Err(Error::TooLarge { what: "sealed details", size, limit });
+    }
+    Ok(seal.map(|seal| Change::Sealed { key, seal }))
 }
 
 /// Most uploads that one record ends.

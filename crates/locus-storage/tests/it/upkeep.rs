@@ -262,7 +262,7 @@ impl Bench {
         let (blob, size, checksum) = (at.clone(), content.len() as u64, Checksum::of(content.as_bytes()));
         self.run(async move { on.write(&at, &mut Content::from(bytes.as_str()), Durability::Durable).await })
             .unwrap();
-        Orphan { volume: vol(volume), blob, size, checksum }
+        Orphan { volume: vol(volume), blob, size, checksum, seal: None }
     }
 
     fn knows(&self, orphan: &Orphan) -> Knowledge {
@@ -372,7 +372,8 @@ fn b71_what_is_not_at_its_records_place_is_told_from_what_no_record_names() {
     assert_eq!(on(here, Area::DeadLetters), Knowledge::Elsewhere);
     let earlier = BlobPath { owner: StoragePath::incarnation(&tenant(0), 7), ..at.clone() };
     assert_eq!(bench.engine.store.knows(&vol(here), &earlier), Knowledge::Unknown);
-    let residue = Orphan { volume: vol(there), blob: at, size: 100, checksum: Checksum::of(&[7; 100]) };
+    let residue =
+        Orphan { volume: vol(there), blob: at, size: 100, checksum: Checksum::of(&[7; 100]), seal: None };
     assert!(!bench.adopt(&residue).unwrap(), "its file is there");
     assert_eq!(bench.counts().files(), 1);
 }

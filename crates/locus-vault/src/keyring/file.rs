@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use locus_core::{Clock, Entropy, Error, Site, Timestamp};
-use locus_fs::{Disk, DiskLock, off_thread, read_bounded, replace, sync_dir};
+use locus_core::{Clock, Entropy, Error, Site, SystemClock, SystemEntropy, Timestamp};
+use locus_fs::{Disk, DiskLock, OsDisk, off_thread, read_bounded, replace, sync_dir};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -80,6 +80,12 @@ impl KeyringFile {
         path: impl Into<PathBuf>,
     ) -> Self {
         Self { disk, clock, entropy, path: path.into().into() }
+    }
+
+    /// The file at `path` on the machine's own disk, with its clock and randomness.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self::new(Arc::new(OsDisk), Arc::new(SystemClock::new()), Arc::new(SystemEntropy), path)
     }
 
     /// Makes a ring with one active key, for one recipient, readable and writable by its owner alone (mode 0600).

@@ -6,10 +6,13 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use locus_core::{FileKey, Staged, StorageVolume, TenantId, UploadId};
+use bytes::Bytes;
+use locus_core::{FileKey, Result, Staged, StorageVolume, TenantId, UploadId};
 use parking_lot::Mutex;
 use rangemap::RangeSet;
 use tokio::sync::{Notify, RwLock};
+
+use super::pieces::Pieces;
 
 /// The desks that somebody sits at. Whoever asks for another tenant's upload sits at a desk of its own.
 #[derive(Debug, Default)]
@@ -34,6 +37,26 @@ pub(super) struct Opened {
     pub(super) staged: Arc<dyn Staged>,
     /// Names the place.
     pub(super) at: FileKey,
+    /// Where the pieces are, when they are sealed.
+    pub(super) pieces: Option<Arc<Pieces>>,
+}
+
+impl Opened {
+    /// Writes a piece of the content.
+    pub(super) async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        match &self.pieces {
+            Some(pieces) => pieces.write_at(&*self.staged, offset, &bytes).await,
+            None => self.staged.write_at(offset, bytes).await,
+        }
+    }
+
+    /// Reads up to `len` bytes of the content; fewer only at the end of what is there.
+    pub(super) async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        match &self.pieces {
+            Some(pieces) => pieces.read_at(&*self.staged, offset, len).await,
+            None => self.staged.read_at(offset, len).await,
+        }
+    }
 }
 
 impl Desks {

@@ -3,19 +3,24 @@
 
 mod desk;
 mod options;
+mod pieces;
+mod sealed;
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use locus_core::{
-    Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, Staging,
+    Checksum, Error, FileKey, Hasher, LogicalDir, NewFile, NewUpload, Reserved, Result, SealedFile, Staging,
     TenantAccess, TenantContext, TenantId, UploadId, UploadInfo, undisturbed,
 };
 use rangemap::RangeSet;
 
 pub(super) use self::desk::Desks;
-use self::desk::{Desk, Opened};
 pub use self::options::{Chunk, UploadOptions};
+use self::{
+    desk::{Desk, Opened},
+    pieces::Pieces,
+};
 use super::{StoragePool, reader::CHUNK_BYTES};
 
 /// Most uploads that [`StoragePool::uploads`] tells at a time.
@@ -53,27 +58,23 @@ impl StoragePool {
     /// [finished](Upload::finish), [aborted](Upload::abort), or nothing came for the setting `upload_expiry` (1 day).
     ///
     /// # Errors
-    /// As [`write`](Self::write), as far as that is known before a byte comes; [`Error::InvalidArgument`] in a sealed pool, which
-    /// takes no pieces.
+    /// As [`write`](Self::write), as far as that is known before a byte comes.
     ///
     /// # Cancel safety
     /// After a dropped future there is no upload, or one that nobody knows, which expires.
     pub async fn upload(&self, tenant: &TenantContext, options: UploadOptions) -> Result<Upload> {
         let owner = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
-        if self.sealer().is_some() {
-            let why = "in pieces is nothing that a sealed pool takes: write the content whole";
-            return Err(Error::InvalidArgument { name: "upload", why });
-        }
         let UploadOptions { size, original_name, directory, properties, expected_checksum } = options;
         let directory = LogicalDir::parse(directory.as_deref().unwrap_or_default())?;
         NewFile::check_names(original_name.as_deref(), &properties, None)?;
-        let room = match self.inner.store.reserve(&owner.id, &directory, Some(size), None).await? {
+        let stored = self.stored_len(size);
+        let room = match self.inner.store.reserve(&owner.id, &directory, Some(stored), None).await? {
             Reserved::Room(room) => room,
             Reserved::Known(key) => return Err(Error::UploadNotFound { upload: UploadId::new(key) }),
         };
         self.allow(tenant, TenantAccess::Work)?; // a tenant with room taken is not removed
-        let ticket = self.place(Some(size), None).await?;
-        let new = NewUpload {
+        let ticket = self.place(Some(stored), None).await?;
+        let mut new = NewUpload {
             tenant: owner.id.clone(),
             owner: owner.storage_path.clone(),
             directory,
@@ -81,8 +82,13 @@ impl StoragePool {
             properties,
             size,
             expected: expected_checksum,
+            seal: None,
             volume: ticket.volume().id().clone(),
         };
+        if let Some(sealer) = self.sealer() {
+            let file = SealedFile { owner: new.owner.clone(), key: room.key() };
+            sealed::seal(&**sealer, &file, &mut new)?;
+        }
         let id = self.inner.store.begin_upload(new, room).await?;
         drop(ticket); // its bytes are counted as the upload's from now on
         Ok(self.handle(tenant, id))
@@ -117,7 +123,8 @@ impl StoragePool {
     /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
     pub async fn uploads(&self, tenant: &TenantContext, after: Option<&UploadId>) -> Result<Vec<UploadInfo>> {
         self.allow(tenant, TenantAccess::Read)?;
-        Ok(self.inner.store.uploads(tenant.id(), after, LISTED_MAX))
+        let uploads = self.inner.store.uploads(tenant.id(), after, LISTED_MAX);
+        uploads.into_iter().map(|upload| self.reveal_upload(upload)).collect()
     }
 
     fn handle(&self, tenant: &TenantContext, id: UploadId) -> Upload {
@@ -152,7 +159,7 @@ impl Upload {
 
     fn known(&self) -> Result<UploadInfo> {
         let info = self.pool.inner.store.upload(self.tenant.id(), &self.id);
-        info.ok_or(Error::UploadNotFound { upload: self.id })
+        self.pool.reveal_upload(info.ok_or(Error::UploadNotFound { upload: self.id })?)
     }
 
     /// Writes a piece, of any length, in any order, any number at the same time. Once this returns, the piece is confirmed: its
@@ -212,7 +219,7 @@ impl Upload {
         };
         let gaps: Vec<_> = confirmed.gaps(range).collect();
         let opened = match self.staged(Staging::Resume).await {
-            Err(error) if error.is_absent() => self.staged(published(&info)).await?,
+            Err(error) if error.is_absent() && info.seal.is_none() => self.staged(published(&info)).await?,
             opened => opened?,
         };
         for known in confirmed.overlapping(range) {
@@ -222,7 +229,7 @@ impl Upload {
         if !gaps.is_empty() {
             let written = async {
                 for gap in &gaps {
-                    opened.staged.write_at(gap.start, part(gap)).await?;
+                    opened.write_at(gap.start, part(gap)).await?;
                 }
                 opened.staged.sync().await
             };
@@ -234,7 +241,7 @@ impl Upload {
 
     /// Refuses bytes that are not those that were confirmed.
     async fn compare(&self, opened: &Opened, range: &Range<u64>, bytes: &Bytes) -> Result<()> {
-        let there = opened.staged.read_at(range.start, bytes.len()).await;
+        let there = opened.read_at(range.start, bytes.len()).await;
         if self.judged(opened, there).await? == *bytes {
             return Ok(());
         }
@@ -269,6 +276,7 @@ impl Upload {
             // room: who writes there still begins anew.
             let given_up = info.staged_at();
             info = self.pool.inner.store.stage_upload(self.tenant.id(), &self.id).await?;
+            info = self.pool.reveal_upload(info)?;
             if let Some(at) = given_up.filter(|_| info.confirmed.is_empty()) {
                 let _ = volume.discard(&at).await; // a sweep finds what stays
             }
@@ -276,7 +284,15 @@ impl Upload {
         let at = info.staged_at().ok_or(Error::UploadNotFound { upload: self.id })?;
         let is_new = info.confirmed.is_empty() && how == Staging::Resume;
         let staged = volume.stage(&at, if is_new { Staging::New } else { how }).await?;
-        let opened = Opened { volume, staged, at: at.key };
+        let pieces = match &info.seal {
+            Some(seal) => {
+                let sealer = self.pool.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
+                let file = SealedFile { owner: at.owner.clone(), key: at.key };
+                Some(Arc::new(Pieces::find(Arc::clone(sealer), file, &*staged, info.size).await?))
+            }
+            None => None,
+        };
+        let opened = Opened { volume, staged, at: at.key, pieces };
         *slot = Some(opened.clone());
         Ok(opened)
     }
@@ -302,7 +318,8 @@ impl Upload {
     async fn complete(&self) -> Result<FileKey> {
         let _turn = self.desk.turn.write().await;
         let (store, tenant) = (&self.pool.inner.store, self.tenant.id());
-        let Some(info) = store.upload(tenant, &self.id) else {
+        let info = store.upload(tenant, &self.id).map(|info| self.pool.reveal_upload(info)).transpose()?;
+        let Some(info) = info else {
             let finished = store.finished_upload(tenant, &self.id).await?;
             return finished.ok_or(Error::UploadNotFound { upload: self.id });
         };
@@ -311,6 +328,9 @@ impl Upload {
         }
         // Publishing uses up what is staged: what was confirmed must not be forgotten behind it.
         store.settle_upload(tenant, &self.id).await?;
+        if let Some(seal) = &info.seal {
+            return self.seal_whole(&info, seal.key).await;
+        }
         let checksum = match self.publish(&info, Staging::Resume).await {
             // An earlier try came as far as its name. Whether that is durable nobody can say: it is given again.
             Err(error) if error.is_absent() || error.is_taken() => {
@@ -319,7 +339,7 @@ impl Upload {
             published => published?,
         };
         *self.desk.staged.lock().await = None;
-        store.finish_upload(tenant, &self.id, checksum).await
+        store.finish_upload(tenant, &self.id, checksum, None).await
     }
 
     async fn publish(&self, info: &UploadInfo, how: Staging) -> Result<Checksum> {

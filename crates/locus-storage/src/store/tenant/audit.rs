@@ -102,11 +102,14 @@ impl Sums {
 pub(crate) struct UploadSums {
     pub(crate) saved_bytes: u64,
     pub(crate) volumes: BTreeMap<VolumeNo, UploadLoad>,
+    /// Uploads by the key that they are sealed with.
+    pub(crate) seals: BTreeMap<SealKeyId, u64>,
 }
 
 impl UploadSums {
     pub(crate) fn add(&mut self, other: &Self) {
         self.saved_bytes += other.saved_bytes;
+        other.seals.iter().for_each(|(key, uploads)| *self.seals.entry(*key).or_default() += uploads);
         for (no, load) in &other.volumes {
             let sum = self.volumes.entry(*no).or_default();
             sum.uploads += load.uploads;
@@ -270,6 +273,9 @@ impl TenantState {
             let load = sums.volumes.entry(upload.volume).or_default();
             load.uploads += 1;
             load.bytes_left += upload.bytes_left();
+            if let Some(seal) = &upload.seal {
+                *sums.seals.entry(seal.key).or_default() += 1;
+            }
         }
         sums
     }

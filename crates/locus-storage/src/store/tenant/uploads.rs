@@ -6,12 +6,12 @@ use std::{
 };
 
 use locus_core::{
-    Checksum, FileKey, LogicalDir, Lsn, Properties, StoragePath, StoreTime, TenantId, Timestamp, UploadId,
-    UploadInfo, VolumeId,
+    Checksum, FileKey, LogicalDir, Lsn, Properties, Seal, StoragePath, StoreTime, TenantId, Timestamp,
+    UploadId, UploadInfo, VolumeId,
 };
 use rangemap::RangeSet;
 
-use crate::store::entry::VolumeNo;
+use crate::store::entry::{SAVED_SEAL_BYTES, VolumeNo};
 
 /// Most bytes that an upload takes in a checkpoint beside its texts and ranges. It is never less than what the file takes
 /// that comes of it, so that finishing one needs no room.
@@ -39,6 +39,8 @@ pub(crate) struct Upload {
     /// Where its bytes are put together, once they are.
     pub(crate) staging: Option<FileKey>,
     pub(crate) confirmed: RangeSet<u64>,
+    /// What is known about its content, when it is to be sealed.
+    pub(crate) seal: Option<Seal>,
 }
 
 impl Upload {
@@ -69,7 +71,8 @@ impl Upload {
         let properties: usize =
             self.properties.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         let texts = name + properties + self.directory.as_str().len();
-        SAVED_BYTES + texts as u64 + SAVED_RANGE_BYTES * self.confirmed.iter().count() as u64
+        let seal = self.seal.as_ref().map_or(0, |seal| seal.details.len() + SAVED_SEAL_BYTES);
+        SAVED_BYTES + (texts + seal) as u64 + SAVED_RANGE_BYTES * self.confirmed.iter().count() as u64
     }
 
     pub(crate) fn owner(&self, tenant: &TenantId) -> StoragePath {
@@ -86,6 +89,7 @@ impl Upload {
             properties: self.properties.clone(),
             size: self.size,
             expected: self.expected,
+            seal: self.seal.clone(),
             volume,
         };
         let mut info = UploadInfo::begun(UploadId::new(self.key), new, self.begun_at);

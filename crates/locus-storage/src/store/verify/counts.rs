@@ -164,9 +164,9 @@ impl EmbeddedStore {
         let in_journal = sums.volumes.get(&JOURNAL).copied().unwrap_or(0);
         compare(Counted::InJournal, places.in_journal.load(Ordering::Acquire), in_journal);
         let held = places.seals();
-        for key in held.keys().chain(sums.seals.keys()).collect::<BTreeSet<_>>() {
+        for key in held.keys().chain(sums.seals.keys()).chain(uploads.seals.keys()).collect::<BTreeSet<_>>() {
             let of = |seals: &BTreeMap<_, u64>| seals.get(key).copied().unwrap_or(0);
-            compare(Counted::SealedWithKey, of(&held), of(&sums.seals));
+            compare(Counted::SealedWithKey, of(&held), of(&sums.seals) + of(&uploads.seals));
         }
         // Those that were reaped a moment ago may be counted still; whoever is not counted is never reaped.
         let to_reap = self.reap.lock().total() + kept;
