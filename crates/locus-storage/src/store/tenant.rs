@@ -876,7 +876,13 @@ impl TenantState {
             let remembered = Remembered { key: accepted.key, remember, gone_at: None, last: scene.lsn };
             self.remember(hash, remembered, scene.places);
         }
-        self.drop_upload(scene, &accepted.key);
+        // What is sealed is a copy of what was staged, which is needed until this lasts.
+        if let Some(upload) = self.drop_upload(scene, &accepted.key)
+            && self.live
+            && upload.seal.is_some()
+        {
+            self.uploads.end(&upload, scene.lsn);
+        }
         if self.find(&accepted.key).is_some() {
             return Ok(()); // a checkpoint holds it already
         }

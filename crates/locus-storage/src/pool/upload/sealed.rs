@@ -99,7 +99,10 @@ impl Upload {
         }
         let key = store.finish_upload(tenant, &self.id, checksum, Some(seal)).await?;
         *self.desk.staged.lock().await = None;
-        if let Some(staged) = info.staged_at() {
+        // Power loss may take a record back that is not durable, and then the upload goes on with what is staged.
+        if pool.inner.durability == Durability::Durable
+            && let Some(staged) = info.staged_at()
+        {
             let _ = opened.volume.discard(&staged).await; // as above
         }
         Ok(key)
