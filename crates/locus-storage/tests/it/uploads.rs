@@ -521,11 +521,12 @@ fn what_is_chosen_for_an_upload_counts_its_bytes_as_taken() {
 fn a_crash_anywhere_loses_nothing_that_was_confirmed(
     #[values(End::Kill, End::PowerCut)] end: End,
     #[values(1, 2, 3)] seed: u64,
+    #[values(false, true)] sealed: bool,
 ) {
     let content = film(9_000);
     let mut at = 0;
     loop {
-        let mut bench = Bench::seeded(seed);
+        let mut bench = Bench::open_at(World::new(seed, EngineOptions::default()).sealed(sealed));
         let upload = bench.begin(9_000);
         let id = upload.id();
         let begin = bench.world.disk.ops();
@@ -582,12 +583,15 @@ fn a_crash_anywhere_loses_nothing_that_was_confirmed(
 
 /// In Buffered mode power loss may forget confirmations, but none behind which the staged file was used up.
 #[rstest]
-fn b66_power_loss_beside_a_finish_leaves_an_upload_that_goes_on(#[values(1, 2, 3)] seed: u64) {
+fn b66_power_loss_beside_a_finish_leaves_an_upload_that_goes_on(
+    #[values(1, 2, 3)] seed: u64,
+    #[values(false, true)] sealed: bool,
+) {
     let content = film(9_000);
     let mut at = 0;
     loop {
         let options = EngineOptions { durability: Durability::Buffered, ..EngineOptions::default() };
-        let mut bench = Bench::open_at(World::new(seed, options));
+        let mut bench = Bench::open_at(World::new(seed, options).sealed(sealed));
         let upload = bench.begin(9_000);
         let id = upload.id();
         let store = bench.engine.store.clone();

@@ -43,6 +43,7 @@ pub(crate) struct World {
     pub(crate) dir: PathBuf,
     /// and the directory that the volumes lie in.
     pub(crate) volumes_dir: PathBuf,
+    pub(crate) sealed: bool,
 }
 
 /// The keys that an engine drew.
@@ -75,17 +76,19 @@ impl Entropy for Watched {
 
 /// With `LOCUS_SEALED` in the environment everything is sealed: what is not about bytes as they lie on a disk, about paths and
 /// about lengths to the byte, passes all the same.
-fn sealer(store: StoreId, entropy: Arc<dyn Entropy>) -> Option<Arc<dyn Sealer>> {
-    static RING: LazyLock<Option<Arc<Keyring>>> = LazyLock::new(|| {
-        std::env::var_os("LOCUS_SEALED")?;
+fn is_sealed() -> bool {
+    std::env::var_os("LOCUS_SEALED").is_some()
+}
+
+fn sealer(store: StoreId, entropy: Arc<dyn Entropy>) -> Arc<dyn Sealer> {
+    static RING: LazyLock<Arc<Keyring>> = LazyLock::new(|| {
         let entropy = Arc::new(SeededEntropy::new(1));
         let file = KeyringFile::new(SimDisk::new(1), ManualClock::new(), entropy, "/keyring");
         let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
-        let first = NewRecipient::passphrase("tests", Passphrase::new(b"tests")?).cost(cost);
-        Some(Arc::new(Stepper::new(1).block_on(file.create(first), || false).expect("a new disk")))
+        let first = NewRecipient::passphrase("tests", Passphrase::new(b"tests").unwrap()).cost(cost);
+        Arc::new(Stepper::new(1).block_on(file.create(first), || false).expect("a new disk"))
     });
-    let ring = RING.clone()?;
-    Some(Arc::new(PoolSealer::new(store, ring, entropy)))
+    Arc::new(PoolSealer::new(store, RING.clone(), entropy))
 }
 
 /// An engine that is open.
@@ -117,7 +120,13 @@ impl World {
             tenants: 2,
             dir: "/data".into(),
             volumes_dir: "/".into(),
+            sealed: is_sealed(),
         }
+    }
+
+    /// Everything is sealed.
+    pub(crate) fn sealed(self, sealed: bool) -> Self {
+        Self { sealed: sealed || self.sealed, ..self }
     }
 
     /// Contents up to this length rest in the journal.
@@ -136,6 +145,7 @@ impl World {
         });
         let (options, volumes, tenants) = (self.options.clone(), self.volumes, self.tenants);
         let (dir, volumes_dir) = (self.dir.clone(), self.volumes_dir.clone());
+        let sealed = self.sealed;
         let opening = async move {
             create_dirs(&*disk, &dir)?;
             let id = EmbeddedStore::identify(&dir, &*disk, &*entropy)?;
@@ -167,7 +177,7 @@ impl World {
                 directory.clone(),
                 context,
                 options.durability,
-                sealer(id, entropy.clone()),
+                sealed.then(|| sealer(id, entropy.clone())),
             );
             let scheduler = FileScheduler::new(store.clone(), directory.clone(), pool.clone());
             let sweeper = Arc::new(
