@@ -449,7 +449,7 @@ mod tests {
 
     #[rstest]
     fn a_text_keeps_to_its_bound_and_to_whole_characters(
-        #[values(0, 1, 703, 704, 705, 3_000)] len: usize,
+        #[values(0, 1, 697, 698, 699, 3_000)] len: usize,
         #[values("e", "é", "😀")] of_what: &str,
     ) {
         let (sealer, of) = (sealer(1, ring_file(1).1), file("acme", 1));
@@ -458,7 +458,7 @@ mod tests {
         assert!(sealed.len() <= 1_024, "{}", sealed.len());
         let opened = sealer.open_text(&of, sealed).unwrap();
         assert!(text.starts_with(&opened));
-        assert!(opened == text || opened.len() + 4 > 704, "{}", opened.len());
+        assert!(opened == text || opened.len() + 4 > 698, "{}", opened.len());
     }
 
     #[test]
