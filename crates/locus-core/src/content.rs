@@ -154,12 +154,19 @@ impl Begun {
 }
 
 impl Sealing {
-    fn begun(&mut self) -> &mut Begun {
-        self.begun.get_or_insert_with(|| Begun::new(self.sealer.seal(&self.file)))
+    fn begun(&mut self) -> io::Result<&mut Begun> {
+        let begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                let seal = self.sealer.seal(&self.file, self.sealer.key());
+                Begun::new(seal.map_err(io::Error::other)?)
+            }
+        };
+        Ok(self.begun.insert(begun))
     }
 
     async fn read_chunk(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
-        while self.begun().give(chunk, max) {
+        while self.begun()?.give(chunk, max) {
             let Self { plain, begun: Some(begun), .. } = self else { break };
             let wanted = begun.wanted();
             Box::pin(plain.read_chunk(&mut begun.ahead, wanted)).await?;
@@ -169,7 +176,7 @@ impl Sealing {
     }
 
     fn read_chunk_blocking(&mut self, chunk: &mut Vec<u8>, max: usize) -> io::Result<()> {
-        while self.begun().give(chunk, max) {
+        while self.begun()?.give(chunk, max) {
             let Self { plain, begun: Some(begun), .. } = self else { break };
             let wanted = begun.wanted();
             plain.read_chunk_blocking(&mut begun.ahead, wanted)?;

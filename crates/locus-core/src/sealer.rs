@@ -103,8 +103,12 @@ pub trait Sealer: Debug + Send + Sync {
     /// How long the content of a sealed one of so many bytes is; `None` when none has that length.
     fn plain_len(&self, sealed: u64) -> Option<u64>;
 
-    /// Begins to seal a content, with the key that is active, as none was sealed before.
-    fn seal(&self, file: &SealedFile) -> Box<dyn SealContent>;
+    /// Begins to seal a content as none was sealed before: a new one with the key [that is active](Self::key), a part of one that
+    /// was begun with the key that it was begun with.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`](crate::Error::UnknownKey).
+    fn seal(&self, file: &SealedFile, key: SealKeyId) -> Result<Box<dyn SealContent>>;
 
     /// Begins to open a sealed content of `sealed_len` bytes that begins with `head`.
     ///

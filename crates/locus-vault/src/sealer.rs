@@ -87,14 +87,6 @@ impl PoolSealer {
         Ok(self.derive(data_key, file, key, salt, what))
     }
 
-    /// The key of something new, and the ring's active key, which it comes from.
-    fn new_key(&self, file: &SealedFile, salt: &Salt, what: What) -> (SealKeyId, ContentKey) {
-        let ring = self.keyring();
-        let (key, data_key) = ring.active();
-        let key = SealKeyId::from_bytes(*key.as_bytes());
-        (key, self.derive(data_key, file, key, salt, what))
-    }
-
     fn derive(
         &self,
         data_key: &DataKey,
@@ -158,10 +150,10 @@ impl Sealer for PoolSealer {
         plain_len(sealed.checked_sub(HEAD_BYTES as u64)?)
     }
 
-    fn seal(&self, file: &SealedFile) -> Box<dyn SealContent> {
+    fn seal(&self, file: &SealedFile, key: SealKeyId) -> Result<Box<dyn SealContent>> {
         let salt = Salt::draw(&*self.inner.entropy);
-        let (key, content) = self.new_key(file, &salt, What::Content);
-        Box::new(Sealing { key, salt, content, next: 0 })
+        let content = self.content_key(file, key, &salt, What::Content)?;
+        Ok(Box::new(Sealing { key, salt, content, next: 0 }))
     }
 
     fn open(&self, file: &SealedFile, head: &[u8], sealed_len: u64) -> Result<Arc<dyn OpenContent>> {
@@ -198,7 +190,9 @@ impl Sealer for PoolSealer {
         let room = room.saturating_sub(KEY_ID_BYTES + SALT_BYTES).saturating_sub(sealed_len(0) as usize);
         let text = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
         let salt = Salt::draw(&*self.inner.entropy);
-        let (key, content) = self.new_key(file, &salt, What::Text);
+        let ring = self.keyring();
+        let (key, data_key) = ring.active();
+        let content = self.derive(data_key, file, SealKeyId::from_bytes(*key.as_bytes()), &salt, What::Text);
         let sealed = content.seal(text.as_bytes());
         let sealed = [key.as_bytes().as_slice(), salt.as_bytes(), &sealed].concat();
         format!("{TEXT}{}", STANDARD_NO_PAD.encode(sealed))
@@ -318,7 +312,7 @@ mod tests {
     }
 
     fn seal(sealer: &PoolSealer, of: &SealedFile, plain: &[u8]) -> Vec<u8> {
-        let mut sealing = sealer.seal(of);
+        let mut sealing = sealer.seal(of, sealer.key()).unwrap();
         let mut sealed = sealing.head();
         sealing.seal(plain, true, &mut sealed);
         sealed

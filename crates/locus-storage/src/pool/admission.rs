@@ -73,7 +73,7 @@ impl StoragePool {
             if let Some(landing) = self.inner.store.land(self.stored_len(bytes.len() as u64)).await {
                 let (bytes, sealed) = match self.sealer() {
                     Some(sealer) => {
-                        let (bytes, sealed) = seal_bytes(&**sealer, file, &bytes);
+                        let (bytes, sealed) = seal_bytes(&**sealer, file, sealer.key(), &bytes)?;
                         (bytes, Some(sealed))
                     }
                     None => (bytes, None),

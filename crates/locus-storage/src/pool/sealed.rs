@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use locus_core::{
     Blob, BlobPath, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, Lease,
-    OpenContent, Place as Rest, Properties, Result, Seal, SealedContent, SealedDetails, SealedFile, Sealer,
-    StorageVolume,
+    OpenContent, Place as Rest, Properties, Result, Seal, SealKeyId, SealedContent, SealedDetails,
+    SealedFile, Sealer, StorageVolume,
 };
 use tracing::warn;
 
@@ -217,9 +217,10 @@ impl Blob for OpenedBlob {
 pub(in crate::pool) fn seal_bytes(
     sealer: &dyn Sealer,
     file: &SealedFile,
+    key: SealKeyId,
     plain: &Bytes,
-) -> (Bytes, SealedContent) {
-    let mut sealing = sealer.seal(file);
+) -> Result<(Bytes, SealedContent)> {
+    let mut sealing = sealer.seal(file, key)?;
     let mut sealed = Vec::with_capacity(usize::try_from(sealer.sealed_len(plain.len() as u64)).unwrap_or(0));
     sealed.extend(sealing.head());
     let mut pieces = plain.chunks(sealing.piece_bytes().max(1)).peekable();
@@ -232,5 +233,5 @@ pub(in crate::pool) fn seal_bytes(
     let mut hasher = Hasher::new();
     hasher.update(plain);
     let sealed_as = SealedContent { key: sealing.key(), size: plain.len() as u64, checksum: hasher.finish() };
-    (sealed.into(), sealed_as)
+    Ok((sealed.into(), sealed_as))
 }

@@ -288,7 +288,7 @@ impl Upload {
             Some(seal) => {
                 let sealer = self.pool.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
                 let file = SealedFile { owner: at.owner.clone(), key: at.key };
-                Some(Arc::new(Pieces::find(Arc::clone(sealer), file, &*staged, info.size).await?))
+                Some(Arc::new(Pieces::find(Arc::clone(sealer), file, seal.key, &*staged, info.size).await?))
             }
             None => None,
         };

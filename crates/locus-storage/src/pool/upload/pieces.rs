@@ -7,7 +7,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use locus_core::{Error, OpenContent, Result, SealedFile, Sealer, Staged};
+use locus_core::{Error, OpenContent, Result, SealKeyId, SealedFile, Sealer, Staged};
 use parking_lot::Mutex;
 use rangemap::RangeMap;
 
@@ -35,6 +35,8 @@ struct Piece {
 pub(super) struct Pieces {
     sealer: Arc<dyn Sealer>,
     file: SealedFile,
+    /// The key that the upload was begun with: that it is needed is known as long as the upload is under way.
+    key: SealKeyId,
     known: Mutex<Known>,
 }
 
@@ -50,10 +52,11 @@ impl Pieces {
     pub(super) async fn find(
         sealer: Arc<dyn Sealer>,
         file: SealedFile,
+        key: SealKeyId,
         staged: &dyn Staged,
         size: u64,
     ) -> Result<Self> {
-        let found = Self { sealer, file, known: Mutex::default() };
+        let found = Self { sealer, file, key, known: Mutex::default() };
         let mut at: u64 = 0;
         loop {
             let start = staged.read_at(at, usize::try_from(WORD).unwrap_or(0)).await?;
@@ -121,7 +124,7 @@ impl Pieces {
         let mut plain = BytesMut::with_capacity(bytes.len().saturating_add(8));
         plain.put_u64_le(offset);
         plain.put_slice(bytes);
-        let (sealed, _) = seal_bytes(&*self.sealer, &self.file, &plain.freeze());
+        let (sealed, _) = seal_bytes(&*self.sealer, &self.file, self.key, &plain.freeze())?;
         let sealed_len = sealed.len() as u64;
         let mut framed = BytesMut::with_capacity(sealed.len().saturating_add(8));
         framed.put_u64_le(sealed_len);
