@@ -84,4 +84,7 @@ pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
 };
 pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
-pub use vault::{Caching, Entity, Expect, PutOptions, Vault, VaultOptions, VerifyReport};
+pub use vault::{
+    Caching, Entity, Expect, FAILURES_NAMED_MAX, OnRewrap, PutOptions, RewrapOptions, RewrapProgress,
+    RewrapReport, Vault, VaultOptions, VerifyReport,
+};

@@ -49,12 +49,12 @@ id!(
     Incarnation
 );
 
-/// A version of an entity: no two writes of an entity have the same. Prints as `7@0190163d-8694-7ca0-b9a5-5e9d1a2b3c4d`.
+/// A version of an entity: no two changes of an entity have the same. Prints as `7@0190163d-8694-7ca0-b9a5-5e9d1a2b3c4d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// Which life of the entity.
     pub incarnation: Incarnation,
-    /// Raised by one with each write.
+    /// Raised by one with each change. What is sealed again by another key is not changed.
     pub number: u64,
 }
 

@@ -35,7 +35,7 @@ use crate::{
 /// Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
@@ -398,7 +398,7 @@ impl Vault {
     }
 
     /// Does `work` where it may block.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
         let inner = Arc::clone(&self.inner);
         off_thread(&*self.inner.blobs.options().disk, move || work(&inner)).await
     }
@@ -412,6 +412,10 @@ fn to_json<T: Serialize + ?Sized>(id: &EntityId, value: &T) -> Result<Vec<u8>> {
 impl Inner {
     pub(super) fn ring(&self) -> Arc<Keyring> {
         Arc::clone(&self.ring.read())
+    }
+
+    pub(super) fn seen(&self, id: &EntityId) -> Option<Seen> {
+        self.known.lock().seen(id)
     }
 
     fn get(&self, id: &EntityId) -> Result<Entity> {
@@ -449,21 +453,20 @@ impl Inner {
 
     /// What is proven about the entity's file; `None` when there is none.
     fn head(&self, id: &EntityId) -> Result<Option<EntityMetadata>> {
-        let before = self.known.lock().seen(id);
+        let before = self.seen(id);
         let is_proven = |preamble: &[u8]| before.is_some_and(|seen| seen.preamble == Checksum::of(preamble));
         let wanted = |preamble: &[u8]| if is_proven(preamble) { 0 } else { PROOF_BYTES };
         let Some(found) = self.blobs.shelf().read_some(id, wanted)? else { return Ok(None) };
         if !is_proven(found.preamble()) {
             seal::prove(&found, &self.ring())?;
         }
-        let preamble = Checksum::of(found.preamble());
-        self.believe(id, before, Seen { version: found.metadata.version, preamble })?;
+        self.believe(id, before, Seen::of(&found))?;
         Ok(Some(found.metadata))
     }
 
     /// Refuses what is older than what was known `before` the file was opened, and notes what is not. Whether it is the
     /// newest that is known.
-    fn believe(&self, id: &EntityId, before: Option<Seen>, read: Seen) -> Result<bool> {
+    pub(super) fn believe(&self, id: &EntityId, before: Option<Seen>, read: Seen) -> Result<bool> {
         match before.map(|seen| seen.version) {
             Some(seen)
                 if seen.incarnation == read.version.incarnation && seen.number > read.version.number =>
@@ -495,7 +498,8 @@ impl Inner {
         let schema = schema.or_else(|| there.and_then(|there| there.schema.clone()));
         self.check_schema(id, schema.as_deref(), &content)?;
         let writer = &self.options.writer;
-        let draft = Draft { id, version, schema, writer, is_deleted: false, content: &content };
+        let written_at = blobs.clock.wall();
+        let draft = Draft { id, version, schema, writer, written_at, is_deleted: false, content: &content };
         let (metadata, preamble) = self.publish(lock, draft)?;
         let entity = Entity { metadata: Arc::new(metadata), content: Arc::new(content) };
         self.keep(id, Kept { entity, preamble, at: blobs.clock.monotonic() });
@@ -516,15 +520,17 @@ impl Inner {
     fn delete(&self, lock: &LockGuard, id: &EntityId, found: &EntityMetadata) -> Result<Version> {
         let version = expect::next(Some(found), || found.version.incarnation)?;
         let (schema, writer) = (found.schema.clone(), &self.options.writer);
-        self.publish(lock, Draft { id, version, schema, writer, is_deleted: true, content: &[] })?;
+        let written_at = self.blobs.options().clock.wall();
+        let draft = Draft { id, version, schema, writer, written_at, is_deleted: true, content: &[] };
+        self.publish(lock, draft)?;
         debug!(%id, %version, "entity deleted");
         Ok(version)
     }
 
     /// Whoever calls holds the entity alone, by `_lock`.
-    fn publish(&self, _lock: &LockGuard, draft: Draft<'_>) -> Result<(EntityMetadata, Checksum)> {
-        let (id, version, blobs) = (draft.id, draft.version, self.blobs.options());
-        let sealed = seal::seal(draft, &self.ring(), &*blobs.clock, &*blobs.entropy);
+    pub(super) fn publish(&self, _lock: &LockGuard, draft: Draft<'_>) -> Result<(EntityMetadata, Checksum)> {
+        let (id, version) = (draft.id, draft.version);
+        let sealed = seal::seal(draft, &self.ring(), &*self.blobs.options().entropy);
         // What is kept is not believed while nobody knows what is there.
         self.known.lock().forget_content(id);
         self.blobs.shelf().publish(id, &sealed.preamble, &sealed.sealed)?;

@@ -4,6 +4,7 @@
 mod blobs;
 mod keyrings;
 mod old_keyring;
+mod rewrap;
 mod rig;
 mod schemas;
 mod sealing;
