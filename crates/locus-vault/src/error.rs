@@ -8,7 +8,7 @@ use locus_fs::LockError;
 use crate::{
     cipher::Tampered,
     id::EntityId,
-    keyring::{KeyId, RecipientId},
+    keyring::{KeyId, RecipientId, RingId},
     metadata::Version,
     vault::Expect,
 };
@@ -199,6 +199,26 @@ pub enum VaultError {
         /// The keyring.
         path: PathBuf,
     },
+    /// The vault's entities are sealed by the keys of another keyring.
+    #[error("the vault in {} is sealed by keyring {expected}, not by {found}", dir.display())]
+    OtherKeyring {
+        /// The vault's directory.
+        dir: PathBuf,
+        /// The keyring that its marker names.
+        expected: RingId,
+        /// The one that was given.
+        found: RingId,
+    },
+    /// A key cannot be retired while something is sealed by it, or may be.
+    #[error("key {id} is still named by {entities} of the entities{}", unread(*unreadable))]
+    KeyInUse {
+        /// The key.
+        id: KeyId,
+        /// Entities that name it, deleted ones that are remembered included: rewrap first.
+        entities: u64,
+        /// Files that cannot be read, and may name it.
+        unreadable: u64,
+    },
     /// The keyring has no recipient of this id.
     #[error("the keyring has no recipient {id}")]
     RecipientNotFound {
@@ -257,6 +277,10 @@ pub enum VaultError {
     },
 }
 
+fn unread(unreadable: u64) -> String {
+    if unreadable == 0 { String::new() } else { format!(", and perhaps by {unreadable} that cannot be read") }
+}
+
 fn by(holder: &str) -> String {
     if holder.is_empty() { String::new() } else { format!(" by {holder}") }
 }
@@ -285,6 +309,8 @@ impl VaultError {
             | E::RecipientNotFound { .. }
             | E::RecipientRefused { .. }
             | E::KeyRefused { .. }
+            | E::OtherKeyring { .. }
+            | E::KeyInUse { .. }
             | E::SchemaNotFound { .. }
             | E::SchemaInvalid { .. }
             | E::SchemaRejected { .. } => ErrorKind::FixCall,

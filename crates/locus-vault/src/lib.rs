@@ -83,8 +83,8 @@ pub use keyring::{
 pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
 };
-pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
+pub use schemas::{SCHEMA_BYTES_MAX, SCHEMA_ID_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
 pub use vault::{
-    Caching, Entity, Expect, FAILURES_NAMED_MAX, OnRewrap, PutOptions, RewrapOptions, RewrapProgress,
-    RewrapReport, Vault, VaultOptions, VerifyReport,
+    Caching, Entity, Expect, FAILURES_NAMED_MAX, OnRewrap, PutOptions, RetireOptions, RewrapOptions,
+    RewrapProgress, RewrapReport, Vault, VaultOptions, VerifyReport,
 };

@@ -2,6 +2,7 @@
 
 mod guard;
 mod list;
+mod marker;
 mod probe;
 mod shelf;
 mod store;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use locus_core::{Clock, Entropy, Error, Site, Timestamp};
-use locus_fs::{Disk, DiskLock, off_thread, read_bounded, replace, sync_dir};
+use locus_fs::{DirLock, Disk, off_thread, read_bounded, replace, sync_dir};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -183,8 +183,8 @@ impl KeyringFile {
         self.change(ring, |ring, at, entropy| ring.rotate(at, entropy)).await
     }
 
-    /// Destroys a key that is there to decrypt only. What is still sealed with it is lost for good, and so are backups of
-    /// it: whoever calls knows that no header names the key, in no process.
+    /// Destroys a key that is there to decrypt only, and looks at nothing that is sealed with it: that is lost for good, and
+    /// so are backups of it. [`Vault::retire_key`](crate::Vault::retire_key) looks first.
     ///
     /// # Errors
     /// [`VaultError::UnknownKey`]; [`VaultError::KeyRefused`] when it is the active one or retired already; the others as
@@ -339,6 +339,11 @@ impl KeyringFile {
             .map_err(|source| self.unread(source))
     }
 
+    /// [`refresh`](Self::refresh), on this thread, which may block.
+    pub(crate) fn refresh_here(&self, ring: &Keyring) -> Result<Keyring> {
+        self.reopen(ring.opener().clone(), ring.generation())
+    }
+
     /// The ring as it is now, for who has seen generation `seen` of it.
     fn reopen(&self, opener: Opener, seen: u64) -> Result<Keyring> {
         let ring = Keyring::open(&self.path, self.found()?, opener)?;
@@ -351,7 +356,7 @@ impl KeyringFile {
             .map_err(|source| VaultError::WriteFailed { path: self.path.to_path_buf(), source })
     }
 
-    fn lock(&self) -> Result<Box<dyn DiskLock>> {
+    fn lock(&self) -> Result<DirLock> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".lock");
         lock::take(&*self.disk, &self.path, Path::new(&path))

@@ -137,7 +137,8 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::InvalidArgument`]; [`VaultError::ReadFailed`] when a directory cannot be listed;
-    /// [`VaultError::ReadOnly`]; [`VaultError::ShuttingDown`]. Of an entity that could not be rewrapped (it does not open,
+    /// [`VaultError::ReadOnly`]; [`VaultError::ShuttingDown`]; with a keyring's file those of
+    /// [`KeyringFile::refresh`](crate::KeyringFile::refresh). Of an entity that could not be rewrapped (it does not open,
     /// or somebody held it all the time) the report tells; it is as it was.
     ///
     /// # Cancel safety
@@ -145,6 +146,8 @@ impl Vault {
     pub async fn rewrap(&self, options: RewrapOptions, progress: OnRewrap<'_>) -> Result<RewrapReport> {
         options.check()?;
         self.inner.blobs.check_writable()?;
+        // By a key that is active no more it would all have to be done again.
+        self.run(|inner| inner.renew_ring(&inner.ring())).await?;
         let mut report = RewrapReport {
             key: self.keyring().active().0,
             rewrapped: 0,
@@ -239,7 +242,7 @@ impl Inner {
             SealedBy::Suite { key, .. } if key == self.ring().active().0 => return Ok(Rewrapped::Already),
             SealedBy::Suite { .. } => {}
         }
-        let content = seal::open(&found, &self.ring())?;
+        let content = self.with_ring(|ring| seal::open(&found, ring))?;
         self.believe(id, before, Seen::of(&found))?;
         let EntityMetadata { version, schema, writer, written_at, is_deleted, .. } = found.metadata;
         let writer = &writer;

@@ -7,7 +7,7 @@ use locus_fs::{LockGuard, LockMode, off_thread};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
-use tracing::debug;
+use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
     id::EntityId,
     keyring::Keyring,
     metadata::{EntityMetadata, Incarnation, NAME_BYTES_MAX, Version},
-    schemas::{SchemaMode, Schemas},
+    schemas::{self, SchemaMode, Schemas},
 };
 
 /// Encrypted entities with versions in a directory that any number of processes and hosts share.
@@ -55,7 +55,8 @@ impl Vault {
     /// some on a network only say so.
     ///
     /// # Errors
-    /// Those of [`BlobStore::open`]; [`VaultError::InvalidArgument`] when the writer's name is too long.
+    /// Those of [`BlobStore::open`]; [`VaultError::OtherKeyring`] when the vault is sealed by another keyring than the one
+    /// that was given; [`VaultError::InvalidArgument`] when the writer's name is too long.
     ///
     /// # Cancel safety
     /// Directories and the marker may be there when the future was dropped.
@@ -64,7 +65,8 @@ impl Vault {
             return Err(VaultError::InvalidArgument { name: "writer", why: "is longer than 255 bytes" });
         }
         let dir = dir.into();
-        let blobs = BlobStore::open(&dir, options.blobs.clone()).await?;
+        let ring = Some(options.keyring.info());
+        let blobs = BlobStore::open_for(dir.clone(), options.blobs.clone(), ring).await?;
         let schemas = Schemas::new(Arc::clone(&blobs.options().disk), dir.join(SCHEMAS));
         let ring = RwLock::new(Arc::clone(&options.keyring));
         let known = Mutex::new(Known::new(options.cache_bytes_max));
@@ -204,9 +206,7 @@ impl Vault {
         options: PutOptions,
     ) -> Result<Version> {
         let id = id.clone();
-        if options.schema.as_ref().is_some_and(|schema| schema.len() > NAME_BYTES_MAX) {
-            return Err(VaultError::InvalidArgument { name: "schema", why: "is longer than 255 bytes" });
-        }
+        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
         self.run(move |inner| {
             let found = inner.head(&id)?;
             options.expect.check(&id, found.as_ref())?;
@@ -414,6 +414,37 @@ impl Inner {
         Arc::clone(&self.ring.read())
     }
 
+    /// Does `work` with the keys; once more with those that the keyring's file has now, when one is lacking.
+    pub(super) fn with_ring<T>(&self, work: impl Fn(&Keyring) -> Result<T>) -> Result<T> {
+        let ring = self.ring();
+        let lacks = match work(&ring) {
+            Err(lacks @ VaultError::UnknownKey { retired: false, .. }) => lacks,
+            done => return done,
+        };
+        match self.renew_ring(&ring) {
+            Ok(now) if now.generation() > ring.generation() => work(&now),
+            Ok(_) => Err(lacks),
+            Err(error) => {
+                warn!(%error, "the keyring could not be read again");
+                Err(lacks)
+            }
+        }
+    }
+
+    /// The ring as it is now, where `known` was: as its file has it, when there is one.
+    pub(super) fn renew_ring(&self, known: &Keyring) -> Result<Arc<Keyring>> {
+        let read = self.options.keyring_file.as_ref().map(|file| file.refresh_here(known)).transpose()?;
+        let mut ring = self.ring.write();
+        // Another task may have been faster.
+        if let Some(read) =
+            read.filter(|read| read.id() == ring.id() && read.generation() > ring.generation())
+        {
+            debug!(generation = read.generation(), "keyring read again");
+            *ring = Arc::new(read);
+        }
+        Ok(Arc::clone(&ring))
+    }
+
     pub(super) fn seen(&self, id: &EntityId) -> Option<Seen> {
         self.known.lock().seen(id)
     }
@@ -438,9 +469,8 @@ impl Inner {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
             return Ok(entity);
         }
-        let content = seal::open(&found, &self.ring())?;
-        let read = Seen { version: found.metadata.version, preamble };
-        let is_newest = self.believe(id, before, read)?;
+        let content = self.with_ring(|ring| seal::open(&found, ring))?;
+        let is_newest = self.believe(id, before, Seen::of(&found))?;
         if found.metadata.is_deleted {
             return Err(VaultError::FileNotFound { id: id.clone() });
         }
@@ -458,7 +488,7 @@ impl Inner {
         let wanted = |preamble: &[u8]| if is_proven(preamble) { 0 } else { PROOF_BYTES };
         let Some(found) = self.blobs.shelf().read_some(id, wanted)? else { return Ok(None) };
         if !is_proven(found.preamble()) {
-            seal::prove(&found, &self.ring())?;
+            self.with_ring(|ring| seal::prove(&found, ring))?;
         }
         self.believe(id, before, Seen::of(&found))?;
         Ok(Some(found.metadata))
@@ -493,6 +523,10 @@ impl Inner {
         content: Zeroizing<Vec<u8>>,
     ) -> Result<Version> {
         let blobs = self.blobs.options();
+        if found.is_none() {
+            // What is there shows by its key when the ring was rotated; here nothing does.
+            self.renew_ring(&self.ring())?;
+        }
         let version = expect::next(found, || Incarnation::draw(blobs.clock.wall(), &*blobs.entropy))?;
         let there = found.filter(|found| !found.is_deleted);
         let schema = schema.or_else(|| there.and_then(|there| there.schema.clone()));

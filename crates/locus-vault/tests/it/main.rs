@@ -4,8 +4,10 @@
 mod blobs;
 mod keyrings;
 mod old_keyring;
+mod retire;
 mod rewrap;
 mod rig;
+mod rotated;
 mod schemas;
 mod sealing;
 mod vault;

@@ -202,7 +202,7 @@ fn a_vault_that_is_read_only_or_closed_is_not_rewrapped() {
     let vault = rig.open().unwrap();
     rig.run(vault.put(&id("db/key"), &1, Expect::Any)).unwrap();
     rig.run(vault.close());
-    vault.set_keyring(keyring(2));
+    vault.set_keyring(keyring(2)); // one by which nothing is sealed
     let refused = rig.run(vault.rewrap(RewrapOptions::default(), &mut |_| {})).unwrap_err();
     assert!(matches!(refused, VaultError::ShuttingDown), "{refused}");
 }
