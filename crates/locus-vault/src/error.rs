@@ -209,6 +209,14 @@ pub enum VaultError {
         /// The one that was given.
         found: RingId,
     },
+    /// A file of an older layout cannot be taken in.
+    #[error("{} is not imported: {why}", path.display())]
+    NotImportable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it. Says nothing of a content.
+        why: Cow<'static, str>,
+    },
     /// A key cannot be retired while something is sealed by it, or may be.
     #[error("key {id} is still named by {entities} of the entities{}", unread(*unreadable))]
     KeyInUse {
@@ -311,6 +319,7 @@ impl VaultError {
             | E::KeyRefused { .. }
             | E::OtherKeyring { .. }
             | E::KeyInUse { .. }
+            | E::NotImportable { .. }
             | E::SchemaNotFound { .. }
             | E::SchemaInvalid { .. }
             | E::SchemaRejected { .. } => ErrorKind::FixCall,

@@ -62,6 +62,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod id;
+mod import;
 mod keyring;
 mod lock;
 mod metadata;
@@ -85,6 +86,7 @@ pub use metadata::{
 };
 pub use schemas::{SCHEMA_BYTES_MAX, SCHEMA_ID_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
 pub use vault::{
-    Caching, Entity, Expect, FAILURES_NAMED_MAX, OnRewrap, PutOptions, RetireOptions, RewrapOptions,
-    RewrapProgress, RewrapReport, Vault, VaultOptions, VerifyReport,
+    Caching, Entity, Expect, FAILURES_NAMED_MAX, ImportOptions, ImportReport, Imported, OnImport, OnRewrap,
+    PutOptions, RetireOptions, RewrapOptions, RewrapProgress, RewrapReport, Vault, VaultOptions,
+    VerifyReport,
 };

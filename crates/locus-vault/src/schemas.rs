@@ -342,6 +342,11 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Err(VaultError::InvalidId { value: excerpt(id), why })
 }
 
+/// Whether a document is a schema that can be checked against.
+pub(crate) fn check_document(id: &str, document: &Value) -> Result<()> {
+    compile(id, document).map(drop)
+}
+
 fn compile(id: &str, document: &Value) -> Result<Validator> {
     jsonschema::options().offline().build(document).map_err(|error| VaultError::SchemaInvalid {
         id: id.to_owned(),

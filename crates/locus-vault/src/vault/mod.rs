@@ -2,6 +2,7 @@
 
 mod entity;
 mod expect;
+mod import;
 mod known;
 mod options;
 mod retire;
@@ -12,6 +13,7 @@ mod verify;
 
 pub use entity::Entity;
 pub use expect::Expect;
+pub use import::{ImportOptions, ImportReport, Imported, OnImport};
 pub use options::{Caching, PutOptions, VaultOptions};
 pub use retire::RetireOptions;
 pub use rewrap::{FAILURES_NAMED_MAX, OnRewrap, RewrapOptions, RewrapProgress, RewrapReport};

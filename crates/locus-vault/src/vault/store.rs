@@ -445,11 +445,16 @@ impl Inner {
         Ok(Arc::clone(&ring))
     }
 
+    /// Who writes here.
+    pub(super) fn writer(&self) -> &str {
+        &self.options.writer
+    }
+
     pub(super) fn seen(&self, id: &EntityId) -> Option<Seen> {
         self.known.lock().seen(id)
     }
 
-    fn get(&self, id: &EntityId) -> Result<Entity> {
+    pub(super) fn get(&self, id: &EntityId) -> Result<Entity> {
         let (before, kept) = {
             let mut known = self.known.lock();
             (known.seen(id), known.kept(id))
@@ -482,7 +487,7 @@ impl Inner {
     }
 
     /// What is proven about the entity's file; `None` when there is none.
-    fn head(&self, id: &EntityId) -> Result<Option<EntityMetadata>> {
+    pub(super) fn head(&self, id: &EntityId) -> Result<Option<EntityMetadata>> {
         let before = self.seen(id);
         let is_proven = |preamble: &[u8]| before.is_some_and(|seen| seen.preamble == Checksum::of(preamble));
         let wanted = |preamble: &[u8]| if is_proven(preamble) { 0 } else { PROOF_BYTES };
@@ -542,7 +547,7 @@ impl Inner {
     }
 
     /// By the database's rule.
-    fn check_schema(&self, id: &EntityId, schema: Option<&str>, content: &[u8]) -> Result<()> {
+    pub(super) fn check_schema(&self, id: &EntityId, schema: Option<&str>, content: &[u8]) -> Result<()> {
         let mode = self.options.schemas.of(id.database());
         if mode == SchemaMode::Off || (mode == SchemaMode::IfPresent && schema.is_none()) {
             return Ok(());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod blobs;
+mod import;
 mod keyrings;
 mod old_keyring;
 mod retire;
