@@ -193,6 +193,16 @@ pub enum VaultError {
         /// Where it is.
         path: PathBuf,
     },
+    /// The keyring that is to be replaced has been written since the one that was given: it may have keys that only it has.
+    #[error("keyring {} is of generation {found}, newer than {given}", path.display())]
+    KeyringNewer {
+        /// Where it is.
+        path: PathBuf,
+        /// Its generation.
+        found: u64,
+        /// That of the one that was given.
+        given: u64,
+    },
     /// What was given opens the keyring for none of its recipients: a wrong passphrase, or a key of somebody else.
     #[error("what was given does not open keyring {}", path.display())]
     NotARecipient {
@@ -313,6 +323,7 @@ impl VaultError {
             | E::ReadOnly { .. }
             | E::KeyringNotFound { .. }
             | E::KeyringExists { .. }
+            | E::KeyringNewer { .. }
             | E::NotARecipient { .. }
             | E::RecipientNotFound { .. }
             | E::RecipientRefused { .. }

@@ -225,6 +225,67 @@ impl KeyringFile {
         self.change(ring, move |ring, _, _| ring.remove(recipient)).await
     }
 
+    /// Copies the file as it is to `to`, durably and for its owner alone, in the place of what is there. Needs no key: the
+    /// copy opens for the recipients of this moment, those who are removed later included.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyringNotFound`]; [`VaultError::ReadFailed`] when the file is damaged, or a newer version's;
+    /// [`VaultError::WriteFailed`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the copy is there, or will be, or never.
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<()> {
+        let to = to.into();
+        self.off_thread(move |this| {
+            let bytes =
+                read_bounded(&*this.disk, &this.path, FILE_BYTES_MAX).map_err(|error| this.unread(error))?;
+            let bytes = bytes.ok_or_else(|| VaultError::KeyringNotFound { path: this.path.to_path_buf() })?;
+            format::decode(&this.path, &bytes).map_err(|error| this.unread(error))?;
+            replace(&*this.disk, &to, &bytes)
+                .map_err(|source| VaultError::WriteFailed { path: to.clone(), source })
+        })
+        .await
+    }
+
+    /// Puts the ring of `backup`, a copy of this file, in the place of what is here, opened by `with`. It is written anew, as
+    /// a later generation than what is there, so that nobody takes it for an old ring that was put back.
+    ///
+    /// Keys that were drawn after the copy was made are lost with the ring that has them, and so is what is sealed by them:
+    /// so a ring of a later generation is replaced only when that is said. One that is damaged is.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) of the copy; [`VaultError::KeyringNewer`] when the ring here is newer than the copy and
+    /// `despite_newer` is not given; [`VaultError::KeyringExists`] when it is another ring; [`VaultError::AlreadyLocked`],
+    /// [`VaultError::LockFailed`]: the file is as it was. [`VaultError::WriteFailed`]: so it is, unless it is the directory
+    /// that could not be synced.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the ring was replaced, or will be, or never.
+    pub async fn restore(&self, backup: &Self, with: Unlock, despite_newer: bool) -> Result<Keyring> {
+        let mut ring = backup.open(with).await?;
+        self.off_thread(move |this| {
+            let _lock = this.lock()?;
+            let there = match this.read() {
+                Err(VaultError::ReadFailed { source: Error::Corrupt { .. }, .. }) => None,
+                there => there?,
+            };
+            let path = this.path.to_path_buf();
+            let generation = match there.map(|there| there.header) {
+                Some(there) if there.ring != ring.id() => return Err(VaultError::KeyringExists { path }),
+                Some(there) if there.generation > ring.generation() && !despite_newer => {
+                    let (found, given) = (there.generation, ring.generation());
+                    return Err(VaultError::KeyringNewer { path, found, given });
+                }
+                Some(there) => there.generation,
+                None => 0,
+            };
+            ring.turn_after(generation, this.clock.wall());
+            this.write(&ring)?;
+            Ok(ring)
+        })
+        .await
+    }
+
     async fn change(
         &self,
         ring: &Keyring,

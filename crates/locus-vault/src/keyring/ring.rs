@@ -225,6 +225,12 @@ impl Keyring {
         self.written_at = at;
     }
 
+    /// As a change of a ring that may be at a later generation than this one.
+    pub(super) fn turn_after(&mut self, generation: u64, at: Timestamp) {
+        self.generation = self.generation.max(generation);
+        self.turn(at);
+    }
+
     /// The file of this ring, sealed by a ring key that was never used before.
     pub(super) fn seal(&self, entropy: &dyn Entropy) -> Result<Vec<u8>> {
         let (salt, ring_key) = (Salt::draw(entropy), DataKey::draw(entropy));

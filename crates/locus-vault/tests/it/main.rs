@@ -8,6 +8,7 @@ mod old_keyring;
 mod retire;
 mod rewrap;
 mod rig;
+mod ring_backup;
 mod rotated;
 mod schemas;
 mod sealing;
