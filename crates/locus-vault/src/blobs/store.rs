@@ -21,7 +21,7 @@ use crate::{
     cipher::sealed_len,
     error::VaultError,
     id::EntityId,
-    keyring::RingInfo,
+    keyring::{RingId, RingInfo},
     metadata::{self, EntityMetadata, SealedBy},
 };
 
@@ -147,6 +147,19 @@ impl BlobStore {
             store.run(move |inner| inner.mark(lock, ring.as_ref())).await?;
         }
         Ok(store)
+    }
+
+    /// The keyring of the vault in this directory, as its marker names it; `None` while it was never opened with one. Not
+    /// proven: who can write the directory can write the marker.
+    ///
+    /// # Errors
+    /// [`VaultError::ReadFailed`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn ring(&self) -> Result<Option<RingId>, VaultError> {
+        let marker = self.run(|inner| Marker::read(&*inner.shelf.disk, &inner.shelf.dir)).await?;
+        Ok(marker.and_then(|marker| marker.ring))
     }
 
     /// Writes `blob` as the content of `metadata.id`, in the place of what was there, durably. Its version is the caller's

@@ -247,22 +247,21 @@ impl KeyringFile {
         .await
     }
 
-    /// Puts the ring of `backup`, a copy of this file, in the place of what is here, opened by `with`. It is written anew, as
-    /// a later generation than what is there, so that nobody takes it for an old ring that was put back.
+    /// Puts `ring`, which was opened from a [copy](Self::backup) of this file, in the place of what is here. It is written
+    /// anew, as a later generation than what is there, so that nobody takes it for an old ring that was put back.
     ///
     /// Keys that were drawn after the copy was made are lost with the ring that has them, and so is what is sealed by them:
     /// so a ring of a later generation is replaced only when that is said. One that is damaged is.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open) of the copy; [`VaultError::KeyringNewer`] when the ring here is newer than the copy and
-    /// `despite_newer` is not given; [`VaultError::KeyringExists`] when it is another ring; [`VaultError::AlreadyLocked`],
-    /// [`VaultError::LockFailed`]: the file is as it was. [`VaultError::WriteFailed`]: so it is, unless it is the directory
-    /// that could not be synced.
+    /// [`VaultError::KeyringNewer`] when the ring here is newer than the copy and `despite_newer` is not given;
+    /// [`VaultError::KeyringExists`] when it is another ring; [`VaultError::ReadFailed`] when a newer version wrote it;
+    /// [`VaultError::AlreadyLocked`], [`VaultError::LockFailed`]: the file is as it was. [`VaultError::WriteFailed`]: so it
+    /// is, unless it is the directory that could not be synced.
     ///
     /// # Cancel safety
     /// When the future is dropped, the ring was replaced, or will be, or never.
-    pub async fn restore(&self, backup: &Self, with: Unlock, despite_newer: bool) -> Result<Keyring> {
-        let mut ring = backup.open(with).await?;
+    pub async fn restore(&self, mut ring: Keyring, despite_newer: bool) -> Result<Keyring> {
         self.off_thread(move |this| {
             let _lock = this.lock()?;
             let there = match this.read() {

@@ -14,7 +14,8 @@ fn copy(rig: &Rig) -> KeyringFile {
 }
 
 fn restore(rig: &Rig, despite_newer: bool) -> Result<Keyring> {
-    rig.run(rig.keyring_file().restore(&copy(rig), Unlock::Passphrase(passphrase()), despite_newer))
+    let ring = rig.run(copy(rig).open(Unlock::Passphrase(passphrase())))?;
+    rig.run(rig.keyring_file().restore(ring, despite_newer))
 }
 
 #[test]

@@ -142,7 +142,8 @@ fn a_vault_is_not_opened_with_another_ring_than_its_own() {
     }
     open(&rig, &ours).unwrap();
     // Who needs no keys has none to compare.
-    rig.run(BlobStore::open(DIR, rig.blob_options())).unwrap();
+    let store = rig.run(BlobStore::open(DIR, rig.blob_options())).unwrap();
+    assert_eq!(rig.run(store.ring()).unwrap(), Some(ours.info().id));
 }
 
 #[test]
@@ -150,7 +151,8 @@ fn an_older_marker_is_told_the_ring_by_the_first_who_has_the_keys() {
     let rig = Rig::new(3);
     let (ours, theirs) = (keyring(1), keyring(2));
     let old = "locus vault\nformat 1\n";
-    drop(rig.blobs().unwrap());
+    let store = rig.blobs().unwrap();
+    assert_eq!(rig.run(store.ring()).unwrap(), None);
     assert_eq!(marker(&rig), old, "who has no keys names none");
     drop(rig.open_with(rig.options_with(Arc::clone(&ours)).read_only(true)).unwrap());
     assert_eq!(marker(&rig), old, "who only reads changes nothing");
