@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Works with a vault.
     #[command(subcommand, after_long_help = EXIT_CODES)]
-    Vault(Vault),
+    Vault(Box<Vault>),
     /// Writes what a shell completes this command by to stdout.
     Completions {
         /// The shell.

@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
 
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Vault(verb) => vault::execute(verb).await,
+        Command::Vault(verb) => vault::execute(*verb).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(&dir),
     }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
@@ -173,7 +173,7 @@ impl UnlockArgs {
 }
 
 /// A key of 32 bytes from a file.
-pub(crate) fn key_file(path: &PathBuf) -> Result<DataKey, Failure> {
+pub(crate) fn key_file(path: &Path) -> Result<DataKey, Failure> {
     let bytes = private_file(path)?;
     let why = || Failure::usage(format!("{} holds no key of 32 bytes", path.display()));
     if let Ok(raw) = <&[u8; 32]>::try_from(&**bytes) {

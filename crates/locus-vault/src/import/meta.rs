@@ -142,6 +142,7 @@ fn of_number(number: i64) -> Option<jiff::Timestamp> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests change what they wrote")]
 mod tests {
     use rstest::rstest;
     use serde_json::json;

@@ -13,7 +13,7 @@ use super::{
     store::{Inner, Vault},
 };
 use crate::{
-    blobs::Unreadable,
+    blobs::{ListCursor, Unreadable},
     error::{Result, VaultError},
     id::EntityId,
     keyring::KeyId,
@@ -188,7 +188,7 @@ impl Vault {
                 progress(&report.progress(directories));
             }
             from = page.next;
-            directories = from.map_or(256, |next| next.directories());
+            directories = from.map_or(256, ListCursor::directories);
             progress(&report.progress(directories));
             if from.is_none() {
                 return Ok(report);

@@ -37,7 +37,7 @@ impl Two {
     fn key_of(&self, name: &str) -> KeyId {
         match self.rig.run(self.one.stat(&id(name))).unwrap().sealed {
             SealedBy::Suite { key, .. } => key,
-            other => panic!("{other:?}"),
+            other @ SealedBy::Foreign { .. } => panic!("{other:?}"),
         }
     }
 }
