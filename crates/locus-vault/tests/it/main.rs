@@ -15,3 +15,4 @@ mod sealing;
 mod vault;
 mod vault_crash;
 mod vault_harm;
+mod vault_kill;
