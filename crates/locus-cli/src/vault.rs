@@ -261,32 +261,29 @@ async fn import(args: ImportArgs) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{} is no directory", source.display())));
     }
     let vault = Vault::open(&open.place.dir, open.options().await?).await?;
-    let mut lines = Vec::new();
+    let (mut files, mut told) = (Vec::new(), Ok(()));
     let mut note = |path: &Path, imported: &Imported| {
-        let (state, what, why) = match imported {
-            Imported::Entity { id, version } => ("imported", id.to_string(), optional(*version)),
-            Imported::EntityThere { id } => ("there", id.to_string(), Value::Null),
-            Imported::Schema { id } => ("imported", format!("schema {id}"), Value::Null),
-            Imported::SchemaThere { id } => ("there", format!("schema {id}"), Value::Null),
-            Imported::Failed { why } => ("failed", shown(&path.display()), in_one_line(why).into()),
+        let (state, what, version, why) = match imported {
+            Imported::Entity { id, version } => ("imported", id.to_string(), *version, None),
+            Imported::EntityThere { id } => ("there", id.to_string(), None, None),
+            Imported::Schema { id } => ("imported", format!("schema {id}"), None, None),
+            Imported::SchemaThere { id } => ("there", format!("schema {id}"), None, None),
+            Imported::Failed { why } => ("failed", path.display().to_string(), None, Some(in_one_line(why))),
             _ => return,
         };
         if out.json {
-            let is_failed = state == "failed";
-            let (version, why) = if is_failed { (Value::Null, why) } else { (why, Value::Null) };
-            let file = path.display().to_string();
-            lines.push(json!({"file": file, "state": state, "what": what, "version": version, "why": why}));
-        } else {
-            lines.push(match why {
-                Value::String(why) => format!("{state}\t{}\t{why}", shown(&what)).into(),
-                _ => format!("{state}\t{}", shown(&what)).into(),
-            });
+            let (file, version, why) = (path.display().to_string(), optional(version), optional(why));
+            files.push(json!({"file": file, "state": state, "what": what, "version": version, "why": why}));
+        } else if told.is_ok() {
+            let detail = version.map(|version| version.to_string()).or(why);
+            let detail = detail.map(|detail| format!("\t{detail}")).unwrap_or_default();
+            told = content::to_stdout(format!("{state}\t{}{detail}\n", shown(&what)).as_bytes());
         }
     };
     let options = ImportOptions::default().dry_run(dry_run);
     let report = vault.import(&source, &key, options, &mut note).await?;
-    let text: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
-    out.say(text.join("\n"), || {
+    told?;
+    out.say("", || {
         json!({
             "dry_run": dry_run,
             "entities": report.entities,
@@ -296,7 +293,7 @@ async fn import(args: ImportArgs) -> Result<(), Failure> {
             "schemas_there": report.schemas_there,
             "ignored": report.ignored,
             "failed": report.failed,
-            "files": lines,
+            "files": files,
         })
     })?;
     if report.failed == 0 { Ok(()) } else { Err(Failure::Told(Code::Failed)) }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use locus_core::Error;
-use locus_fs::{Disk, EntryKind, LockGuard, LockMode, off_thread, read_bounded};
+use locus_fs::{Disk, EntryKind, LockGuard, off_thread, read_bounded};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -324,9 +324,7 @@ impl Vault {
         let imported = if options.dry_run {
             self.run(move |inner| inner.import(None, &found)).await?
         } else {
-            let guard = self.lock(&id, LockMode::Exclusive, None).await?;
-            let lock = self.inner.blobs.exclusive(&guard, &id)?;
-            drop(guard);
+            let lock = self.hold(&id).await?;
             self.run(move |inner| inner.import(Some(lock), &found)).await?
         };
         if let Imported::Entity { .. } = imported {

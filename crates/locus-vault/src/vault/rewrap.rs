@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use locus_core::Clock;
-use locus_fs::{LockGuard, LockMode};
+use locus_fs::LockGuard;
 
 use super::{
     known::Seen,
@@ -203,9 +203,7 @@ impl Vault {
             SealedBy::Suite { key, .. } if key == self.keyring().active().0 => return Ok(Rewrapped::Already),
             SealedBy::Suite { .. } => {}
         }
-        let (id, guard) = (listed.id.clone(), self.lock(&listed.id, LockMode::Exclusive, None).await?);
-        let lock = self.inner.blobs.exclusive(&guard, &id)?;
-        drop(guard);
+        let (id, lock) = (listed.id.clone(), self.hold(&listed.id).await?);
         self.run(move |inner| inner.rewrap(&lock, &id)).await
     }
 

@@ -392,7 +392,7 @@ impl Vault {
     }
 
     /// The right to change an entity. Goes with the work, and is let go where that may block.
-    async fn hold(&self, id: &EntityId) -> Result<LockGuard> {
+    pub(super) async fn hold(&self, id: &EntityId) -> Result<LockGuard> {
         let guard = self.lock(id, LockMode::Exclusive, None).await?;
         self.inner.blobs.exclusive(&guard, id)
     }
