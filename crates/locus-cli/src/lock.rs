@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 
 use locus_fs::LockMode;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::{args::LockArgs, failure::Failure};
 
@@ -15,9 +15,8 @@ pub(crate) async fn lock(args: LockArgs) -> Result<(), Failure> {
     let blobs = place.blobs_to_change(wait.lock_timeout).await?;
     let mode = if shared { LockMode::Shared } else { LockMode::Exclusive };
     let guard = blobs.lock(&id, mode, None).await?;
-    let spawned = Command::new(program).args(arguments).spawn();
-    let child = spawned.map_err(Failure::io(format!("cannot run {}", program.display())))?;
-    let ended = to_its_end(child).await.map_err(Failure::io("cannot wait for the command"));
+    let ended = to_its_end(Command::new(program).args(arguments)).await;
+    let ended = ended.map_err(Failure::io(format!("cannot run {}", program.display())));
     guard.release()?;
     match code_of(ended?) {
         0 => Ok(()),
@@ -34,16 +33,17 @@ fn code_of(ended: ExitStatus) -> u8 {
     ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Waits for the command; whatever asks this program to end meanwhile asks the command, and the lock is held until it did. A
+/// Runs the command; whatever asks this program to end meanwhile asks the command, and the lock is held until it did. A
 /// terminal's Ctrl-C asks both.
 #[cfg(unix)]
-async fn to_its_end(mut child: Child) -> std::io::Result<ExitStatus> {
+async fn to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
     use rustix::process::{Pid, Signal, kill_process};
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut child = command.spawn()?;
     loop {
         let pass = tokio::select! {
             ended = child.wait() => return ended,
@@ -59,6 +59,6 @@ async fn to_its_end(mut child: Child) -> std::io::Result<ExitStatus> {
 }
 
 #[cfg(not(unix))]
-async fn to_its_end(mut child: Child) -> std::io::Result<ExitStatus> {
-    child.wait().await
+async fn to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
+    command.spawn()?.wait().await
 }
