@@ -107,8 +107,44 @@ fn prompt(text: &str) -> Result<Secret, Failure> {
         let why = "nobody can be asked for the passphrase here: give --passphrase-file or --passphrase-fd";
         return Err(Failure::usage(why));
     }
-    let typed = rpassword::prompt_password(text).map_err(Failure::io("cannot ask for the passphrase"))?;
-    Ok(Zeroizing::new(typed.into_bytes()))
+    ask(text).map_err(Failure::io("cannot ask for the passphrase"))
+}
+
+/// Asks at the terminal, wherever stdin and stderr lead to. It shows nothing from before the question until behind the answer.
+#[cfg(unix)]
+fn ask(text: &str) -> io::Result<Secret> {
+    use std::io::Write;
+
+    use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+    struct Shown<'a>(&'a File, Termios);
+
+    impl Drop for Shown<'_> {
+        fn drop(&mut self) {
+            let _ = tcsetattr(self.0, OptionalActions::Now, &self.1); // a shell does it, else
+        }
+    }
+
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    hidden.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
+    let _shown = Shown(&terminal, before);
+    // What was typed before was typed for somebody else.
+    tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
+    (&terminal).write_all(text.as_bytes())?;
+    let mut line = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
+    let mut byte = Zeroizing::new([0]);
+    while line.len() < SECRET_BYTES_MAX && (&terminal).read(&mut *byte)? > 0 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    Ok(line)
+}
+
+#[cfg(not(unix))]
+fn ask(text: &str) -> io::Result<Secret> {
+    rpassword::prompt_password(text).map(|typed| Zeroizing::new(typed.into_bytes()))
 }
 
 /// A passphrase that is chosen now, so it is asked for twice.
