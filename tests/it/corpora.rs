@@ -8,7 +8,7 @@ use crate::documents::root;
 type Door = fn(&[u8]);
 
 /// Every decoder of bytes from a disk, by the name of its fuzz target.
-const DOORS: [(&str, Door); 20] = [
+const DOORS: [(&str, Door); 22] = [
     ("checkpoint", locus_storage::fuzzing::checkpoint),
     ("entity", locus_vault::fuzzing::entity),
     ("frame", locus_storage::fuzzing::frame),
@@ -20,6 +20,7 @@ const DOORS: [(&str, Door); 20] = [
     ("mirror_notes", locus_fs::fuzzing::notes),
     ("mirror_seal", locus_fs::fuzzing::seal),
     ("mounts", locus::fuzzing::mounts),
+    ("older_meta", locus_vault::fuzzing::older_meta),
     ("record", locus_storage::fuzzing::record),
     ("removed", locus_tenant::fuzzing::removed),
     ("sealed", locus_vault::fuzzing::sealed),
@@ -28,6 +29,7 @@ const DOORS: [(&str, Door); 20] = [
     ("settings", locus::fuzzing::settings),
     ("sweeps", locus_cleanup::fuzzing::sweeps),
     ("tenant", locus_tenant::fuzzing::tenant),
+    ("vault_marker", locus_vault::fuzzing::vault_marker),
     ("watcher", locus_watcher::fuzzing::watcher),
 ];
 

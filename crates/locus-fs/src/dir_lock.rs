@@ -10,8 +10,8 @@ use crate::disk::{Disk, DiskLock};
 /// Longest text about a holder that is read back, in bytes.
 const HOLDER_BYTES_MAX: usize = 256;
 
-/// The right to a directory, held until it is dropped or the process ends. The file `LOCK` in it carries the lock and
-/// says who holds it; it is never removed, because a lock on a removed file locks nobody out.
+/// The right to a directory, or to a file in one, held until it is dropped or the process ends. The file `LOCK` in it (or another) carries the
+/// lock and says who holds it; it is never removed, because a lock on a removed file locks nobody out.
 #[must_use = "the directory is locked only as long as this lives"]
 #[derive(Debug)]
 pub struct DirLock {
@@ -24,9 +24,17 @@ impl DirLock {
     /// # Errors
     /// [`Error::AlreadyOpen`] names who has it; [`Error::Io`].
     pub fn acquire(disk: &dyn Disk, dir: &Path, who: &str) -> Result<Self> {
-        let lock = lock(disk, dir, &dir.join("LOCK"), 0)?;
-        sign(&*lock, 0, who).map_err(Error::io("write", dir.join("LOCK")))?;
-        Ok(Self { _lock: lock })
+        Self::acquire_by(disk, dir, &dir.join("LOCK"), who)
+    }
+
+    /// As [`acquire`](Self::acquire), but of `what`, which may be a file, by the file `lock`.
+    ///
+    /// # Errors
+    /// As there, of `what`.
+    pub fn acquire_by(disk: &dyn Disk, what: &Path, lock: &Path, who: &str) -> Result<Self> {
+        let taken = self::lock(disk, what, lock, 0)?;
+        sign(&*taken, 0, who).map_err(Error::io("write", lock))?;
+        Ok(Self { _lock: taken })
     }
 
     /// Locks `dir` without saying who does: nothing in it is changed, but for a `LOCK` that was not there. On a disk that

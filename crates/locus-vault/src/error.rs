@@ -8,7 +8,7 @@ use locus_fs::LockError;
 use crate::{
     cipher::Tampered,
     id::EntityId,
-    keyring::{KeyId, RecipientId},
+    keyring::{KeyId, RecipientId, RingId},
     metadata::Version,
     vault::Expect,
 };
@@ -193,11 +193,49 @@ pub enum VaultError {
         /// Where it is.
         path: PathBuf,
     },
+    /// The keyring that is to be replaced has been written since the one that was given: it may have keys that only it has.
+    #[error("keyring {} is of generation {found}, newer than {given}", path.display())]
+    KeyringNewer {
+        /// Where it is.
+        path: PathBuf,
+        /// Its generation.
+        found: u64,
+        /// That of the one that was given.
+        given: u64,
+    },
     /// What was given opens the keyring for none of its recipients: a wrong passphrase, or a key of somebody else.
     #[error("what was given does not open keyring {}", path.display())]
     NotARecipient {
         /// The keyring.
         path: PathBuf,
+    },
+    /// The vault's entities are sealed by the keys of another keyring.
+    #[error("the vault in {} is sealed by keyring {expected}, not by {found}", dir.display())]
+    OtherKeyring {
+        /// The vault's directory.
+        dir: PathBuf,
+        /// The keyring that its marker names.
+        expected: RingId,
+        /// The one that was given.
+        found: RingId,
+    },
+    /// A file of an older layout cannot be taken in.
+    #[error("{} is not imported: {why}", path.display())]
+    NotImportable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it. Says nothing of a content.
+        why: Cow<'static, str>,
+    },
+    /// A key cannot be retired while something is sealed by it, or may be.
+    #[error("key {id} is still named by {entities} of the entities{}", unread(*unreadable))]
+    KeyInUse {
+        /// The key.
+        id: KeyId,
+        /// Entities that name it, deleted ones that are remembered included: rewrap first.
+        entities: u64,
+        /// Files that cannot be read, and may name it.
+        unreadable: u64,
     },
     /// The keyring has no recipient of this id.
     #[error("the keyring has no recipient {id}")]
@@ -257,6 +295,10 @@ pub enum VaultError {
     },
 }
 
+fn unread(unreadable: u64) -> String {
+    if unreadable == 0 { String::new() } else { format!(", and perhaps by {unreadable} that cannot be read") }
+}
+
 fn by(holder: &str) -> String {
     if holder.is_empty() { String::new() } else { format!(" by {holder}") }
 }
@@ -281,10 +323,14 @@ impl VaultError {
             | E::ReadOnly { .. }
             | E::KeyringNotFound { .. }
             | E::KeyringExists { .. }
+            | E::KeyringNewer { .. }
             | E::NotARecipient { .. }
             | E::RecipientNotFound { .. }
             | E::RecipientRefused { .. }
             | E::KeyRefused { .. }
+            | E::OtherKeyring { .. }
+            | E::KeyInUse { .. }
+            | E::NotImportable { .. }
             | E::SchemaNotFound { .. }
             | E::SchemaInvalid { .. }
             | E::SchemaRejected { .. } => ErrorKind::FixCall,

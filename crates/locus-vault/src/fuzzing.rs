@@ -2,7 +2,9 @@
 //! the same. Not part of the API.
 
 use crate::{
+    blobs::Marker,
     cipher::{ContentKey, DataKey, Salt, plain_len, segments_of},
+    import::OlderMeta,
     keyring, metadata,
 };
 
@@ -20,6 +22,22 @@ pub fn entity(bytes: &[u8]) {
 /// A keyring's file: as it is, and as the content of one whose checksum is right.
 pub fn keyring(bytes: &[u8]) {
     keyring::fuzz(bytes);
+}
+
+/// The marker of a vault.
+pub fn vault_marker(bytes: &[u8]) {
+    if let Ok(marker) = Marker::decode(bytes) {
+        assert_eq!(marker.encode().as_bytes(), bytes);
+    }
+}
+
+/// The metadata of an entity in the older layout: as they are, and as the inside of a JSON object.
+pub fn older_meta(bytes: &[u8]) {
+    for bytes in [bytes, &[b"{", bytes, b"}"].concat()] {
+        if let Ok(meta) = OlderMeta::parse(bytes) {
+            assert_eq!(meta.id.to_string().parse().ok(), Some(meta.id));
+        }
+    }
 }
 
 /// Sealed bytes, whole and by range: what opens is what was sealed, and nothing that was not sealed opens.
@@ -53,6 +71,8 @@ mod tests {
             super::entity(&bytes);
             super::keyring(&bytes);
             super::sealed(&bytes);
+            super::vault_marker(&bytes);
+            super::older_meta(&bytes);
         }
     }
 }

@@ -62,6 +62,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod id;
+mod import;
 mod keyring;
 mod lock;
 mod metadata;
@@ -84,6 +85,10 @@ pub use keyring::{
 pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
 };
-pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
+pub use schemas::{SCHEMA_BYTES_MAX, SCHEMA_ID_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
 pub use sealer::PoolSealer;
-pub use vault::{Caching, Entity, Expect, PutOptions, Vault, VaultOptions, VerifyReport};
+pub use vault::{
+    Caching, Entity, Expect, FAILURES_NAMED_MAX, ImportOptions, ImportReport, Imported, OnImport, OnRewrap,
+    PutOptions, RetireOptions, RewrapOptions, RewrapProgress, RewrapReport, Vault, VaultOptions,
+    VerifyReport,
+};

@@ -23,6 +23,7 @@ use crate::{
     cipher::{Salt, Suite},
     id::EntityId,
     keyring::{KeyId, id},
+    schemas::SCHEMA_ID_BYTES_MAX,
 };
 
 /// No header is longer, in bytes.
@@ -31,7 +32,7 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// What stands before the sealed content is not longer, in bytes.
 pub(crate) const PREAMBLE_BYTES_MAX: usize = FIXED_BYTES + HEADER_BYTES_MAX;
 
-/// Longest name of a writer, of a schema, of an algorithm or of somebody else's key, in bytes.
+/// Longest name of a writer, of an algorithm or of somebody else's key, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// Longest iv or tag of somebody else's, in bytes.
@@ -49,12 +50,12 @@ id!(
     Incarnation
 );
 
-/// A version of an entity: no two writes of an entity have the same. Prints as `7@0190163d-8694-7ca0-b9a5-5e9d1a2b3c4d`.
+/// A version of an entity: no two changes of an entity have the same. Prints as `7@0190163d-8694-7ca0-b9a5-5e9d1a2b3c4d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// Which life of the entity.
     pub incarnation: Incarnation,
-    /// Raised by one with each write.
+    /// Raised by one with each change. What is sealed again by another key is not changed.
     pub number: u64,
 }
 
@@ -170,8 +171,9 @@ impl EntityMetadata {
     /// Which field is longer than it may be.
     pub(crate) fn too_long(&self) -> Option<&'static str> {
         let schema = self.schema.as_deref().unwrap_or_default();
-        let fields = [("writer", self.writer.as_str()), ("schema", schema)];
-        let long = fields.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX).map(|(field, _)| field);
+        let fields =
+            [("writer", self.writer.as_str(), NAME_BYTES_MAX), ("schema", schema, SCHEMA_ID_BYTES_MAX)];
+        let long = fields.into_iter().find(|(_, name, max)| name.len() > *max).map(|(field, ..)| field);
         let SealedBy::Foreign { algorithm, key, iv, tag, .. } = &self.sealed else { return long };
         let names = [("algorithm", algorithm), ("key", key)];
         let bytes = [("iv", iv), ("tag", tag)];
@@ -411,7 +413,7 @@ mod tests {
                 tag: vec![0; IV_BYTES_MAX],
                 checksum,
             },
-            schema: Some("s".repeat(NAME_BYTES_MAX)),
+            schema: Some("s".repeat(SCHEMA_ID_BYTES_MAX)),
             writer: "w".repeat(NAME_BYTES_MAX),
             content_len: u64::MAX,
             version: Version { number: u64::MAX, ..ours().version },
@@ -422,8 +424,13 @@ mod tests {
         assert!(bytes.len() < PREAMBLE_BYTES_MAX);
         assert_eq!(longest.too_long(), None);
         assert_eq!(decode(&bytes).map(|(metadata, _)| metadata), Ok(longest.clone()));
-        let longer = EntityMetadata { writer: "w".repeat(NAME_BYTES_MAX + 1), ..longest };
-        assert_eq!(longer.too_long(), Some("writer"));
-        assert_eq!(decode(&encode(&longer)), Err(Undecodable::Damaged("its header is none")));
+        let schema = Some("s".repeat(SCHEMA_ID_BYTES_MAX + 1));
+        for (field, longer) in [
+            ("writer", EntityMetadata { writer: "w".repeat(NAME_BYTES_MAX + 1), ..longest.clone() }),
+            ("schema", EntityMetadata { schema, ..longest.clone() }),
+        ] {
+            assert_eq!(longer.too_long(), Some(field));
+            assert_eq!(decode(&encode(&longer)), Err(Undecodable::Damaged("its header is none")));
+        }
     }
 }

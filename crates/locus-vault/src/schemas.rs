@@ -17,13 +17,16 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Result, VaultError};
+use crate::{
+    error::{Result, VaultError},
+    id::excerpt,
+};
 
 /// The longest schema, in bytes of its JSON.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
 
-/// Longest id, in bytes. Encoded it may be three times as long.
-const ID_BYTES_MAX: usize = 64;
+/// Longest id of a schema, in bytes. What it is called on the disk may be three times as long.
+pub const SCHEMA_ID_BYTES_MAX: usize = 64;
 
 /// Schemas that are kept compiled.
 const COMPILED_MAX: usize = 256;
@@ -309,17 +312,8 @@ impl Schemas {
     }
 
     fn dir_of(&self, id: &str) -> Result<PathBuf> {
-        let why = if id.is_empty() {
-            "is empty: a schema has a name"
-        } else if id.len() > ID_BYTES_MAX {
-            "is longer than the 64 bytes that a schema's name may have"
-        } else if id.chars().any(char::is_control) {
-            "holds a control character"
-        } else {
-            return Ok(self.dir.join(format!("s-{}", encoded(id))));
-        };
-        let value = id.chars().take(80).flat_map(char::escape_debug).collect();
-        Err(VaultError::InvalidId { value, why })
+        check_id(id)?;
+        Ok(self.dir.join(format!("s-{}", encoded(id))))
     }
 
     async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
@@ -332,6 +326,25 @@ impl fmt::Debug for Schemas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Schemas").field("dir", &self.dir).finish_non_exhaustive()
     }
+}
+
+/// Whether a schema can be called so.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let why = if id.is_empty() {
+        "is empty: a schema has a name"
+    } else if id.len() > SCHEMA_ID_BYTES_MAX {
+        "is longer than the 64 bytes that a schema's name may have"
+    } else if id.chars().any(char::is_control) {
+        "holds a control character"
+    } else {
+        return Ok(());
+    };
+    Err(VaultError::InvalidId { value: excerpt(id), why })
+}
+
+/// Whether a document is a schema that can be checked against.
+pub(crate) fn check_document(id: &str, document: &Value) -> Result<()> {
+    compile(id, document).map(drop)
 }
 
 fn compile(id: &str, document: &Value) -> Result<Validator> {

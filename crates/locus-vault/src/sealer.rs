@@ -19,8 +19,8 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
+use data_encoding::BASE64_NOPAD;
 use locus_core::{
     Checksum, Entropy, Error, OpenContent, Result, Seal, SealContent, SealKeyId, SealedDetails, SealedFile,
     Sealer, StoreId,
@@ -195,13 +195,13 @@ impl Sealer for PoolSealer {
         let content = self.derive(data_key, file, SealKeyId::from_bytes(*key.as_bytes()), &salt, What::Text);
         let sealed = content.seal(text.as_bytes());
         let sealed = [key.as_bytes().as_slice(), salt.as_bytes(), &sealed].concat();
-        format!("{TEXT}{}", STANDARD_NO_PAD.encode(sealed))
+        format!("{TEXT}{}", BASE64_NOPAD.encode(&sealed))
     }
 
     fn open_text(&self, file: &SealedFile, text: String) -> Result<String> {
         let Some(sealed) = text.strip_prefix(TEXT) else { return Ok(text) };
         let refused = || tampered("an error", file);
-        let sealed = STANDARD_NO_PAD.decode(sealed).map_err(|_| refused())?;
+        let sealed = BASE64_NOPAD.decode(sealed.as_bytes()).map_err(|_| refused())?;
         let (key, sealed) = sealed.split_first_chunk().ok_or_else(refused)?;
         let (salt, sealed) = sealed.split_first_chunk().ok_or_else(refused)?;
         let (key, salt) = (SealKeyId::from_bytes(*key), Salt::from_bytes(*salt));

@@ -40,3 +40,19 @@ fn a_directory_that_is_absent_cannot_be_locked() {
     let error = DirLock::acquire(&OsDisk, &dir.path().join("absent"), "x").unwrap_err();
     assert!(matches!(error, Error::Io { op: "lock", .. }), "{error}");
 }
+
+#[test]
+fn a_file_is_locked_by_another_one_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (what, lock) = (dir.path().join("what"), dir.path().join("what.lock"));
+    let held = DirLock::acquire_by(&OsDisk, &what, &lock, "somebody").unwrap();
+    match DirLock::acquire_by(&OsDisk, &what, &lock, "another") {
+        Err(Error::AlreadyOpen { path, holder }) => assert_eq!((path, &*holder), (what.clone(), "somebody")),
+        other => panic!("{other:?}"),
+    }
+    // The directory, and other files in it, are another matter.
+    let whole = DirLock::acquire(&OsDisk, dir.path(), "x").unwrap();
+    drop((held, whole));
+    drop(DirLock::acquire_by(&OsDisk, &what, &lock, "another").unwrap());
+    assert!(!what.exists());
+}

@@ -14,6 +14,13 @@ const PAGE_MIN: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListCursor(u8);
 
+impl ListCursor {
+    /// How many of the 256 directories lie before it.
+    pub(crate) fn directories(self) -> u16 {
+        self.0.into()
+    }
+}
+
 /// Some of the entities, in no order.
 #[derive(Debug, Default)]
 pub struct ListPage {

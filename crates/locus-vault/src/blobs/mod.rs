@@ -2,6 +2,7 @@
 
 mod guard;
 mod list;
+mod marker;
 mod probe;
 mod shelf;
 mod store;
@@ -9,6 +10,8 @@ mod sweep;
 
 pub use guard::EntityGuard;
 pub use list::{ListCursor, ListPage, Unreadable};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use marker::Marker;
 pub(crate) use shelf::Found;
 pub use store::{Blob, BlobOptions, BlobStore};
 pub use sweep::SweepReport;

@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use locus_core::{Checksum, Clock, Entropy, Error, SystemClock, SystemEntropy};
-use locus_fs::{
-    Disk, LockGuard, LockManager, LockMode, OsDisk, create_dirs, off_thread, read_bounded, replace,
-};
+use locus_core::{Checksum, Clock, Entropy, SystemClock, SystemEntropy};
+use locus_fs::{Disk, LockGuard, LockManager, LockMode, OsDisk, create_dirs, off_thread};
 
 use super::{
     guard::{EntityGuard, name_of},
     list::{ListCursor, ListPage},
+    marker::Marker,
     probe::probe,
     shelf::{ENTITIES, Found, LOCKS, Shelf},
     sweep::SweepReport,
@@ -22,14 +21,9 @@ use crate::{
     cipher::sealed_len,
     error::VaultError,
     id::EntityId,
+    keyring::{RingId, RingInfo},
     metadata::{self, EntityMetadata, SealedBy},
 };
-
-/// The file that says what the directory is, and all it says.
-const MARKER: &str = "VAULT";
-const MARKER_TEXT: &str = "locus vault\nformat 1\n";
-const MARKER_BYTES_MAX: u64 = 256;
-const FORMAT: u32 = 1;
 
 /// The lock that is held while the marker is made.
 const MARKER_LOCK: &str = "vault.lock";
@@ -130,20 +124,42 @@ impl BlobStore {
     /// # Cancel safety
     /// Directories and the marker may be there when the future was dropped.
     pub async fn open(dir: impl Into<PathBuf>, options: BlobOptions) -> Result<Self, VaultError> {
-        let dir = dir.into();
+        Self::open_for(dir.into(), options, None).await
+    }
+
+    /// As [`open`](Self::open), for who seals with the keys of this ring.
+    pub(crate) async fn open_for(
+        dir: PathBuf,
+        options: BlobOptions,
+        ring: Option<RingInfo>,
+    ) -> Result<Self, VaultError> {
         if dir.as_os_str().is_empty() {
             return Err(VaultError::InvalidArgument { name: "dir", why: "is empty: name a directory" });
         }
         let locks = LockManager::new(Arc::clone(&options.disk), Arc::clone(&options.clock), dir.join(LOCKS));
         let shelf = Shelf::new(Arc::clone(&options.disk), dir, options.content_bytes_max);
         let store = Self { inner: Arc::new(Inner { shelf, locks, options }) };
-        if store.run(Inner::prepare).await? {
+        let theirs = ring.clone();
+        if store.run(move |inner| inner.prepare(theirs.as_ref())).await? {
             let name = Path::new(MARKER_LOCK);
             let timeout = Some(store.inner.options.lock_timeout);
             let lock = store.inner.locks.acquire(name, LockMode::Exclusive, timeout).await?;
-            store.run(move |inner| inner.mark(lock)).await?;
+            store.run(move |inner| inner.mark(lock, ring.as_ref())).await?;
         }
         Ok(store)
+    }
+
+    /// The keyring of the vault in this directory, as its marker names it; `None` while it was never opened with one. Not
+    /// proven: who can write the directory can write the marker.
+    ///
+    /// # Errors
+    /// [`VaultError::ReadFailed`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn ring(&self) -> Result<Option<RingId>, VaultError> {
+        let marker = self.run(|inner| Marker::read(&*inner.shelf.disk, &inner.shelf.dir)).await?;
+        Ok(marker.and_then(|marker| marker.ring))
     }
 
     /// Writes `blob` as the content of `metadata.id`, in the place of what was there, durably. Its version is the caller's
@@ -399,16 +415,18 @@ impl BlobStore {
 }
 
 impl Inner {
-    /// Makes the directory ready; whether it has still to be marked.
-    fn prepare(&self) -> Result<bool, VaultError> {
+    /// Makes the directory ready for `ring`; whether it has still to be marked.
+    fn prepare(&self, ring: Option<&RingInfo>) -> Result<bool, VaultError> {
         let Shelf { disk, dir, .. } = &self.shelf;
-        let is_marked = is_marked(&**disk, dir)?;
+        let marker = Marker::read(&**disk, dir)?;
+        if let (Some(marker), Some(ring)) = (marker, ring) {
+            self.check_ring(marker, ring)?;
+        }
         if self.options.read_only {
             let why = "there is no vault in it, and it is to be read only";
-            return if is_marked {
-                Ok(false)
-            } else {
-                Err(VaultError::UnfitDirectory { dir: dir.clone(), why })
+            return match marker {
+                Some(_) => Ok(false),
+                None => Err(VaultError::UnfitDirectory { dir: dir.clone(), why }),
             };
         }
         let locks = dir.join(LOCKS);
@@ -417,35 +435,43 @@ impl Inner {
                 .map_err(|source| VaultError::WriteFailed { path: dir.clone(), source })?;
         }
         probe(&**disk, &locks, &*self.options.entropy)?;
-        Ok(!is_marked)
+        Ok(marker.is_none_or(|marker| marker.ring.is_none() && ring.is_some()))
     }
 
     /// Whoever opens it at the same time waits for the lock, and finds the marker.
-    fn mark(&self, lock: LockGuard) -> Result<(), VaultError> {
+    fn mark(&self, lock: LockGuard, ring: Option<&RingInfo>) -> Result<(), VaultError> {
         let Shelf { disk, dir, .. } = &self.shelf;
-        if !is_marked(&**disk, dir)? {
-            let path = dir.join(MARKER);
-            replace(&**disk, &path, MARKER_TEXT.as_bytes())
-                .map_err(|source| VaultError::WriteFailed { path, source })?;
+        match (Marker::read(&**disk, dir)?, ring) {
+            (None, ring) => Marker { ring: ring.map(|ring| ring.id) }.write(&**disk, dir)?,
+            (Some(Marker { ring: None }), Some(ring)) => {
+                if self.is_ring_of(ring)? {
+                    Marker { ring: Some(ring.id) }.write(&**disk, dir)?;
+                }
+            }
+            (Some(marker), Some(ring)) => self.check_ring(marker, ring)?,
+            (Some(_), None) => {}
         }
         drop(lock);
         Ok(())
     }
-}
 
-/// Whether there is a vault in `dir`.
-fn is_marked(disk: &dyn Disk, dir: &Path) -> Result<bool, VaultError> {
-    let path = dir.join(MARKER);
-    let failed = |source| VaultError::ReadFailed { path: path.clone(), source };
-    let place = || path.display().to_string();
-    let Some(marker) = read_bounded(disk, &path, MARKER_BYTES_MAX).map_err(failed)? else { return Ok(false) };
-    let text = String::from_utf8_lossy(&marker);
-    let format = text.strip_prefix("locus vault\nformat ").and_then(|rest| rest.lines().next());
-    match format.and_then(|format| format.parse::<u32>().ok()) {
-        Some(found) if found > FORMAT => {
-            Err(failed(Error::NewerFormat { place: place(), found, supported: FORMAT }))
+    fn check_ring(&self, marker: Marker, ring: &RingInfo) -> Result<(), VaultError> {
+        match marker.ring {
+            Some(expected) if expected != ring.id => {
+                let dir = self.shelf.dir.clone();
+                Err(VaultError::OtherKeyring { dir, expected, found: ring.id })
+            }
+            _ => Ok(()),
         }
-        Some(FORMAT) if text == MARKER_TEXT => Ok(true),
-        _ => Err(failed(Error::Corrupt { place: place(), why: "it is no vault's marker".into() })),
+    }
+
+    /// Whether `ring` has the keys of what lies here, as far as the first page tells: who opens an unnamed vault with a
+    /// wrong ring must not shut out the right one.
+    fn is_ring_of(&self, ring: &RingInfo) -> Result<bool, VaultError> {
+        let page = self.shelf.list(None, true)?;
+        Ok(page.entries.iter().all(|entry| match entry.sealed {
+            SealedBy::Suite { key, .. } => ring.keys.iter().any(|known| known.id == key),
+            SealedBy::Foreign { .. } => true,
+        }))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use locus_core::{Clock, Entropy, Error, Site, SystemClock, SystemEntropy, Timestamp};
-use locus_fs::{Disk, DiskLock, OsDisk, off_thread, read_bounded, replace, sync_dir};
+use locus_fs::{DirLock, Disk, OsDisk, off_thread, read_bounded, replace, sync_dir};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -189,8 +189,8 @@ impl KeyringFile {
         self.change(ring, |ring, at, entropy| ring.rotate(at, entropy)).await
     }
 
-    /// Destroys a key that is there to decrypt only. What is still sealed with it is lost for good, and so are backups of
-    /// it: whoever calls knows that no header names the key, in no process.
+    /// Destroys a key that is there to decrypt only, and looks at nothing that is sealed with it: that is lost for good, and
+    /// so are backups of it. [`Vault::retire_key`](crate::Vault::retire_key) looks first.
     ///
     /// # Errors
     /// [`VaultError::UnknownKey`]; [`VaultError::KeyRefused`] when it is the active one or retired already; the others as
@@ -229,6 +229,66 @@ impl KeyringFile {
     /// As [`rotate`](Self::rotate).
     pub async fn remove_recipient(&self, ring: &Keyring, recipient: RecipientId) -> Result<Keyring> {
         self.change(ring, move |ring, _, _| ring.remove(recipient)).await
+    }
+
+    /// Copies the file as it is to `to`, durably and for its owner alone, in the place of what is there. Needs no key: the
+    /// copy opens for the recipients of this moment, those who are removed later included.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyringNotFound`]; [`VaultError::ReadFailed`] when the file is damaged, or a newer version's;
+    /// [`VaultError::WriteFailed`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the copy is there, or will be, or never.
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<()> {
+        let to = to.into();
+        self.off_thread(move |this| {
+            let bytes =
+                read_bounded(&*this.disk, &this.path, FILE_BYTES_MAX).map_err(|error| this.unread(error))?;
+            let bytes = bytes.ok_or_else(|| VaultError::KeyringNotFound { path: this.path.to_path_buf() })?;
+            format::decode(&this.path, &bytes).map_err(|error| this.unread(error))?;
+            replace(&*this.disk, &to, &bytes)
+                .map_err(|source| VaultError::WriteFailed { path: to.clone(), source })
+        })
+        .await
+    }
+
+    /// Puts `ring`, which was opened from a [copy](Self::backup) of this file, in the place of what is here. It is written
+    /// anew, as a later generation than what is there, so that nobody takes it for an old ring that was put back.
+    ///
+    /// Keys that were drawn after the copy was made are lost with the ring that has them, and so is what is sealed by them:
+    /// so a ring of a later generation is replaced only when that is said. One that is damaged is.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyringNewer`] when the ring here is newer than the copy and `despite_newer` is not given;
+    /// [`VaultError::KeyringExists`] when it is another ring; [`VaultError::ReadFailed`] when a newer version wrote it;
+    /// [`VaultError::AlreadyLocked`], [`VaultError::LockFailed`]: the file is as it was. [`VaultError::WriteFailed`]: so it
+    /// is, unless it is the directory that could not be synced.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the ring was replaced, or will be, or never.
+    pub async fn restore(&self, mut ring: Keyring, despite_newer: bool) -> Result<Keyring> {
+        self.off_thread(move |this| {
+            let _lock = this.lock()?;
+            let there = match this.read() {
+                Err(VaultError::ReadFailed { source: Error::Corrupt { .. }, .. }) => None,
+                there => there?,
+            };
+            let path = this.path.to_path_buf();
+            let generation = match there.map(|there| there.header) {
+                Some(there) if there.ring != ring.id() => return Err(VaultError::KeyringExists { path }),
+                Some(there) if there.generation > ring.generation() && !despite_newer => {
+                    let (found, given) = (there.generation, ring.generation());
+                    return Err(VaultError::KeyringNewer { path, found, given });
+                }
+                Some(there) => there.generation,
+                None => 0,
+            };
+            ring.turn_after(generation, this.clock.wall());
+            this.write(&ring)?;
+            Ok(ring)
+        })
+        .await
     }
 
     async fn change(
@@ -345,6 +405,11 @@ impl KeyringFile {
             .map_err(|source| self.unread(source))
     }
 
+    /// [`refresh`](Self::refresh), on this thread, which may block.
+    pub(crate) fn refresh_here(&self, ring: &Keyring) -> Result<Keyring> {
+        self.reopen(ring.opener().clone(), ring.generation())
+    }
+
     /// The ring as it is now, for who has seen generation `seen` of it.
     fn reopen(&self, opener: Opener, seen: u64) -> Result<Keyring> {
         let ring = Keyring::open(&self.path, self.found()?, opener)?;
@@ -357,7 +422,7 @@ impl KeyringFile {
             .map_err(|source| VaultError::WriteFailed { path: self.path.to_path_buf(), source })
     }
 
-    fn lock(&self) -> Result<Box<dyn DiskLock>> {
+    fn lock(&self) -> Result<DirLock> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".lock");
         lock::take(&*self.disk, &self.path, Path::new(&path))

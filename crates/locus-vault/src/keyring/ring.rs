@@ -124,11 +124,12 @@ impl Keyring {
         self.opener.id
     }
 
-    pub(super) fn id(&self) -> RingId {
+    /// Which ring it is, through all its changes.
+    pub(crate) fn id(&self) -> RingId {
         self.id
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
@@ -172,19 +173,24 @@ impl Keyring {
         self.keys.push(Key { info, secret: Some(DataKey::draw(entropy)) });
     }
 
-    /// Destroys a key.
-    pub(super) fn retire(&mut self, id: KeyId, at: Timestamp) -> Result<()> {
-        let key = self.keys.iter_mut().find(|key| key.info.id == id);
-        let key = key.ok_or(VaultError::UnknownKey { id, retired: false })?;
-        match key.info.state {
+    /// Whether the key can be retired, as far as the ring knows.
+    pub(crate) fn check_retire(&self, id: KeyId) -> Result<()> {
+        let key = self.keys.iter().find(|key| key.info.id == id);
+        match key.ok_or(VaultError::UnknownKey { id, retired: false })?.info.state {
             KeyState::Active => Err(VaultError::KeyRefused { id, why: "is the active one: rotate first" }),
             KeyState::Retired => Err(VaultError::KeyRefused { id, why: "is retired already" }),
-            KeyState::DecryptOnly => {
-                key.secret = None;
-                key.info = KeyInfo { state: KeyState::Retired, changed_at: at, ..key.info };
-                Ok(())
-            }
+            KeyState::DecryptOnly => Ok(()),
         }
+    }
+
+    /// Destroys a key.
+    pub(super) fn retire(&mut self, id: KeyId, at: Timestamp) -> Result<()> {
+        self.check_retire(id)?;
+        for key in self.keys.iter_mut().filter(|key| key.info.id == id) {
+            key.secret = None;
+            key.info = KeyInfo { state: KeyState::Retired, changed_at: at, ..key.info };
+        }
+        Ok(())
     }
 
     pub(super) fn add(&mut self, slot: Slot) -> Result<()> {
@@ -217,6 +223,12 @@ impl Keyring {
     pub(super) fn turn(&mut self, at: Timestamp) {
         self.generation = self.generation.saturating_add(1);
         self.written_at = at;
+    }
+
+    /// As a change of a ring that may be at a later generation than this one.
+    pub(super) fn turn_after(&mut self, generation: u64, at: Timestamp) {
+        self.generation = self.generation.max(generation);
+        self.turn(at);
     }
 
     /// The file of this ring, sealed by a ring key that was never used before.

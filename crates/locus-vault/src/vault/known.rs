@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use locus_core::Checksum;
 
 use super::entity::Entity;
-use crate::{id::EntityId, metadata::Version};
+use crate::{blobs::Found, id::EntityId, metadata::Version};
 
 /// How many entities' versions are remembered.
 const SEEN_MAX: u64 = 65_536;
@@ -58,6 +58,13 @@ impl<V: Clone> Generations<V> {
 pub(super) struct Seen {
     pub(super) version: Version,
     pub(super) preamble: Checksum,
+}
+
+impl Seen {
+    /// What the beginning of a file says, once it is proven.
+    pub(super) fn of(found: &Found) -> Self {
+        Self { version: found.metadata.version, preamble: Checksum::of(found.preamble()) }
+    }
 }
 
 /// A content that is kept.

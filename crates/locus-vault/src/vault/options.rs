@@ -6,7 +6,11 @@ use locus_core::{Clock, Entropy};
 use locus_fs::{DirLock, Disk};
 
 use super::expect::Expect;
-use crate::{blobs::BlobOptions, keyring::Keyring, schemas::SchemaModes};
+use crate::{
+    blobs::BlobOptions,
+    keyring::{Keyring, KeyringFile},
+    schemas::SchemaModes,
+};
 
 /// What a vault keeps of what it opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +31,7 @@ pub enum Caching {
 pub struct VaultOptions {
     pub(super) blobs: BlobOptions,
     pub(super) keyring: Arc<Keyring>,
+    pub(super) keyring_file: Option<KeyringFile>,
     pub(super) writer: String,
     pub(super) caching: Caching,
     pub(super) cache_bytes_max: u64,
@@ -40,12 +45,20 @@ impl VaultOptions {
         Self {
             blobs: BlobOptions::default(),
             keyring,
+            keyring_file: None,
             writer: DirLock::me(),
             caching: Caching::default(),
             cache_bytes_max: 16 << 20,
             tombstone_retention: Duration::from_secs(7 * 24 * 3_600),
             schemas: SchemaModes::default(),
         }
+    }
+
+    /// The file that the keys were read from (none). It is read again when an entity names a key that they lack, and before
+    /// an entity is created: so what another process rotated is noticed. Without it see
+    /// [`set_keyring`](super::Vault::set_keyring).
+    pub fn keyring_file(self, keyring_file: KeyringFile) -> Self {
+        Self { keyring_file: Some(keyring_file), ..self }
     }
 
     /// On this disk instead of the machine's own.
@@ -122,7 +135,7 @@ impl PutOptions {
         Self { expect, ..self }
     }
 
-    /// Keeps to this schema, of at most 255 bytes.
+    /// Keeps to this schema, of at most [`SCHEMA_ID_BYTES_MAX`](crate::SCHEMA_ID_BYTES_MAX) bytes.
     #[must_use]
     pub fn schema(self, schema: impl Into<String>) -> Self {
         Self { schema: Some(schema.into()), ..self }

@@ -1,6 +1,6 @@
 //! How an entity's content is sealed under its own header, and opened.
 
-use locus_core::{Clock, Entropy};
+use locus_core::{Entropy, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -22,6 +22,7 @@ pub(super) struct Draft<'a> {
     pub(super) version: Version,
     pub(super) schema: Option<String>,
     pub(super) writer: &'a str,
+    pub(super) written_at: Timestamp,
     pub(super) is_deleted: bool,
     pub(super) content: &'a [u8],
 }
@@ -34,12 +35,7 @@ pub(super) struct SealedEntity {
 }
 
 /// Seals it with the ring's active key.
-pub(super) fn seal(
-    draft: Draft<'_>,
-    ring: &Keyring,
-    clock: &dyn Clock,
-    entropy: &dyn Entropy,
-) -> SealedEntity {
+pub(super) fn seal(draft: Draft<'_>, ring: &Keyring, entropy: &dyn Entropy) -> SealedEntity {
     let (key, data_key) = ring.active();
     let salt = Salt::draw(entropy);
     let metadata = EntityMetadata {
@@ -48,7 +44,7 @@ pub(super) fn seal(
         sealed: SealedBy::Suite { suite: Suite::Aes256GcmHkdfSha256, salt, key },
         schema: draft.schema,
         writer: draft.writer.to_owned(),
-        written_at: clock.wall(),
+        written_at: draft.written_at,
         is_deleted: draft.is_deleted,
         content_len: draft.content.len() as u64,
     };

@@ -7,7 +7,7 @@ use locus_fs::{LockGuard, LockMode, off_thread};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
-use tracing::debug;
+use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
     id::EntityId,
     keyring::Keyring,
     metadata::{EntityMetadata, Incarnation, NAME_BYTES_MAX, Version},
-    schemas::{SchemaMode, Schemas},
+    schemas::{self, SchemaMode, Schemas},
 };
 
 /// Encrypted entities with versions in a directory that any number of processes and hosts share.
@@ -35,7 +35,7 @@ use crate::{
 /// Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl Vault {
     /// some on a network only say so.
     ///
     /// # Errors
-    /// Those of [`BlobStore::open`]; [`VaultError::InvalidArgument`] when the writer's name is too long.
+    /// Those of [`BlobStore::open`]; [`VaultError::OtherKeyring`] when the vault is sealed by another keyring than the one
+    /// that was given; [`VaultError::InvalidArgument`] when the writer's name is too long.
     ///
     /// # Cancel safety
     /// Directories and the marker may be there when the future was dropped.
@@ -64,7 +65,8 @@ impl Vault {
             return Err(VaultError::InvalidArgument { name: "writer", why: "is longer than 255 bytes" });
         }
         let dir = dir.into();
-        let blobs = BlobStore::open(&dir, options.blobs.clone()).await?;
+        let ring = Some(options.keyring.info());
+        let blobs = BlobStore::open_for(dir.clone(), options.blobs.clone(), ring).await?;
         let schemas = Schemas::new(Arc::clone(&blobs.options().disk), dir.join(SCHEMAS));
         let ring = RwLock::new(Arc::clone(&options.keyring));
         let known = Mutex::new(Known::new(options.cache_bytes_max));
@@ -204,9 +206,7 @@ impl Vault {
         options: PutOptions,
     ) -> Result<Version> {
         let id = id.clone();
-        if options.schema.as_ref().is_some_and(|schema| schema.len() > NAME_BYTES_MAX) {
-            return Err(VaultError::InvalidArgument { name: "schema", why: "is longer than 255 bytes" });
-        }
+        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
         self.run(move |inner| {
             let found = inner.head(&id)?;
             options.expect.check(&id, found.as_ref())?;
@@ -392,13 +392,13 @@ impl Vault {
     }
 
     /// The right to change an entity. Goes with the work, and is let go where that may block.
-    async fn hold(&self, id: &EntityId) -> Result<LockGuard> {
+    pub(super) async fn hold(&self, id: &EntityId) -> Result<LockGuard> {
         let guard = self.lock(id, LockMode::Exclusive, None).await?;
         self.inner.blobs.exclusive(&guard, id)
     }
 
     /// Does `work` where it may block.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
         let inner = Arc::clone(&self.inner);
         off_thread(&*self.inner.blobs.options().disk, move || work(&inner)).await
     }
@@ -414,7 +414,47 @@ impl Inner {
         Arc::clone(&self.ring.read())
     }
 
-    fn get(&self, id: &EntityId) -> Result<Entity> {
+    /// Does `work` with the keys; once more with those that the keyring's file has now, when one is lacking.
+    pub(super) fn with_ring<T>(&self, work: impl Fn(&Keyring) -> Result<T>) -> Result<T> {
+        let ring = self.ring();
+        let lacks = match work(&ring) {
+            Err(lacks @ VaultError::UnknownKey { retired: false, .. }) => lacks,
+            done => return done,
+        };
+        match self.renew_ring(&ring) {
+            Ok(now) if now.generation() > ring.generation() => work(&now),
+            Ok(_) => Err(lacks),
+            Err(error) => {
+                warn!(%error, "the keyring could not be read again");
+                Err(lacks)
+            }
+        }
+    }
+
+    /// The ring as it is now, where `known` was: as its file has it, when there is one.
+    pub(super) fn renew_ring(&self, known: &Keyring) -> Result<Arc<Keyring>> {
+        let read = self.options.keyring_file.as_ref().map(|file| file.refresh_here(known)).transpose()?;
+        let mut ring = self.ring.write();
+        // Another task may have been faster.
+        if let Some(read) =
+            read.filter(|read| read.id() == ring.id() && read.generation() > ring.generation())
+        {
+            debug!(generation = read.generation(), "keyring read again");
+            *ring = Arc::new(read);
+        }
+        Ok(Arc::clone(&ring))
+    }
+
+    /// Who writes here.
+    pub(super) fn writer(&self) -> &str {
+        &self.options.writer
+    }
+
+    pub(super) fn seen(&self, id: &EntityId) -> Option<Seen> {
+        self.known.lock().seen(id)
+    }
+
+    pub(super) fn get(&self, id: &EntityId) -> Result<Entity> {
         let (before, kept) = {
             let mut known = self.known.lock();
             (known.seen(id), known.kept(id))
@@ -434,9 +474,8 @@ impl Inner {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
             return Ok(entity);
         }
-        let content = seal::open(&found, &self.ring())?;
-        let read = Seen { version: found.metadata.version, preamble };
-        let is_newest = self.believe(id, before, read)?;
+        let content = self.with_ring(|ring| seal::open(&found, ring))?;
+        let is_newest = self.believe(id, before, Seen::of(&found))?;
         if found.metadata.is_deleted {
             return Err(VaultError::FileNotFound { id: id.clone() });
         }
@@ -448,22 +487,21 @@ impl Inner {
     }
 
     /// What is proven about the entity's file; `None` when there is none.
-    fn head(&self, id: &EntityId) -> Result<Option<EntityMetadata>> {
-        let before = self.known.lock().seen(id);
+    pub(super) fn head(&self, id: &EntityId) -> Result<Option<EntityMetadata>> {
+        let before = self.seen(id);
         let is_proven = |preamble: &[u8]| before.is_some_and(|seen| seen.preamble == Checksum::of(preamble));
         let wanted = |preamble: &[u8]| if is_proven(preamble) { 0 } else { PROOF_BYTES };
         let Some(found) = self.blobs.shelf().read_some(id, wanted)? else { return Ok(None) };
         if !is_proven(found.preamble()) {
-            seal::prove(&found, &self.ring())?;
+            self.with_ring(|ring| seal::prove(&found, ring))?;
         }
-        let preamble = Checksum::of(found.preamble());
-        self.believe(id, before, Seen { version: found.metadata.version, preamble })?;
+        self.believe(id, before, Seen::of(&found))?;
         Ok(Some(found.metadata))
     }
 
     /// Refuses what is older than what was known `before` the file was opened, and notes what is not. Whether it is the
     /// newest that is known.
-    fn believe(&self, id: &EntityId, before: Option<Seen>, read: Seen) -> Result<bool> {
+    pub(super) fn believe(&self, id: &EntityId, before: Option<Seen>, read: Seen) -> Result<bool> {
         match before.map(|seen| seen.version) {
             Some(seen)
                 if seen.incarnation == read.version.incarnation && seen.number > read.version.number =>
@@ -490,12 +528,17 @@ impl Inner {
         content: Zeroizing<Vec<u8>>,
     ) -> Result<Version> {
         let blobs = self.blobs.options();
+        if found.is_none() {
+            // What is there shows by its key when the ring was rotated; here nothing does.
+            self.renew_ring(&self.ring())?;
+        }
         let version = expect::next(found, || Incarnation::draw(blobs.clock.wall(), &*blobs.entropy))?;
         let there = found.filter(|found| !found.is_deleted);
         let schema = schema.or_else(|| there.and_then(|there| there.schema.clone()));
         self.check_schema(id, schema.as_deref(), &content)?;
         let writer = &self.options.writer;
-        let draft = Draft { id, version, schema, writer, is_deleted: false, content: &content };
+        let written_at = blobs.clock.wall();
+        let draft = Draft { id, version, schema, writer, written_at, is_deleted: false, content: &content };
         let (metadata, preamble) = self.publish(lock, draft)?;
         let entity = Entity { metadata: Arc::new(metadata), content: Arc::new(content) };
         self.keep(id, Kept { entity, preamble, at: blobs.clock.monotonic() });
@@ -504,7 +547,7 @@ impl Inner {
     }
 
     /// By the database's rule.
-    fn check_schema(&self, id: &EntityId, schema: Option<&str>, content: &[u8]) -> Result<()> {
+    pub(super) fn check_schema(&self, id: &EntityId, schema: Option<&str>, content: &[u8]) -> Result<()> {
         let mode = self.options.schemas.of(id.database());
         if mode == SchemaMode::Off || (mode == SchemaMode::IfPresent && schema.is_none()) {
             return Ok(());
@@ -516,15 +559,17 @@ impl Inner {
     fn delete(&self, lock: &LockGuard, id: &EntityId, found: &EntityMetadata) -> Result<Version> {
         let version = expect::next(Some(found), || found.version.incarnation)?;
         let (schema, writer) = (found.schema.clone(), &self.options.writer);
-        self.publish(lock, Draft { id, version, schema, writer, is_deleted: true, content: &[] })?;
+        let written_at = self.blobs.options().clock.wall();
+        let draft = Draft { id, version, schema, writer, written_at, is_deleted: true, content: &[] };
+        self.publish(lock, draft)?;
         debug!(%id, %version, "entity deleted");
         Ok(version)
     }
 
     /// Whoever calls holds the entity alone, by `_lock`.
-    fn publish(&self, _lock: &LockGuard, draft: Draft<'_>) -> Result<(EntityMetadata, Checksum)> {
-        let (id, version, blobs) = (draft.id, draft.version, self.blobs.options());
-        let sealed = seal::seal(draft, &self.ring(), &*blobs.clock, &*blobs.entropy);
+    pub(super) fn publish(&self, _lock: &LockGuard, draft: Draft<'_>) -> Result<(EntityMetadata, Checksum)> {
+        let (id, version) = (draft.id, draft.version);
+        let sealed = seal::seal(draft, &self.ring(), &*self.blobs.options().entropy);
         // What is kept is not believed while nobody knows what is there.
         self.known.lock().forget_content(id);
         self.blobs.shelf().publish(id, &sealed.preamble, &sealed.sealed)?;

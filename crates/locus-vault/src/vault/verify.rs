@@ -29,7 +29,7 @@ impl Inner {
             let Some(found) = found else { return Ok(()) }; // it has gone meanwhile
             if let SealedBy::Suite { key, .. } = found.metadata.sealed {
                 *report.keys.entry(key).or_default() += 1;
-                seal::open(&found, &self.ring())?;
+                self.with_ring(|ring| seal::open(&found, ring))?;
             } else {
                 shelf.check_foreign(&found)?;
                 report.foreign += 1;

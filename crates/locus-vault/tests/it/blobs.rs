@@ -241,13 +241,22 @@ fn a_directory_without_a_name_a_damaged_marker_and_a_newer_one_are_refused() {
     drop(rig.blobs().unwrap());
     drop(rig.blobs().unwrap());
     let marker = Path::new(DIR).join("VAULT");
-    rig.forge(&marker, b"locus vault\nformat 2\nmore\n");
+    rig.forge(&marker, b"locus vault\nformat 3\nmore\n");
     let newer = rig.blobs().unwrap_err();
-    let VaultError::ReadFailed { source: Error::NewerFormat { found: 2, supported: 1, .. }, .. } = newer
+    let VaultError::ReadFailed { source: Error::NewerFormat { found: 3, supported: 2, .. }, .. } = newer
     else {
         panic!("{newer}");
     };
-    for damaged in [&b""[..], b"locus vault\nformat x\n", b"locus vault\nformat 1\nmore\n", &[255; 300]] {
+    let ring = format!("locus vault\nformat 1\nring locus-ring:{}\n", "00".repeat(32));
+    for damaged in [
+        &b""[..],
+        b"locus vault\nformat x\n",
+        b"locus vault\nformat 1\nmore\n",
+        b"locus vault\nformat 2\n",
+        b"locus vault\nformat 2\nring none\n",
+        ring.as_bytes(),
+        &[255; 300],
+    ] {
         rig.forge(&marker, damaged);
         let error = rig.blobs().unwrap_err();
         assert!(matches!(error, VaultError::ReadFailed { source: Error::Corrupt { .. }, .. }), "{error}");

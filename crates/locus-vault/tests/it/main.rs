@@ -2,11 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod blobs;
+mod import;
 mod keyrings;
 mod old_keyring;
+mod retire;
+mod rewrap;
 mod rig;
+mod ring_backup;
+mod rotated;
 mod schemas;
 mod sealing;
 mod vault;
 mod vault_crash;
 mod vault_harm;
+mod vault_kill;

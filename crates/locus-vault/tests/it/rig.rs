@@ -10,7 +10,7 @@ use locus_fs::{Disk, EntryKind};
 use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
 use locus_vault::{
     Argon2Cost, BlobOptions, BlobStore, EntityId, Keyring, KeyringFile, NewRecipient, Passphrase, Result,
-    Vault, VaultOptions,
+    Unlock, Vault, VaultOptions,
 };
 
 pub(crate) const DIR: &str = "/vault";
@@ -22,8 +22,12 @@ pub(crate) fn keyring(seed: u64) -> Arc<Keyring> {
     let entropy = Arc::new(SeededEntropy::new(seed));
     let file = KeyringFile::new(SimDisk::new(seed), ManualClock::new(), entropy, "/keyring");
     let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
-    let recipient = NewRecipient::passphrase("test", Passphrase::new(b"sesame").unwrap()).cost(cost);
+    let recipient = NewRecipient::passphrase("test", passphrase()).cost(cost);
     Arc::new(Stepper::new(seed).block_on(file.create(recipient), || false).unwrap())
+}
+
+pub(crate) fn passphrase() -> Passphrase {
+    Passphrase::new(b"sesame").unwrap()
 }
 
 pub(crate) struct Rig {
@@ -44,7 +48,11 @@ impl Rig {
     }
 
     pub(crate) fn options(&self) -> VaultOptions {
-        let options = VaultOptions::new(Arc::clone(&RING)).writer("the test");
+        self.options_with(Arc::clone(&RING))
+    }
+
+    pub(crate) fn options_with(&self, ring: Arc<Keyring>) -> VaultOptions {
+        let options = VaultOptions::new(ring).writer("the test");
         options.disk(self.disk.clone()).clock(self.clock.clone()).entropy(self.entropy.clone())
     }
 
@@ -63,6 +71,22 @@ impl Rig {
 
     pub(crate) fn blobs(&self) -> Result<BlobStore> {
         self.run(BlobStore::open(DIR, self.blob_options()))
+    }
+
+    /// A keyring beside the vault, on the same disk.
+    pub(crate) fn keyring_file(&self) -> KeyringFile {
+        KeyringFile::new(self.disk.clone(), self.clock.clone(), self.entropy.clone(), "/keyring")
+    }
+
+    /// Makes it.
+    pub(crate) fn make_keyring(&self) -> Arc<Keyring> {
+        let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let recipient = NewRecipient::passphrase("test", passphrase()).cost(cost);
+        Arc::new(self.run(self.keyring_file().create(recipient)).unwrap())
+    }
+
+    pub(crate) fn open_keyring(&self) -> Arc<Keyring> {
+        Arc::new(self.run(self.keyring_file().open(Unlock::Passphrase(passphrase()))).unwrap())
     }
 
     /// All files, by their paths.

@@ -5,7 +5,8 @@ use std::{task::Poll, time::Duration};
 use locus_fs::LockMode;
 use locus_testkit::{OpKind, Stepper};
 use locus_vault::{
-    Caching, Expect, PutOptions, SchemaMode, SchemaModes, Vault, VaultError, VaultOptions, Version,
+    Caching, Expect, PutOptions, SCHEMA_ID_BYTES_MAX, SchemaMode, SchemaModes, Vault, VaultError,
+    VaultOptions, Version,
 };
 use serde_json::{Value, json};
 
@@ -182,6 +183,24 @@ fn an_update_is_lock_read_change_write_and_a_change_that_fails_writes_nothing() 
         let shared = vault.try_lock(&id, LockMode::Shared).await.unwrap();
         assert!(vault.update_with(&shared, |_| Ok(())).await.unwrap_err().to_string().contains("shared"));
     });
+}
+
+#[test]
+fn what_cannot_be_the_name_of_a_schema_is_refused_in_every_database() {
+    let rig = Rig::new(1);
+    let id = id("db/key");
+    for mode in [SchemaMode::Required, SchemaMode::IfPresent, SchemaMode::Off] {
+        let schemas = SchemaModes { default: mode, ..SchemaModes::default() };
+        let vault = rig.open_with(rig.options().schemas(schemas)).unwrap();
+        for name in ["", "a\nb", &"s".repeat(SCHEMA_ID_BYTES_MAX + 1)] {
+            let refused = rig.run(vault.put(&id, &1, PutOptions::default().schema(name))).unwrap_err();
+            assert!(matches!(refused, VaultError::InvalidId { .. }), "{refused}");
+        }
+        assert!(!rig.run(vault.exists(&id)).unwrap());
+    }
+    let vault = rig.open().unwrap();
+    let longest = PutOptions::default().schema("s".repeat(SCHEMA_ID_BYTES_MAX));
+    rig.run(vault.put(&id, &1, longest)).unwrap();
 }
 
 #[test]

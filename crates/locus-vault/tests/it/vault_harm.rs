@@ -1,5 +1,7 @@
 //! Files that somebody changed.
 
+use std::path::Path;
+
 use locus_core::Error;
 use locus_vault::{BlobStore, Caching, EntityMetadata, Expect, SealedBy, Vault, VaultError};
 use serde_json::json;
@@ -164,6 +166,7 @@ fn a_vault_with_other_keys_says_which_one_it_lacks() {
     let name = id("db/key");
     let key = keyring(1).active().0;
     rig.run(open(&rig).put(&name, &1, Expect::Any)).unwrap();
+    rig.forge(&Path::new(DIR).join("VAULT"), b"locus vault\nformat 1\n");
     let other = Vault::open(DIR, {
         let options = locus_vault::VaultOptions::new(keyring(2));
         options.disk(rig.disk.clone()).clock(rig.clock.clone()).entropy(rig.entropy.clone())
