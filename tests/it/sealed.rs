@@ -1,16 +1,17 @@
 //! A sealed pool: all of it works, and nothing of what it was told lies on a disk as it is.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use locus::{Builder, Checksum, LocalVolume, SystemClock, SystemEntropy, VerifyLevel, VolumeId, prelude::*};
 use locus_fs::OsDisk;
-use locus_vault::{Argon2Cost, Keyring, KeyringFile, NewRecipient, Passphrase, Unlock};
+use locus_vault::{Argon2Cost, Keyring, KeyringFile, NewRecipient, Passphrase, Unlock, VaultError};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::support::files_below;
+use crate::support::{files_below, in_time};
 
 /// What must never be found in a directory.
 const SECRET: &str = "the-planted-plaintext";
@@ -63,6 +64,10 @@ fn options() -> WriteOptions {
         .property(SECRET, "x")
 }
 
+fn put(path: &Path, bytes: &[u8]) {
+    std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
+}
+
 /// Files below `dir` in which the secret stands as it is, or whose name tells what kind of content it was.
 fn betrayed(dir: &Path) -> Vec<PathBuf> {
     let mut files = files_below(dir);
@@ -93,7 +98,7 @@ async fn what_goes_into_a_sealed_pool_comes_out_and_is_nowhere_to_be_read() {
             1 => Content::reader(std::io::Cursor::new(bytes)),
             _ => {
                 let path = dir.path().join("source");
-                std::fs::write(&path, bytes).unwrap();
+                put(&path, &bytes);
                 Content::from(std::fs::File::open(path).unwrap())
             }
         };
@@ -231,7 +236,7 @@ async fn a_content_that_was_changed_on_its_volume_does_not_open() {
     for at in [0, 6, 7, 8, 24, 55, 56, 70_000, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        std::fs::write(&path, bad).unwrap();
+        put(&path, &bad);
         let read = async { locus.pool().read(&acme, &key).await?.bytes().await };
         let refused = read.await.unwrap_err();
         let by_key = (8..24).contains(&at);
@@ -242,9 +247,9 @@ async fn a_content_that_was_changed_on_its_volume_does_not_open() {
         };
         assert!(expected, "byte {at}: {refused}");
     }
-    std::fs::write(&path, &good[..good.len() - 1]).unwrap();
+    put(&path, &good[..good.len() - 1]);
     assert!(locus.pool().read(&acme, &key).await.is_err());
-    std::fs::write(&path, good).unwrap();
+    put(&path, &good);
     assert!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap() == content(200_000));
     locus.shutdown().await.unwrap();
 }
@@ -306,4 +311,52 @@ async fn an_upload_to_a_sealed_pool_comes_in_any_order_over_restarts_and_lies_no
     assert!(wrong.abort().await.unwrap());
     locus.shutdown().await.unwrap();
     assert_eq!(betrayed(dir.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_key_is_followed_by_another_and_retired_when_nothing_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = ring(&dir.path().join("keys")).await;
+    let file = keyring_file(&dir.path().join("keys"));
+    let (locus, acme) = open(plain(dir.path()).encrypt_with(Arc::clone(&first))).await;
+    let encryption = locus.encryption().unwrap();
+    let (old, _) = first.active();
+    let key = locus.pool().write(&acme, "old", options()).await.unwrap();
+    let upload = locus.pool().upload(&acme, UploadOptions::new(6)).await.unwrap();
+    upload.write_at(0, "pie").await.unwrap();
+    encryption.rotate(&file).await.unwrap();
+    let (new, _) = encryption.keyring().active();
+    assert_ne!(new, old);
+    let fresh = locus.pool().write(&acme, "new", options()).await.unwrap();
+    upload.write_at(3, "ces").await.unwrap();
+    assert_eq!(encryption.keys_in_use(), [(old, 2), (new, 1)]);
+    let count = |error| match error {
+        VaultError::KeyInUse { id, entities, .. } if id == old => entities,
+        other => panic!("{other}"),
+    };
+    assert_eq!(count(encryption.retire(&file, old).await.unwrap_err()), 2);
+    let file_of_old = locus.scheduler().next(&acme).await.unwrap().unwrap();
+    assert_eq!(file_of_old.key, key);
+    locus.scheduler().complete(&file_of_old.lease).await.unwrap();
+    in_time("its bytes to go", async {
+        while encryption.keys_in_use() != [(old, 1), (new, 1)] {
+            locus.cleanup().completed().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(count(encryption.retire(&file, old).await.unwrap_err()), 1, "an upload was begun with it");
+    let uploaded = upload.finish().await.unwrap();
+    assert_eq!(encryption.keys_in_use(), [(new, 2)]);
+    encryption.retire(&file, old).await.unwrap();
+    for (key, content) in [(fresh, "new"), (uploaded, "pieces")] {
+        assert_eq!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap(), content);
+    }
+    let other = ring(&dir.path().join("other")).await;
+    assert!(matches!(encryption.set_keyring(other), Err(VaultError::UnknownKey { id, .. }) if id == new));
+    locus.shutdown().await.unwrap();
+    assert!(
+        plain(dir.path()).encrypt_with(first).build().await.is_err(),
+        "it is as it was before the rotation"
+    );
 }

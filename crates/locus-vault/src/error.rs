@@ -228,11 +228,11 @@ pub enum VaultError {
         why: Cow<'static, str>,
     },
     /// A key cannot be retired while something is sealed by it, or may be.
-    #[error("key {id} is still named by {entities} of the entities{}", unread(*unreadable))]
+    #[error("key {id} is still needed by {entities} entities or contents{}", unread(*unreadable))]
     KeyInUse {
         /// The key.
         id: KeyId,
-        /// Entities that name it, deleted ones that are remembered included: rewrap first.
+        /// Entities that name it, deleted ones that are remembered included (rewrap first), or contents of a pool.
         entities: u64,
         /// Files that cannot be read, and may name it.
         unreadable: u64,

@@ -402,7 +402,8 @@ impl Plan {
             tenants.ensure(&tenant.id, tenant.properties.clone()).await?;
         }
 
-        let sealer = self.keys.sealer(context.store, &self.entropy);
+        let seals = std::mem::take(&mut self.keys).seals(context.store, &self.entropy);
+        let sealer = seals.sealer();
         check_keys(&*engine, sealer.as_ref())?;
 
         let store: Arc<dyn MetadataStore> = engine.clone();
@@ -454,7 +455,10 @@ impl Plan {
             watchers.start();
         }
         info!(dir = %self.settings.store.data_dir.display(), "store opened");
-        Ok(Locus::new(Opened { tools, engine, sweeper, watchers, report, disk: self.disk, dir }, running))
+        Ok(Locus::new(
+            Opened { tools, engine, sweeper, watchers, report, disk: self.disk, dir, seals },
+            running,
+        ))
     }
 
     /// Everything that watches folders, not yet at work.

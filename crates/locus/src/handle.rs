@@ -24,6 +24,7 @@ use crate::{
     mounts::MountNote,
     purge::Removing,
     quotas::Quotas,
+    sealing::Seals,
     tenants::Tenants,
     threads::Threads,
     workers::{Source, Tools, Workers},
@@ -49,6 +50,9 @@ pub(crate) struct Opened {
     pub(crate) disk: Arc<dyn Disk>,
     /// The data directory.
     pub(crate) dir: PathBuf,
+    /// Only asked for with the feature `encryption`.
+    #[cfg_attr(not(feature = "encryption"), expect(dead_code, reason = "there is nothing in it"))]
+    pub(crate) seals: Seals,
 }
 
 /// What is to be stopped.
@@ -125,6 +129,13 @@ impl Locus {
         let Tools { gate, store, .. } = self.tools();
         let upkeep = self.shared.opened.engine.clone();
         DeadLetters::new(Arc::clone(gate), Arc::clone(store), upkeep, self.pool().clone())
+    }
+
+    /// The keys of a store that was opened with [`encrypt_with`](crate::Builder::encrypt_with).
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn encryption(&self) -> Option<crate::encryption::Encryption> {
+        self.shared.opened.seals.encryption(&self.tools().store)
     }
 
     /// Runs sweeps on demand.

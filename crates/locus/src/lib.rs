@@ -81,6 +81,7 @@ pub use locus_cleanup::{
 /// Keys for [encryption at rest](Builder::encrypt_with), with the feature `encryption`.
 #[cfg(feature = "encryption")]
 pub mod encryption {
+    pub use crate::sealing::Encryption;
     pub use locus_vault::{
         Argon2Cost, Identity, KeyId, KeyInfo, KeyState, KeyWrap, Keyring, KeyringFile, NewRecipient,
         Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId, RingInfo, Unlock,

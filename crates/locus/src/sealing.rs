@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use locus_core::{Entropy, Error, MetadataStore, Result, Sealer, StoreId};
 #[cfg(feature = "encryption")]
-use locus_vault::{Keyring, PoolSealer};
+use locus_vault::{KeyId, Keyring, KeyringFile, PoolSealer, VaultError};
 
 /// What a store is sealed with.
 #[derive(Default)]
@@ -13,17 +13,108 @@ pub(crate) struct Keys {
     pub(crate) ring: Option<Arc<Keyring>>,
 }
 
+/// What seals, when something does.
+#[derive(Default)]
+pub(crate) struct Seals {
+    #[cfg(feature = "encryption")]
+    by: Option<PoolSealer>,
+}
+
 impl Keys {
     #[cfg(feature = "encryption")]
-    pub(crate) fn sealer(&self, store: StoreId, entropy: &Arc<dyn Entropy>) -> Option<Arc<dyn Sealer>> {
-        let ring = self.ring.as_ref()?;
-        Some(Arc::new(PoolSealer::new(store, Arc::clone(ring), Arc::clone(entropy))))
+    pub(crate) fn seals(self, store: StoreId, entropy: &Arc<dyn Entropy>) -> Seals {
+        Seals { by: self.ring.map(|ring| PoolSealer::new(store, ring, Arc::clone(entropy))) }
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    pub(crate) fn seals(self, _store: StoreId, _entropy: &Arc<dyn Entropy>) -> Seals {
+        Seals::default()
+    }
+}
+
+impl Seals {
+    #[cfg(feature = "encryption")]
+    pub(crate) fn sealer(&self) -> Option<Arc<dyn Sealer>> {
+        self.by.clone().map(|sealer| Arc::new(sealer) as _)
     }
 
     #[cfg(not(feature = "encryption"))]
     #[expect(clippy::unused_self, reason = "only with the feature there is something to seal with")]
-    pub(crate) fn sealer(&self, _store: StoreId, _entropy: &Arc<dyn Entropy>) -> Option<Arc<dyn Sealer>> {
+    pub(crate) fn sealer(&self) -> Option<Arc<dyn Sealer>> {
         None
+    }
+
+    #[cfg(feature = "encryption")]
+    pub(crate) fn encryption(&self, store: &Arc<dyn MetadataStore>) -> Option<Encryption> {
+        Some(Encryption { sealer: self.by.clone()?, store: Arc::clone(store) })
+    }
+}
+
+/// The keys of a sealed store while it runs. Made by [`Locus::encryption`](crate::Locus::encryption).
+///
+/// To change the key: [`rotate`](Self::rotate), wait until nothing [needs](Self::keys_in_use) the old one any more, and
+/// [`retire`](Self::retire) it.
+#[cfg(feature = "encryption")]
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    sealer: PoolSealer,
+    store: Arc<dyn MetadataStore>,
+}
+
+#[cfg(feature = "encryption")]
+impl Encryption {
+    /// The ring that it seals and opens with.
+    #[must_use]
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.sealer.keyring()
+    }
+
+    /// The keys that contents and uploads under way are sealed with, and how many of each. A memory operation.
+    #[must_use]
+    pub fn keys_in_use(&self) -> Vec<(KeyId, u64)> {
+        let keys = self.store.seal_keys().into_iter();
+        keys.map(|(key, count)| (KeyId::from_bytes(*key.as_bytes()), count)).collect()
+    }
+
+    /// Seals and opens with these keys from now on, after the ring was changed elsewhere.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownKey`] when something could not be opened with them; it goes on with those that it has.
+    pub fn set_keyring(&self, keyring: impl Into<Arc<Keyring>>) -> Result<(), VaultError> {
+        let keyring = keyring.into();
+        for (key, _) in self.keys_in_use() {
+            keyring.key(key)?;
+        }
+        self.sealer.set_keyring(keyring);
+        Ok(())
+    }
+
+    /// Gives the ring a new active key, and seals with it what comes from now on. What is there stays as it is.
+    ///
+    /// # Errors
+    /// As [`KeyringFile::rotate`].
+    ///
+    /// # Cancel safety
+    /// After a dropped future the ring has the new key or not; [`set_keyring`](Self::set_keyring) takes it.
+    pub async fn rotate(&self, file: &KeyringFile) -> Result<(), VaultError> {
+        let rotated = file.rotate(&self.keyring()).await?;
+        self.set_keyring(rotated)
+    }
+
+    /// Destroys a key that nothing here is sealed with. Whether a backup, a vault or another store needs it, nobody asks.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyInUse`] says how many contents and uploads need it; as [`KeyringFile::retire`]. It is not retired then. A
+    /// write that was begun before the ring was rotated may fail afterwards, with [`Error::UnknownKey`].
+    ///
+    /// # Cancel safety
+    /// As [`rotate`](Self::rotate).
+    pub async fn retire(&self, file: &KeyringFile, key: KeyId) -> Result<(), VaultError> {
+        if let Some((_, entities)) = self.keys_in_use().into_iter().find(|(used, _)| *used == key) {
+            return Err(VaultError::KeyInUse { id: key, entities, unreadable: 0 });
+        }
+        let retired = file.retire(&self.keyring(), key).await?;
+        self.set_keyring(retired)
     }
 }
 

@@ -28,7 +28,8 @@ fn keys_are_rotated_rewrapped_and_retired() {
     assert_eq!(states(&it), ["decrypt-only", "active"]);
     let (old, new) = (&all[0].0, &all[1].0);
 
-    let refused = it.with(&["keys", "retire"], &[old], b"").fails(4, "still named by 2 of the entities");
+    let refused =
+        it.with(&["keys", "retire"], &[old], b"").fails(4, "still needed by 2 entities or contents");
     assert!(refused.stderr.contains(old.as_str()), "{refused:?}");
     it.with(&["keys", "retire"], &[new], b"").fails(4, "is the active one");
     let slow = ["--entities-per-second", "1000", "--bytes-per-second", "1000000", "--json"];

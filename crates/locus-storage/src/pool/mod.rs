@@ -136,7 +136,8 @@ impl StoragePool {
     /// What is known about a file; `None` for an unknown key.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled. In a sealed pool
+    /// [`Error::UnknownKey`], [`Error::Tampered`].
     pub async fn info(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileInfo>> {
         self.allow(tenant, TenantAccess::Read)?;
         let record = self.inner.store.get(tenant.id(), key).await?;
@@ -144,16 +145,14 @@ impl StoragePool {
     }
 
     /// What is known about a file and where its bytes rest; `None` for an unknown key. The path is there while the
-    /// volume is mounted and has paths on this machine; it says nothing about the next moment.
+    /// volume is mounted and has paths on this machine, unless the content is sealed; it says nothing about the next moment.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`]; [`Error::TenantDisabled`] when the tenant is disabled.
+    /// As [`info`](Self::info).
     pub async fn location(&self, tenant: &TenantContext, key: &FileKey) -> Result<Option<FileLocation>> {
         self.allow(tenant, TenantAccess::Read)?;
         let record = self.inner.store.get(tenant.id(), key).await?;
-        Ok(record
-            .map(|record| Ok::<_, Error>(self.place_of(&record).with(self.reveal(record)?)))
-            .transpose()?)
+        record.map(|record| Ok(self.place_of(&record).with(self.reveal(record)?))).transpose()
     }
 
     /// Sees to it that a file lies on a volume, and gives its path: content in the store is moved out for good. The path

@@ -57,7 +57,7 @@ fn a_key_is_retired_only_when_no_entity_names_it() {
     }
     assert_eq!(state(&it.rig.open_keyring(), it.old), KeyState::DecryptOnly, "nothing was retired");
     let told = it.retire(it.old, careless).unwrap_err().to_string();
-    assert!(told.ends_with("is still named by 2 of the entities"), "{told}");
+    assert!(told.ends_with("is still needed by 2 entities or contents"), "{told}");
 
     it.rewrap();
     it.retire(it.old, RetireOptions::default()).unwrap();
