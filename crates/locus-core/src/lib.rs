@@ -53,7 +53,8 @@ pub use properties::{ERROR_BYTES_MAX, ORIGINAL_NAME_BYTES_MAX, PROPERTIES_BYTES_
 pub use quota::{DirectoryQuota, Limit, QuotaUnit, Scope, Usage, UsagePage};
 pub use retry::RetryPolicy;
 pub use sealer::{
-    OpenContent, SEALED_DETAILS_BYTES_MAX, Seal, SealContent, SealKeyId, SealedDetails, SealedFile, Sealer,
+    KeyHold, OpenContent, SEALED_DETAILS_BYTES_MAX, Seal, SealContent, SealKeyId, SealedDetails, SealedFile,
+    Sealer,
 };
 pub use site::{SITES_CAN_BREAK, Site};
 pub use statistics::{CleanupStatistics, FAILURES_MAX, SweepFailure};

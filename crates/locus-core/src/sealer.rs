@@ -134,14 +134,48 @@ pub trait Sealer: Debug + Send + Sync {
     /// [`Error::UnknownKey`](crate::Error::UnknownKey); [`Error::Tampered`](crate::Error::Tampered) when it was sealed for another file or content.
     fn open_details(&self, file: &SealedFile, sealed: &Checksum, seal: &Seal) -> Result<SealedDetails>;
 
-    /// A text, sealed, as a text of at most `bytes_max` bytes; what does not fit is cut off before.
-    fn seal_text(&self, file: &SealedFile, text: &str, bytes_max: usize) -> String;
+    /// A record is about to be written that names this key, and it is not given up before the answer is dropped.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`](crate::Error::UnknownKey): it is not there, or just being given up.
+    fn hold(&self, key: SealKeyId) -> Result<KeyHold>;
+
+    /// A text, sealed with `key`, as a text of at most `bytes_max` bytes; what does not fit is cut off before.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`](crate::Error::UnknownKey).
+    fn seal_text(&self, file: &SealedFile, key: SealKeyId, text: &str, bytes_max: usize) -> Result<String>;
 
     /// A text that was sealed; any other text as it is.
     ///
     /// # Errors
     /// [`Error::UnknownKey`](crate::Error::UnknownKey); [`Error::Tampered`](crate::Error::Tampered).
     fn open_text(&self, file: &SealedFile, text: String) -> Result<String>;
+}
+
+/// Keeps a key from being given up, until it is dropped.
+#[must_use = "dropping it lets the key go"]
+pub struct KeyHold(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl KeyHold {
+    /// Runs `end` once, when it is dropped.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl Debug for KeyHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHold")
+    }
+}
+
+impl Drop for KeyHold {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
 }
 
 /// A content on its way in.

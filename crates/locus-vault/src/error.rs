@@ -1,16 +1,16 @@
 //! What can go wrong, with what a person needs to act on it.
 
-use std::{borrow::Cow, io, path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
 use locus_core::{BoxError, Error, ErrorKind, Outcome};
 use locus_fs::LockError;
 
 use crate::{
     cipher::Tampered,
+    expect::Expect,
     id::EntityId,
     keyring::{KeyId, RecipientId, RingId},
     metadata::Version,
-    vault::Expect,
 };
 
 /// `std`'s result with this crate's [`VaultError`].
@@ -362,13 +362,15 @@ impl VaultError {
     }
 
     /// A read that failed.
-    pub(crate) fn read(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    #[cfg(feature = "entities")]
+    pub(crate) fn read(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::ReadFailed { source: Error::io(op, &path)(source), path }
     }
 
     /// A write that failed.
-    pub(crate) fn write(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    #[cfg(feature = "entities")]
+    pub(crate) fn write(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::WriteFailed { source: Error::io(op, &path)(source), path }
     }

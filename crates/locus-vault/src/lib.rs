@@ -55,27 +55,37 @@
 //! # Ok::<(), locus_vault::Tampered>(())
 //! ```
 
+#[cfg(feature = "entities")]
 mod blobs;
 mod cipher;
 mod error;
+#[cfg_attr(not(feature = "entities"), expect(dead_code, reason = "only entities are changed"))]
+mod expect;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg_attr(not(feature = "entities"), expect(dead_code, reason = "only entities have names"))]
 mod id;
+#[cfg(feature = "entities")]
 mod import;
 mod keyring;
 mod lock;
+#[cfg_attr(not(feature = "entities"), expect(dead_code, reason = "only entities have metadata"))]
 mod metadata;
+#[cfg(feature = "entities")]
 mod schemas;
 mod sealer;
+#[cfg(feature = "entities")]
 mod vault;
 
+#[cfg(feature = "entities")]
 pub use blobs::{Blob, BlobOptions, BlobStore, EntityGuard, ListCursor, ListPage, SweepReport, Unreadable};
 pub use cipher::{
     ContentKey, DataKey, SALT_BYTES, SEGMENT_BYTES, Salt, Segments, Suite, TAG_BYTES, Tampered, plain_len,
     sealed_len, segments_of,
 };
 pub use error::{Result, VaultError};
+pub use expect::Expect;
 pub use id::{DATABASE_BYTES_MAX, EntityId, KEY_BYTES_MAX};
 pub use keyring::{
     Argon2Cost, Identity, InvalidKeyText, InvalidUuid, KeyId, KeyInfo, KeyState, KeyWrap, Keyring,
@@ -83,12 +93,15 @@ pub use keyring::{
     RingInfo, Unlock,
 };
 pub use metadata::{
-    EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SealedBy, Version,
+    EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SCHEMA_ID_BYTES_MAX, SealedBy,
+    Version,
 };
-pub use schemas::{SCHEMA_BYTES_MAX, SCHEMA_ID_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
+#[cfg(feature = "entities")]
+pub use schemas::{SCHEMA_BYTES_MAX, Schema, SchemaMode, SchemaModes, Schemas};
 pub use sealer::PoolSealer;
+#[cfg(feature = "entities")]
 pub use vault::{
-    Caching, Entity, Expect, FAILURES_NAMED_MAX, ImportOptions, ImportReport, Imported, OnImport, OnRewrap,
+    Caching, Entity, FAILURES_NAMED_MAX, ImportOptions, ImportReport, Imported, OnImport, OnRewrap,
     PutOptions, RetireOptions, RewrapOptions, RewrapProgress, RewrapReport, Vault, VaultOptions,
     VerifyReport,
 };

@@ -23,7 +23,6 @@ use crate::{
     cipher::{Salt, Suite},
     id::EntityId,
     keyring::{KeyId, id},
-    schemas::SCHEMA_ID_BYTES_MAX,
 };
 
 /// No header is longer, in bytes.
@@ -34,6 +33,9 @@ pub(crate) const PREAMBLE_BYTES_MAX: usize = FIXED_BYTES + HEADER_BYTES_MAX;
 
 /// Longest name of a writer, of an algorithm or of somebody else's key, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// Longest id of a schema, in bytes. What it is called on the disk may be three times as long.
+pub const SCHEMA_ID_BYTES_MAX: usize = 64;
 
 /// Longest iv or tag of somebody else's, in bytes.
 pub const IV_BYTES_MAX: usize = 64;

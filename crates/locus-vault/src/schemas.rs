@@ -20,13 +20,11 @@ use serde_json::Value;
 use crate::{
     error::{Result, VaultError},
     id::excerpt,
+    metadata::SCHEMA_ID_BYTES_MAX,
 };
 
 /// The longest schema, in bytes of its JSON.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
-
-/// Longest id of a schema, in bytes. What it is called on the disk may be three times as long.
-pub const SCHEMA_ID_BYTES_MAX: usize = 64;
 
 /// Schemas that are kept compiled.
 const COMPILED_MAX: usize = 256;

@@ -12,20 +12,25 @@
 //! | 56.. | segments |
 //!
 //! Each tenant has data keys of its own, derived from the ring's by the tenant's name on volumes and the store's id; from one of
-//! these the key of a content is derived, bound to the head and to the file's key. Details are sealed by the same data key with
-//! the checksum of the sealed content in the place of the salt: no two contents have the same. A text brings its own salt.
+//! these the key of a content is derived, bound to the head and to the file's key. Details and texts bring a
+//! salt of their own; details are bound to the checksum of the sealed content as well.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use data_encoding::BASE64_NOPAD;
 use locus_core::{
-    Checksum, Entropy, Error, OpenContent, Result, Seal, SealContent, SealKeyId, SealedDetails, SealedFile,
-    Sealer, StoreId,
+    Checksum, Entropy, Error, KeyHold, OpenContent, Result, Seal, SealContent, SealKeyId, SealedDetails,
+    SealedFile, Sealer, StoreId,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     cipher::{
@@ -54,6 +59,33 @@ struct Inner {
     store: StoreId,
     ring: RwLock<Arc<Keyring>>,
     entropy: Arc<dyn Entropy>,
+    held: Mutex<Held>,
+}
+
+/// Keys that records under way name.
+#[derive(Default)]
+struct Held {
+    holds: BTreeMap<SealKeyId, u64>,
+    /// Of these no record may be written any more.
+    retiring: BTreeSet<SealKeyId>,
+}
+
+/// No record under way names this key, and none will, as long as this lives.
+pub struct Retiring {
+    inner: Arc<Inner>,
+    key: SealKeyId,
+}
+
+impl fmt::Debug for Retiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retiring").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Retiring {
+    fn drop(&mut self) {
+        self.inner.held.lock().retiring.remove(&self.key);
+    }
 }
 
 impl fmt::Debug for PoolSealer {
@@ -66,7 +98,8 @@ impl PoolSealer {
     /// For the pool over this store, which alone can open what it sealed.
     #[must_use]
     pub fn new(store: StoreId, keyring: Arc<Keyring>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { inner: Arc::new(Inner { store, ring: RwLock::new(keyring), entropy }) }
+        let ring = RwLock::new(keyring);
+        Self { inner: Arc::new(Inner { store, ring, entropy, held: Mutex::default() }) }
     }
 
     /// The ring that it seals and opens with.
@@ -80,8 +113,31 @@ impl PoolSealer {
         *self.inner.ring.write() = keyring;
     }
 
+    /// Lets no record be written any more that names this key, for as long as the answer lives; the number of those that are
+    /// just being written when there are some.
+    ///
+    /// # Errors
+    /// That number.
+    pub fn begin_retire(&self, key: KeyId) -> std::result::Result<Retiring, u64> {
+        let key = SealKeyId::from_bytes(*key.as_bytes());
+        let mut held = self.inner.held.lock();
+        match held.holds.get(&key) {
+            Some(count) => Err(*count),
+            None => {
+                held.retiring.insert(key);
+                Ok(Retiring { inner: Arc::clone(&self.inner), key })
+            }
+        }
+    }
+
     /// The key of something that was sealed with `key`.
-    fn content_key(&self, file: &SealedFile, key: SealKeyId, salt: &Salt, what: What) -> Result<ContentKey> {
+    fn content_key(
+        &self,
+        file: &SealedFile,
+        key: SealKeyId,
+        salt: &Salt,
+        what: What<'_>,
+    ) -> Result<ContentKey> {
         let ring = self.keyring();
         let data_key = ring.key(KeyId::from_bytes(*key.as_bytes())).map_err(|_| Error::UnknownKey { key })?;
         Ok(self.derive(data_key, file, key, salt, what))
@@ -93,29 +149,32 @@ impl PoolSealer {
         file: &SealedFile,
         key: SealKeyId,
         salt: &Salt,
-        what: What,
+        what: What<'_>,
     ) -> ContentKey {
         let tenant = [self.inner.store.as_bytes(), file.owner.as_str().as_bytes()];
         let tenant_key = data_key.derive(b"locus pool tenant", &tenant);
-        let header = [file.key.as_bytes().as_slice(), key.as_bytes(), what.label()].concat();
+        let (label, of) = what.bound();
+        let header = [file.key.as_bytes().as_slice(), key.as_bytes(), label, of].concat();
         ContentKey::derive(&tenant_key, salt, &header)
     }
 }
 
 /// What is sealed: none of these opens as another.
 #[derive(Debug, Clone, Copy)]
-enum What {
+enum What<'a> {
     Content,
-    Details,
+    /// Of the content whose sealed bytes have this checksum.
+    Details(&'a Checksum),
     Text,
 }
 
-impl What {
-    const fn label(self) -> &'static [u8] {
+impl<'a> What<'a> {
+    /// Its label, and what else it is bound to.
+    const fn bound(self) -> (&'static [u8], &'a [u8]) {
         match self {
-            Self::Content => b"locus pool content",
-            Self::Details => b"locus pool details",
-            Self::Text => b"locus pool text",
+            Self::Content => (b"locus pool content", &[]),
+            Self::Details(of) => (b"locus pool details", of.as_bytes()),
+            Self::Text => (b"locus pool text", &[]),
         }
     }
 }
@@ -171,31 +230,50 @@ impl Sealer for PoolSealer {
         sealed: &Checksum,
         details: &SealedDetails,
     ) -> Result<Seal> {
-        let salt = Salt::from_bytes(*sealed.as_bytes());
+        let salt = Salt::draw(&*self.inner.entropy);
         let plain = postcard::to_stdvec(details).expect("because every field can be written to memory");
-        let details = self.content_key(file, key, &salt, What::Details)?.seal(&plain).into();
-        Ok(Seal { key, details })
+        let details = self.content_key(file, key, &salt, What::Details(sealed))?.seal(&plain);
+        Ok(Seal { key, details: [salt.as_bytes().as_slice(), &details].concat().into() })
     }
 
     fn open_details(&self, file: &SealedFile, sealed: &Checksum, seal: &Seal) -> Result<SealedDetails> {
-        let salt = Salt::from_bytes(*sealed.as_bytes());
-        let opened = self.content_key(file, seal.key, &salt, What::Details)?.open(&seal.details);
         let refused = || tampered("what is known", file);
+        let (salt, details) = seal.details.split_first_chunk().ok_or_else(refused)?;
+        let (salt, what) = (Salt::from_bytes(*salt), What::Details(sealed));
+        let opened = self.content_key(file, seal.key, &salt, what)?.open(details);
         let opened = opened.map_err(|_| refused())?;
         postcard::from_bytes(&opened).map_err(|_| refused())
     }
 
-    fn seal_text(&self, file: &SealedFile, text: &str, bytes_max: usize) -> String {
+    fn hold(&self, key: SealKeyId) -> Result<KeyHold> {
+        let inner = Arc::clone(&self.inner);
+        let mut held = inner.held.lock();
+        if held.retiring.contains(&key) {
+            return Err(Error::UnknownKey { key });
+        }
+        self.check(key)?;
+        *held.holds.entry(key).or_default() += 1;
+        drop(held);
+        Ok(KeyHold::new(move || {
+            let mut held = inner.held.lock();
+            if let Some(count) = held.holds.get_mut(&key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    held.holds.remove(&key);
+                }
+            }
+        }))
+    }
+
+    fn seal_text(&self, file: &SealedFile, key: SealKeyId, text: &str, bytes_max: usize) -> Result<String> {
         let room = bytes_max.saturating_sub(TEXT.len()).saturating_mul(3) / 4;
         let room = room.saturating_sub(KEY_ID_BYTES + SALT_BYTES).saturating_sub(sealed_len(0) as usize);
         let text = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
         let salt = Salt::draw(&*self.inner.entropy);
-        let ring = self.keyring();
-        let (key, data_key) = ring.active();
-        let content = self.derive(data_key, file, SealKeyId::from_bytes(*key.as_bytes()), &salt, What::Text);
+        let content = self.content_key(file, key, &salt, What::Text)?;
         let sealed = content.seal(text.as_bytes());
         let sealed = [key.as_bytes().as_slice(), salt.as_bytes(), &sealed].concat();
-        format!("{TEXT}{}", BASE64_NOPAD.encode(&sealed))
+        Ok(format!("{TEXT}{}", BASE64_NOPAD.encode(&sealed)))
     }
 
     fn open_text(&self, file: &SealedFile, text: String) -> Result<String> {
@@ -354,8 +432,9 @@ mod tests {
         assert_eq!(*opened, b"content");
         let seal =
             sealer.seal_details(&of, SealKeyId::from_bytes(key), &Checksum::of(b"x"), &details()).unwrap();
-        let salt = Salt::from_bytes(*Checksum::of(b"x").as_bytes());
-        let opened = of_tenant(&salt, b"locus pool details").open(&seal.details).unwrap();
+        let salt = Salt::from_bytes(*seal.details.first_chunk().unwrap());
+        let what = [b"locus pool details".as_slice(), Checksum::of(b"x").as_bytes()].concat();
+        let opened = of_tenant(&salt, &what).open(&seal.details[32..]).unwrap();
         assert_eq!(postcard::from_bytes::<SealedDetails>(&opened).unwrap(), details());
     }
 
@@ -387,7 +466,7 @@ mod tests {
         let (sealed, sum) = (seal(&one, &of, b"content"), Checksum::of(b"sealed"));
         let key = one.key_of(&sealed).unwrap();
         let known = one.seal_details(&of, key, &sum, &details()).unwrap();
-        let text = one.seal_text(&of, "no such page", 1_024);
+        let text = one.seal_text(&of, key, "no such page", 1_024).unwrap();
         assert_eq!(one.open_details(&of, &sum, &known).unwrap(), details());
         assert_eq!(one.open_text(&of, text.clone()).unwrap(), "no such page");
         let others = [(&one, file("acme", 2)), (&one, file("acme+00000001", 1)), (&other, of.clone())];
@@ -413,7 +492,7 @@ mod tests {
             let cut = Seal { details: known.details[..at].into(), ..known };
             assert!(sealer.open_details(&of, &sum, &cut).is_err(), "cut at {at}");
         }
-        let text = sealer.seal_text(&of, "no such page", 1_024);
+        let text = sealer.seal_text(&of, sealer.key(), "no such page", 1_024).unwrap();
         for at in TEXT.len()..text.len() {
             let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
             let bad = [&text[..at], other, &text[at + 1..]].concat();
@@ -450,11 +529,27 @@ mod tests {
     ) {
         let (sealer, of) = (sealer(1, ring_file(1).1), file("acme", 1));
         let text: String = of_what.chars().cycle().take(len).collect();
-        let sealed = sealer.seal_text(&of, &text, 1_024);
+        let sealed = sealer.seal_text(&of, sealer.key(), &text, 1_024).unwrap();
         assert!(sealed.len() <= 1_024, "{}", sealed.len());
         let opened = sealer.open_text(&of, sealed).unwrap();
         assert!(text.starts_with(&opened));
         assert!(opened == text || opened.len() + 4 > 698, "{}", opened.len());
+    }
+
+    #[test]
+    fn a_key_is_given_up_only_when_no_record_under_way_names_it_and_none_comes_then() {
+        let sealer = sealer(1, ring_file(1).1);
+        let (key, of) = (sealer.key(), file("acme", 1));
+        let id = KeyId::from_bytes(*key.as_bytes());
+        let holds = [sealer.hold(key).unwrap(), sealer.hold(key).unwrap()];
+        assert_eq!(sealer.begin_retire(id).unwrap_err(), 2);
+        drop(holds);
+        let retiring = sealer.begin_retire(id).unwrap();
+        assert!(matches!(sealer.hold(key), Err(Error::UnknownKey { key: refused }) if refused == key));
+        assert_eq!(open(&sealer, &of, &seal(&sealer, &of, b"it still opens")).unwrap(), "it still opens");
+        drop(retiring);
+        assert!(sealer.hold(key).is_ok());
+        assert!(sealer.hold(SealKeyId::from_bytes([9; 16])).is_err(), "it is not there");
     }
 
     #[test]

@@ -76,12 +76,16 @@ impl Encryption {
         keys.map(|(key, count)| (KeyId::from_bytes(*key.as_bytes()), count)).collect()
     }
 
-    /// Seals and opens with these keys from now on, after the ring was changed elsewhere.
+    /// Seals and opens with these keys from now on, after the ring was changed elsewhere. An earlier generation of the ring that it
+    /// has is passed by.
     ///
     /// # Errors
     /// [`VaultError::UnknownKey`] when something could not be opened with them; it goes on with those that it has.
     pub fn set_keyring(&self, keyring: impl Into<Arc<Keyring>>) -> Result<(), VaultError> {
-        let keyring = keyring.into();
+        let (keyring, own) = (keyring.into(), self.keyring().info());
+        if keyring.info().id == own.id && keyring.info().generation < own.generation {
+            return Ok(()); // somebody was faster, with a later one
+        }
         for (key, _) in self.keys_in_use() {
             keyring.key(key)?;
         }
@@ -104,14 +108,17 @@ impl Encryption {
     /// Destroys a key that nothing here is sealed with. Whether a backup, a vault or another store needs it, nobody asks.
     ///
     /// # Errors
-    /// [`VaultError::KeyInUse`] says how many contents and uploads need it; as [`KeyringFile::retire`]. It is not retired then. A
-    /// write that was begun before the ring was rotated may fail afterwards, with [`Error::UnknownKey`].
+    /// [`VaultError::KeyInUse`] says how many contents, uploads and writes under way need it; as [`KeyringFile::retire`]. It is not
+    /// retired then. A write that was begun before the ring was rotated and ends later fails with [`Error::UnknownKey`].
     ///
     /// # Cancel safety
     /// As [`rotate`](Self::rotate).
     pub async fn retire(&self, file: &KeyringFile, key: KeyId) -> Result<(), VaultError> {
+        let in_use = |entities| VaultError::KeyInUse { id: key, entities, unreadable: 0 };
+        let _retiring = self.sealer.begin_retire(key).map_err(in_use)?;
+        // By now nothing can come to name it.
         if let Some((_, entities)) = self.keys_in_use().into_iter().find(|(used, _)| *used == key) {
-            return Err(VaultError::KeyInUse { id: key, entities, unreadable: 0 });
+            return Err(in_use(entities));
         }
         let retired = file.retire(&self.keyring(), key).await?;
         self.set_keyring(retired)

@@ -69,7 +69,7 @@ fn an_entity_that_is_not_rewrapped_is_told_of_and_its_key_stays() {
     );
     assert!(report["failures"][0]["why"].as_str().unwrap().contains("not what was sealed"), "{report}");
     it.with(&["keys", "rewrap"], &[], b"").fails(1, "db+bad");
-    it.with(&["keys", "retire"], &[old], b"").fails(4, "named by 1");
+    it.with(&["keys", "retire"], &[old], b"").fails(4, "needed by 1");
 }
 
 #[test]

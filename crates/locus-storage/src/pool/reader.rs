@@ -234,7 +234,9 @@ impl AsyncSeek for FileReader {
 fn into_io(error: Error) -> io::Error {
     let kind = match &error {
         Error::Io { source, .. } => source.kind(),
-        Error::ChecksumMismatch { .. } | Error::Corrupt { .. } => io::ErrorKind::InvalidData,
+        Error::ChecksumMismatch { .. } | Error::Corrupt { .. } | Error::Tampered { .. } => {
+            io::ErrorKind::InvalidData
+        }
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)

@@ -5,8 +5,8 @@ use std::{io, ops::Range, sync::Arc};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use locus_core::{
-    Blob, BlobPath, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, Lease,
-    OpenContent, Place as Rest, Properties, Result, Seal, SealKeyId, SealedContent, SealedDetails,
+    Blob, BlobPath, BlobReader, Checksum, Content, ERROR_BYTES_MAX, Error, FileRecord, Hasher, KeyHold,
+    Lease, OpenContent, Place as Rest, Properties, Result, Seal, SealKeyId, SealedContent, SealedDetails,
     SealedFile, Sealer, StorageVolume,
 };
 use tracing::warn;
@@ -50,7 +50,9 @@ impl StoragePool {
         if let Some(sealer) = self.sealer()
             && let Some(text) = record.last_error.take()
         {
-            record.last_error = Some(sealer.open_text(&record.sealed_file(), text)?);
+            // That it does not open is no reason to hide the rest.
+            let opened = sealer.open_text(&record.sealed_file(), text);
+            record.last_error = Some(opened.unwrap_or_else(|why| why.to_string()));
         }
         Ok(record)
     }
@@ -69,15 +71,22 @@ impl StoragePool {
         })
     }
 
-    /// What a worker said, as it is kept.
+    /// What a worker said of a sealed file, as it is kept: with the key of the file, which is known to be needed. `None` where it
+    /// is kept as it was said.
     pub(crate) async fn seal_error(&self, lease: &Lease, text: &str) -> Result<Option<String>> {
         let Some(sealer) = self.sealer() else { return Ok(None) };
         let record = self.inner.store.get(&lease.tenant, &lease.key).await?;
-        let file = record.map_or_else(
-            || SealedFile { owner: (&lease.tenant).into(), key: lease.key },
-            |record| record.sealed_file(),
-        );
-        Ok(Some(sealer.seal_text(&file, text, ERROR_BYTES_MAX)))
+        let Some((record, seal)) = record.and_then(|record| record.seal.clone().map(|seal| (record, seal)))
+        else {
+            return Ok(None);
+        };
+        sealer.seal_text(&record.sealed_file(), seal.key, text, ERROR_BYTES_MAX).map(Some)
+    }
+
+    /// Holds the keys of seals that records are about to name.
+    pub(super) fn hold_keys<'a>(&self, seals: impl Iterator<Item = &'a Seal>) -> Result<Vec<KeyHold>> {
+        let hold = |seal: &Seal| self.sealer().map(|sealer| sealer.hold(seal.key));
+        seals.filter_map(hold).collect()
     }
 
     /// What the record is to say of a content whose stored bytes have the checksum `stored`: names and properties are part of its

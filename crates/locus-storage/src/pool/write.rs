@@ -253,7 +253,11 @@ impl StoragePool {
         if files.is_empty() {
             return Ok(keys.into_iter().flatten().collect());
         }
-        let accepted = match self.inner.store.accept(files).await {
+        let accepted = match self.hold_keys(files.iter().filter_map(|(file, _)| file.seal.as_ref())) {
+            Ok(_held) => self.inner.store.accept(files).await,
+            Err(error) => Err(error),
+        };
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 let unknown = matches!(error, Error::Poisoned { outcome: Outcome::Unknown });

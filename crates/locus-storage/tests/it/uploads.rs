@@ -842,6 +842,35 @@ fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {
     bench.sound();
 }
 
+/// The same where something is confirmed already: then all go on at one place, also what was opened anew after a failure.
+#[rstest]
+fn b17_what_is_being_written_when_another_piece_fails_is_there_in_the_end(
+    #[values(false, true)] sealed: bool,
+) {
+    let mut bench = Bench::open_at(World::new(1, EngineOptions::default()).sealed(sealed));
+    let hanging = bench.hanging(0);
+    let upload = bench.begin(20);
+    bench.send(&upload, 15, "known").unwrap();
+    hanging.hang(Hang::Piece);
+    let slow = upload.clone();
+    let mut slow = Box::pin(async move { slow.write_at(5, "slow!").await });
+    for _ in 0..10 {
+        assert!(poll_once(slow.as_mut()).is_pending());
+        bench.commit();
+    }
+    hanging.hang(Hang::No);
+    bench.fault(0, OpKind::Write, Fault::io());
+    assert!(bench.send(&upload, 0, "fails").is_err());
+    bench.send(&upload, 10, "third").unwrap();
+    hanging.go();
+    bench.run(slow).unwrap();
+    bench.send(&upload, 5, "slow!").unwrap(); // compared with what is there
+    bench.send(&upload, 0, "first").unwrap();
+    let key = bench.end(&upload).unwrap();
+    assert_eq!(bench.read(key).unwrap(), b"firstslow!thirdknown");
+    bench.sound();
+}
+
 fn bench_blob() -> locus_core::BlobPath {
     locus_core::BlobPath {
         area: locus_core::Area::Live,

@@ -406,6 +406,7 @@ impl KeyringFile {
     }
 
     /// [`refresh`](Self::refresh), on this thread, which may block.
+    #[cfg(feature = "entities")]
     pub(crate) fn refresh_here(&self, ring: &Keyring) -> Result<Keyring> {
         self.reopen(ring.opener().clone(), ring.generation())
     }

@@ -13,7 +13,6 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    expect,
     rewrap::FAILURES_NAMED_MAX,
     seal::Draft,
     store::{Inner, Vault},
@@ -22,6 +21,7 @@ use crate::{
     blobs::Unreadable,
     cipher::{DataKey, TAG_BYTES},
     error::{Result, VaultError},
+    expect,
     id::EntityId,
     import::{self, META_BYTES_MAX, OlderMeta},
     metadata::{Incarnation, NAME_BYTES_MAX, Version},

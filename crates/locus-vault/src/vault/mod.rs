@@ -1,7 +1,6 @@
 //! The vault: entities that are sealed, versioned, and changed by one at a time.
 
 mod entity;
-mod expect;
 mod import;
 mod known;
 mod options;
@@ -12,7 +11,6 @@ mod store;
 mod verify;
 
 pub use entity::Entity;
-pub use expect::Expect;
 pub use import::{ImportOptions, ImportReport, Imported, OnImport};
 pub use options::{Caching, PutOptions, VaultOptions};
 pub use retire::RetireOptions;

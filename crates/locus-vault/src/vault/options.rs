@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use locus_core::{Clock, Entropy};
 use locus_fs::{DirLock, Disk};
 
-use super::expect::Expect;
 use crate::{
     blobs::BlobOptions,
+    expect::Expect,
     keyring::{Keyring, KeyringFile},
     schemas::SchemaModes,
 };

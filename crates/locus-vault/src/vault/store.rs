@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use super::{
     entity::{Entity, not_json, parse},
-    expect::{self, Expect},
     known::{Kept, Known, Seen},
     options::{Caching, PutOptions, VaultOptions},
     seal::{self, Draft, PROOF_BYTES},
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     blobs::{BlobStore, EntityGuard, ListCursor, ListPage, SweepReport},
     error::{Result, VaultError},
+    expect::{self, Expect},
     id::EntityId,
     keyring::Keyring,
     metadata::{EntityMetadata, Incarnation, NAME_BYTES_MAX, Version},

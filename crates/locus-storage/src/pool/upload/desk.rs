@@ -26,6 +26,8 @@ pub(super) struct Desk {
     pub(super) turn: Arc<RwLock<()>>,
     /// What is staged, as it was opened last.
     pub(super) staged: tokio::sync::Mutex<Option<Opened>>,
+    /// Where the pieces of a sealed one are, and at which place.
+    pub(super) pieces: tokio::sync::Mutex<Option<(FileKey, Arc<Pieces>)>>,
     writing: Mutex<RangeSet<u64>>,
     written: Notify,
 }
@@ -71,6 +73,7 @@ impl Desks {
             all: Arc::downgrade(self),
             turn: Arc::default(),
             staged: tokio::sync::Mutex::default(),
+            pieces: tokio::sync::Mutex::default(),
             writing: Mutex::default(),
             written: Notify::new(),
         });

@@ -89,7 +89,9 @@ impl StoragePool {
             let file = SealedFile { owner: new.owner.clone(), key: room.key() };
             sealed::seal(&**sealer, &file, &mut new)?;
         }
+        let held = self.hold_keys(new.seal.iter())?;
         let id = self.inner.store.begin_upload(new, room).await?;
+        drop(held);
         drop(ticket); // its bytes are counted as the upload's from now on
         Ok(self.handle(tenant, id))
     }
@@ -124,7 +126,7 @@ impl StoragePool {
     pub async fn uploads(&self, tenant: &TenantContext, after: Option<&UploadId>) -> Result<Vec<UploadInfo>> {
         self.allow(tenant, TenantAccess::Read)?;
         let uploads = self.inner.store.uploads(tenant.id(), after, LISTED_MAX);
-        uploads.into_iter().map(|upload| self.reveal_upload(upload)).collect()
+        Ok(uploads.into_iter().map(|info| self.reveal_upload(info.clone()).unwrap_or(info)).collect())
     }
 
     fn handle(&self, tenant: &TenantContext, id: UploadId) -> Upload {
@@ -171,7 +173,8 @@ impl Upload {
     /// Nothing of the piece is confirmed then, unless its answer got lost: [`Error::ChecksumMismatch`] when the piece
     /// is not what its [`checksum`](Chunk::checksum) says; [`Error::InvalidArgument`] when it leads beyond the upload's
     /// size, or differs from what was confirmed at the same place; [`Error::TooLarge`] when more than 4,096 separate
-    /// ranges would be confirmed: fill gaps first. [`Error::UploadNotFound`]; [`Error::VolumeUnavailable`] while its
+    /// ranges would be confirmed: fill gaps first; in a sealed pool also when the pieces take more than twice the
+    /// size and 64 MiB where they lie, in 4 KiB each. [`Error::UploadNotFound`]; [`Error::VolumeUnavailable`] while its
     /// volume is away, [`Error::InsufficientStorage`], [`Error::Io`]; [`Error::TenantNotFound`],
     /// [`Error::TenantDisabled`].
     ///
@@ -287,8 +290,18 @@ impl Upload {
         let pieces = match &info.seal {
             Some(seal) => {
                 let sealer = self.pool.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
-                let file = SealedFile { owner: at.owner.clone(), key: at.key };
-                Some(Arc::new(Pieces::find(Arc::clone(sealer), file, seal.key, &*staged, info.size).await?))
+                let mut known = self.desk.pieces.lock().await;
+                // Those who write by an earlier handle go on: what they add must be known, and no place given out twice.
+                let pieces = match known.as_ref().filter(|(staging, _)| *staging == at.key) {
+                    Some((_, pieces)) => Arc::clone(pieces),
+                    None => {
+                        let file = SealedFile { owner: at.owner.clone(), key: at.key };
+                        let sealer = Arc::clone(sealer);
+                        Arc::new(Pieces::find(sealer, file, seal.key, &*staged, info.size).await?)
+                    }
+                };
+                *known = Some((at.key, Arc::clone(&pieces)));
+                Some(pieces)
             }
             None => None,
         };

@@ -16,6 +16,9 @@ use crate::pool::sealed::seal_bytes;
 /// Where pieces may begin.
 const ALIGN: u64 = 4_096;
 
+/// What a staged file may take beside twice its content: for short pieces, and those that are sent again.
+const SPARE_BYTES: u64 = 64 << 20;
+
 /// Of what stands before a sealed piece, and before the bytes in it.
 const WORD: u64 = 8;
 
@@ -37,6 +40,8 @@ pub(super) struct Pieces {
     file: SealedFile,
     /// The key that the upload was begun with: that it is needed is known as long as the upload is under way.
     key: SealKeyId,
+    /// Most bytes of the staged file: short pieces take much more than what is in them.
+    limit: u64,
     known: Mutex<Known>,
 }
 
@@ -56,7 +61,8 @@ impl Pieces {
         staged: &dyn Staged,
         size: u64,
     ) -> Result<Self> {
-        let found = Self { sealer, file, key, known: Mutex::default() };
+        let limit = size.saturating_mul(2).saturating_add(SPARE_BYTES);
+        let found = Self { sealer, file, key, limit, known: Mutex::default() };
         let mut at: u64 = 0;
         loop {
             let start = staged.read_at(at, usize::try_from(WORD).unwrap_or(0)).await?;
@@ -96,7 +102,7 @@ impl Pieces {
     async fn open(&self, staged: &dyn Staged, piece: &Piece) -> Result<Option<Arc<dyn OpenContent>>> {
         let head = usize::try_from(self.sealer.head_len()).unwrap_or(usize::MAX);
         let head = staged.read_at(piece.at.saturating_add(WORD), head).await?;
-        if self.sealer.key_of(&head).is_none() {
+        if self.sealer.key_of(&head) != Some(self.key) {
             return Ok(None);
         }
         match self.sealer.open(&self.file, &head, piece.sealed_len) {
@@ -131,8 +137,12 @@ impl Pieces {
         framed.put_slice(&sealed);
         let at = {
             let mut known = self.known.lock();
-            let at = known.end;
-            known.end = end_of(at, sealed_len);
+            let (at, end) = (known.end, end_of(known.end, sealed_len));
+            if end > self.limit {
+                let what = "room of an upload in pieces that are too short, or were sent too often,";
+                return Err(Error::TooLarge { what, size: end, limit: self.limit });
+            }
+            known.end = end;
             at
         };
         staged.write_at(at, framed.freeze()).await?;
@@ -168,4 +178,106 @@ impl Pieces {
 /// Where the piece behind this one begins.
 fn end_of(at: u64, sealed_len: u64) -> u64 {
     at.saturating_add(WORD).saturating_add(sealed_len).checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use locus_core::{BlobPath, FileKey, StoragePath, StoreId};
+    use locus_testkit::{ManualClock, SeededEntropy, SimDisk, Stepper};
+    use locus_vault::{Argon2Cost, KeyringFile, NewRecipient, Passphrase, PoolSealer};
+
+    use super::*;
+
+    /// A staged file in memory.
+    #[derive(Debug, Default)]
+    struct Memory(Mutex<Vec<u8>>);
+
+    #[async_trait]
+    impl Staged for Memory {
+        async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+            let (mut all, at) = (self.0.lock(), offset as usize);
+            let end = at + bytes.len();
+            let len = all.len().max(end);
+            all.resize(len, 0);
+            all[at..end].copy_from_slice(&bytes);
+            Ok(())
+        }
+
+        async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+            let all = self.0.lock();
+            let at = all.len().min(offset as usize);
+            Ok(Bytes::copy_from_slice(&all[at..all.len().min(at.saturating_add(len))]))
+        }
+
+        async fn sync(&self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn publish(&self, _to: &BlobPath, _length: u64) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn sealer() -> Arc<dyn Sealer> {
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let file = KeyringFile::new(SimDisk::new(1), ManualClock::new(), entropy.clone(), "/keyring");
+        let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let first = NewRecipient::passphrase("test", Passphrase::new(b"test").unwrap()).cost(cost);
+        let ring = Stepper::new(1).block_on(file.create(first), || false).unwrap();
+        Arc::new(PoolSealer::new(StoreId::from_bytes([1; 16]), Arc::new(ring), entropy))
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        Stepper::new(1).block_on(work, || false)
+    }
+
+    fn find(sealer: &Arc<dyn Sealer>, staged: &Memory, size: u64) -> Pieces {
+        let owner = StoragePath::parse("acme").unwrap();
+        let file = SealedFile { owner, key: FileKey::from_bytes([3; 16]) };
+        run(Pieces::find(sealer.clone(), file, sealer.key(), staged, size)).unwrap()
+    }
+
+    fn write(pieces: &Pieces, staged: &Memory, offset: u64, bytes: &'static [u8]) {
+        run(pieces.write_at(staged, offset, &Bytes::from_static(bytes))).unwrap();
+    }
+
+    fn read(pieces: &Pieces, staged: &Memory) -> Bytes {
+        run(pieces.read_at(staged, 0, 100)).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_found_again_the_last_one_counts_and_what_is_none_is_passed_by() {
+        let (sealer, staged) = (sealer(), Memory::default());
+        let pieces = find(&sealer, &staged, 10);
+        for (offset, bytes) in [(5, b"world".as_slice()), (0, b"HELLO"), (0, b"hello")] {
+            write(&pieces, &staged, offset, bytes);
+        }
+        assert_eq!(read(&pieces, &staged), "helloworld");
+        assert_eq!(read(&find(&sealer, &staged, 10), &staged), "helloworld");
+        // The first of those that came torn, and what was never a piece.
+        staged.0.lock()[80] ^= 1;
+        staged.0.lock().extend([7; 9_000]);
+        let found = find(&sealer, &staged, 10);
+        assert_eq!(read(&found, &staged), "hello");
+        write(&found, &staged, 5, b"there");
+        assert_eq!(read(&found, &staged), "hellothere");
+        assert_eq!(read(&find(&sealer, &staged, 10), &staged), "hellothere");
+        assert_eq!(read(&find(&sealer, &staged, 9), &staged), "hello", "beyond the end");
+    }
+
+    #[test]
+    fn short_pieces_take_no_more_room_than_is_foreseen() {
+        let (sealer, staged) = (sealer(), Memory::default());
+        let pieces = find(&sealer, &staged, 10);
+        let mut sent: u64 = 0;
+        let refused = loop {
+            match run(pieces.write_at(&staged, 3, &Bytes::from_static(b"x"))) {
+                Ok(()) => sent += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, Error::TooLarge { limit, .. } if limit == SPARE_BYTES + 20), "{refused}");
+        assert_eq!(sent, SPARE_BYTES / ALIGN);
+    }
 }

@@ -97,7 +97,9 @@ impl Upload {
         {
             return Err(Error::UploadNotFound { upload: self.id });
         }
+        let held = pool.hold_keys(std::iter::once(&seal))?;
         let key = store.finish_upload(tenant, &self.id, checksum, Some(seal)).await?;
+        drop(held);
         *self.desk.staged.lock().await = None;
         // Power loss may take a record back that is not durable, and then the upload goes on with what is staged.
         if pool.inner.durability == Durability::Durable

@@ -33,7 +33,7 @@ impl fmt::Display for Expect {
 
 impl Expect {
     /// Whether `found`, what is there of `id`, is what was expected.
-    pub(super) fn check(self, id: &EntityId, found: Option<&EntityMetadata>) -> Result<(), VaultError> {
+    pub(crate) fn check(self, id: &EntityId, found: Option<&EntityMetadata>) -> Result<(), VaultError> {
         let found = found.filter(|found| !found.is_deleted).map(|found| found.version);
         let is_so = match self {
             Expect::Any => true,
@@ -45,7 +45,7 @@ impl Expect {
 }
 
 /// The version of the next write: one more than what is there, in another incarnation when that was deleted.
-pub(super) fn next(
+pub(crate) fn next(
     found: Option<&EntityMetadata>,
     draw: impl FnOnce() -> Incarnation,
 ) -> Result<Version, VaultError> {
