@@ -119,7 +119,7 @@ impl Builder {
     }
 
     /// Seals contents, names, properties and errors with the keys of this ring before anything of them reaches a disk: see
-    /// `docs/security.md` for what stays readable. What was taken in before stays as it was. Opening with another ring, or with none, is
+    /// `docs/security.md` for what stays readable. What was taken in, or begun as an upload, before stays as it was. Opening with another ring, or with none, is
     /// refused with [`Error::UnknownKey`] while there are files that could not be opened.
     #[cfg(feature = "encryption")]
     pub fn encrypt_with(mut self, keyring: impl Into<Arc<locus_vault::Keyring>>) -> Self {
