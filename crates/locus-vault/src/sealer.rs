@@ -252,7 +252,8 @@ impl Sealer for PoolSealer {
             return Err(Error::UnknownKey { key });
         }
         self.check(key)?;
-        *held.holds.entry(key).or_default() += 1;
+        let count = held.holds.entry(key).or_default();
+        *count = count.saturating_add(1);
         drop(held);
         Ok(KeyHold::new(move || {
             let mut held = inner.held.lock();

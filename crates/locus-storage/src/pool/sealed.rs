@@ -121,6 +121,9 @@ impl StoragePool {
         let size = content.plain_len();
         let place = format!("of volume {} at {at}", volume.id());
         let opened = OpenedBlob { sealed: blob.blob, content, place: place.clone() };
+        if size == 0 {
+            opened.read_at(0, 0).await?; // a longer one that was cut may have the length of an empty one
+        }
         let opened = BlobReader { length: size, head_offset: 0, head: Bytes::new(), blob: Arc::new(opened) };
         let plain = opened.checksum().await?.ok_or(Error::Tampered { place: format!("content {place}") })?;
         let details =

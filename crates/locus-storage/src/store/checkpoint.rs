@@ -1167,6 +1167,44 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn an_upload_takes_no_more_of_a_checkpoint_than_is_foreseen_and_not_much_less(
+            name in prop::option::of(0..1_024_usize),
+            properties in prop::collection::vec((1..200_usize, 0..200_usize), 0..4),
+            ranges in 0..200_u64,
+            sealed in prop::option::of(0..4_096_usize),
+        ) {
+            let places = Places::default();
+            let seal = |bytes: usize| Seal { key: SealKeyId::from_bytes([0xff; 16]), details: vec![0; bytes].into() };
+            let properties: Properties = (0..)
+                .zip(properties)
+                .map(|(n, (name, value))| (format!("{n:>name$}"), "x".repeat(value)))
+                .collect();
+            let upload = Upload {
+                key: FileKey::from_bytes([0xff; 16]),
+                last: Lsn(u64::MAX),
+                owner: Some(StoragePath::from(&TenantId::parse(&"t".repeat(63)).unwrap())),
+                directory: LogicalDir::parse("/in/deep").unwrap(),
+                original_name: text(name),
+                properties,
+                size: u64::MAX,
+                expected: Some(Checksum::of(b"")),
+                volume: places.number(&VolumeId::parse(&"v".repeat(63)).unwrap()),
+                begun_at: Timestamp::from_micros(i64::MIN),
+                touched: StoreTime::from_micros(u64::MAX),
+                staging: Some(FileKey::from_bytes([0xff; 16])),
+                confirmed: (0..ranges).map(|n| (u64::MAX - 2 * n - 2)..(u64::MAX - 2 * n - 1)).collect(),
+                seal: sealed.map(seal),
+            };
+            let saved = SavedUpload::of(&upload, &places);
+            let sealed = upload.seal.clone().map_or(0, |seal| postcard::to_stdvec(&(upload.key, seal)).unwrap().len());
+            let taken = (postcard::to_stdvec(&saved).unwrap().len() + sealed) as u64;
+            let foreseen = upload.saved_bytes();
+            prop_assert!((taken..taken + 768).contains(&foreseen), "{foreseen} foreseen, {taken} taken");
+        }
+    }
+
     #[test]
     fn the_file_of_the_next_checkpoint_has_half_as_much_to_spare() {
         for (needed, bytes) in

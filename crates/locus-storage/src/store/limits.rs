@@ -330,11 +330,15 @@ mod tests {
     #[case("x-ray/2026-13", None)]
     #[case("x-ray/a\\b", Some(8))]
     #[case("x-ray/a/b", None)]
+    #[case("fifth/a", Some(11))] // with as many ordinary characters the one that spans no levels
+    #[case("fifth/a/b", Some(12))]
     fn b54_exact_beats_pattern_and_the_most_specific_pattern_wins(
         #[case] path: &str,
         #[case] files: Option<u64>,
     ) {
         let mut quotas: Vec<_> = [
+            ("fifth/*", 11),
+            ("fifth/**", 12),
             ("acme/in", 1),
             ("acme/*", 2),
             ("*/out", 3),
@@ -348,7 +352,7 @@ mod tests {
         ]
         .map(|(pattern, files)| quota(pattern, files))
         .into();
-        for quota in &mut quotas[8..] {
+        for quota in &mut quotas[10..] {
             quota.enabled = false;
         }
         quotas.reverse(); // their order says nothing

@@ -1536,3 +1536,14 @@ fn a_file_keeps_its_seal_and_keys_are_counted_as_files_come_and_go(
     let refused = records.try_put(vec![NewFile { seal: Some(long), ..new_file() }]).unwrap_err();
     assert!(matches!(refused, Error::TooLarge { what: "sealed details", size: 4_097, limit: 4_096 }));
 }
+
+#[test]
+fn compacting_says_what_records_take_before_and_afterwards() {
+    let mut records = Records::new(1, small());
+    let key = records.put(new_file());
+    roll(&mut records);
+    let compacted = records.call(|store| async move { store.compact().await }).unwrap();
+    assert!(compacted.bytes_before >= 2 << 20, "{compacted:?}");
+    assert!((1..compacted.bytes_before).contains(&compacted.bytes_after), "{compacted:?}");
+    assert!(records.record_of(0, key).is_some());
+}

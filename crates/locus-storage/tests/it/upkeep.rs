@@ -99,6 +99,23 @@ fn completed_files_that_are_kept_are_paged_and_dead_letters_too() {
 }
 
 #[test]
+fn a_file_is_disposed_of_only_in_the_state_that_is_named() {
+    let mut records = Records::new(764, strict());
+    let given_up = records.write();
+    let leased = records.lease().unwrap();
+    records.fail(&leased.lease).unwrap();
+    let waits = records.write();
+    let mut disposed = |key: FileKey, status| {
+        records.call(|store| async move { store.dispose(&tenant(0), &key, status).await }).unwrap()
+    };
+    assert!(!disposed(waits, FileStatus::PermanentlyFailed));
+    assert!(!disposed(given_up, FileStatus::DeadLettered));
+    assert!(disposed(given_up, FileStatus::PermanentlyFailed));
+    assert!(!disposed(given_up, FileStatus::PermanentlyFailed), "it is deleted already");
+    assert_eq!((records.counts().pending, records.counts().deleted), (1, 1));
+}
+
+#[test]
 fn b73_records_on_a_volume_are_paged() {
     let mut records = Records::new(763, strict());
     let here = records.write_many(20);
