@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use locus_core::{SystemClock, SystemEntropy};
 use locus_fs::OsDisk;
 use locus_vault::{
     BlobOptions, BlobStore, Caching, Keyring, KeyringFile, RingId, Schemas, Vault, VaultError, VaultOptions,
@@ -15,12 +14,7 @@ use crate::{
 
 impl PlaceArgs {
     pub(crate) fn keyring_file(&self) -> KeyringFile {
-        KeyringFile::new(
-            Arc::new(OsDisk),
-            Arc::new(SystemClock::new()),
-            Arc::new(SystemEntropy),
-            self.keyring(),
-        )
+        KeyringFile::at(self.keyring())
     }
 
     pub(crate) fn schemas(&self) -> Schemas {

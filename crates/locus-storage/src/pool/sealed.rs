@@ -33,17 +33,15 @@ impl StoragePool {
         self.sealer().map_or(plain, |sealer| sealer.sealed_len(plain))
     }
 
-    /// What a record says, opened as far as it is sealed: size, checksum, name and properties of the content itself. Its
-    /// [address](FileRecord::blob) is to be asked for before.
+    /// What a record says, opened as far as it is sealed: size, checksum, name and properties of the content itself.
     ///
     /// # Errors
     /// [`Error::UnknownKey`]; [`Error::Tampered`].
     pub fn reveal(&self, mut record: FileRecord) -> Result<FileRecord> {
         if let Some(seal) = &record.seal {
             let sealer = self.sealer().ok_or(Error::UnknownKey { key: seal.key })?;
+            let details = sealer.open_details(&record.sealed_file(), &record.info.checksum, seal)?;
             let info = &mut record.info;
-            let file = SealedFile { owner: record.owner.clone(), key: info.key };
-            let details = sealer.open_details(&file, &info.checksum, seal)?;
             (info.size, info.checksum) = (details.size, details.checksum);
             (info.original_name, info.properties) = (details.original_name, details.properties);
         }

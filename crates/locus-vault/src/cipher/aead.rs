@@ -3,16 +3,16 @@
 use super::{data_key::DATA_KEY_BYTES, segments::TAG_BYTES};
 
 /// Length of a nonce, in bytes.
-pub(super) const NONCE_BYTES: usize = 12;
+pub(crate) const NONCE_BYTES: usize = 12;
 
 type Key = [u8; DATA_KEY_BYTES];
 type Nonce = [u8; NONCE_BYTES];
 type Tag = [u8; TAG_BYTES];
 
 #[cfg(feature = "aws-lc")]
-pub(super) use aws_lc::Aes256Gcm;
+pub(crate) use aws_lc::Aes256Gcm;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
-pub(super) use rust_crypto::Aes256Gcm;
+pub(crate) use rust_crypto::Aes256Gcm;
 
 #[cfg(not(any(feature = "aws-lc", feature = "rust-crypto")))]
 compile_error!("locus-vault needs a cipher: the feature `aws-lc` or the feature `rust-crypto`");
@@ -23,16 +23,16 @@ mod aws_lc {
 
     use super::{Key, Nonce, Tag};
 
-    pub(in crate::cipher) struct Aes256Gcm(LessSafeKey);
+    pub(crate) struct Aes256Gcm(LessSafeKey);
 
     impl Aes256Gcm {
-        pub(in crate::cipher) fn new(key: &Key) -> Self {
+        pub(crate) fn new(key: &Key) -> Self {
             let key = UnboundKey::new(&AES_256_GCM, key).expect("because the key has the cipher's length");
             Self(LessSafeKey::new(key))
         }
 
         /// Seals `text` in its place.
-        pub(in crate::cipher) fn seal(&self, nonce: Nonce, text: &mut [u8]) -> Tag {
+        pub(crate) fn seal(&self, nonce: Nonce, text: &mut [u8]) -> Tag {
             let nonce = TheirNonce::assume_unique_for_key(nonce);
             let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), text);
             let tag = tag.expect("because a segment is shorter than what the cipher can seal");
@@ -41,7 +41,7 @@ mod aws_lc {
 
         /// Opens `sealed` into `out`, which is as long. Whether it is what was sealed: else `out` means nothing.
         #[must_use]
-        pub(in crate::cipher) fn open(&self, nonce: Nonce, sealed: &[u8], tag: &Tag, out: &mut [u8]) -> bool {
+        pub(crate) fn open(&self, nonce: Nonce, sealed: &[u8], tag: &Tag, out: &mut [u8]) -> bool {
             let nonce = TheirNonce::assume_unique_for_key(nonce);
             self.0.open_separate_gather(nonce, Aad::empty(), sealed, tag, out).is_ok()
         }
@@ -54,22 +54,22 @@ mod rust_crypto {
 
     use super::{Key, Nonce, Tag};
 
-    pub(in crate::cipher) struct Aes256Gcm(Theirs);
+    pub(crate) struct Aes256Gcm(Theirs);
 
     impl Aes256Gcm {
-        pub(in crate::cipher) fn new(key: &Key) -> Self {
+        pub(crate) fn new(key: &Key) -> Self {
             Self(Theirs::new(key.into()))
         }
 
         /// Seals `text` in its place.
-        pub(in crate::cipher) fn seal(&self, nonce: Nonce, text: &mut [u8]) -> Tag {
+        pub(crate) fn seal(&self, nonce: Nonce, text: &mut [u8]) -> Tag {
             let tag = self.0.encrypt_inout_detached(&nonce.into(), b"", text.into());
             tag.expect("because a segment is shorter than what the cipher can seal").into()
         }
 
         /// Opens `sealed` into `out`, which is as long. Whether it is what was sealed: else `out` means nothing.
         #[must_use]
-        pub(in crate::cipher) fn open(&self, nonce: Nonce, sealed: &[u8], tag: &Tag, out: &mut [u8]) -> bool {
+        pub(crate) fn open(&self, nonce: Nonce, sealed: &[u8], tag: &Tag, out: &mut [u8]) -> bool {
             out.copy_from_slice(sealed);
             self.0.decrypt_inout_detached(&nonce.into(), b"", out.into(), tag.into()).is_ok()
         }

@@ -12,6 +12,8 @@ mod salt;
 mod segments;
 mod suite;
 
+#[cfg(feature = "entities")]
+pub(crate) use aead::{Aes256Gcm, NONCE_BYTES};
 pub use content_key::{ContentKey, Tampered};
 pub use data_key::DataKey;
 pub use salt::{SALT_BYTES, Salt};

@@ -7,7 +7,7 @@ use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
 use locus_core::Timestamp;
 use serde_json::{Map, Value};
 
-use super::gcm::NONCE_BYTES;
+use crate::cipher::NONCE_BYTES;
 use crate::{cipher::TAG_BYTES, error::VaultError, id::EntityId};
 
 /// The longest one that is read, in bytes.
