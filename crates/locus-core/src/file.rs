@@ -119,9 +119,10 @@ impl FileRecord {
             area: self.area,
             owner: self.owner.clone(),
             key: self.info.key,
-            extension: match &self.info.original_name {
-                Some(name) if self.seal.is_none() => Extension::of(name),
-                _ => Extension::NONE,
+            extension: match (&self.seal, &self.info.original_name) {
+                (Some(seal), _) => Seal::extension(seal.second_name),
+                (None, Some(name)) => Extension::of(name),
+                (None, None) => Extension::NONE,
             },
         }
     }

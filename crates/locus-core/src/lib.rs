@@ -61,7 +61,8 @@ pub use statistics::{CleanupStatistics, FAILURES_MAX, SweepFailure};
 pub use status::{FileStatus, Move};
 pub use store::{
     FailOutcome, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, InlineLimits, Landing, Leased, MetadataStore,
-    Moving, NewContent, NewFile, Remember, Reservation, Reserved, RestingPage, StoreCounts, TenantCounts,
+    Moving, NewContent, NewFile, Remember, Reservation, Reserved, RestingPage, SealedAnew, StoreCounts,
+    TenantCounts,
 };
 pub use tenant::{TENANT_WEIGHT_MAX, Tenant, TenantAccess, TenantContext, TenantManager, TenantStatus};
 pub use tidy::{DirSweep, JunkSweep, Names, Tidy, TidyReport};

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Checksum, FileKey, Properties, Result, StoragePath};
+use crate::{Checksum, Extension, FileKey, Properties, Result, StoragePath};
 
 /// Names a key that contents are sealed with. Prints as a hyphenated UUID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +50,17 @@ pub struct Seal {
     pub key: SealKeyId,
     /// [`SealedDetails`], sealed.
     pub details: Box<[u8]>,
+    /// Its blob has the second of the two names that a sealed content can have on a volume: what is sealed where it lies takes the
+    /// one that it does not have.
+    pub second_name: bool,
+}
+
+impl Seal {
+    /// The extension of a sealed blob with its first or its second name: what kind of content it is, is nobody's business.
+    #[must_use]
+    pub fn extension(second_name: bool) -> Extension {
+        Extension::parse(if second_name { "2" } else { "" }).unwrap_or_default()
+    }
 }
 
 /// Longest sealed details, in bytes.

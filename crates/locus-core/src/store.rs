@@ -155,6 +155,8 @@ impl Debug for Landing {
 pub struct Moving {
     record: FileRecord,
     to: Area,
+    /// Whether what is sealed on its way takes the second name of a sealed content.
+    sealed_as: Option<bool>,
     avoid: Vec<VolumeId>,
     end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -162,13 +164,26 @@ pub struct Moving {
 impl Moving {
     /// The right to move what `record` names; `end` runs once, when it is dropped.
     pub fn new(record: FileRecord, end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { to: record.area, record, avoid: Vec::new(), end: Some(Box::new(end)) }
+        Self { to: record.area, record, sealed_as: None, avoid: Vec::new(), end: Some(Box::new(end)) }
     }
 
     /// The same right, but to a move to this area: with it the file becomes a dead letter, or ceases to be one.
     pub fn into_area(mut self, area: Area) -> Self {
         self.to = area;
         self
+    }
+
+    /// The same right, but to a move on which the content is sealed anew: it takes another name, also where it stays on its
+    /// volume.
+    pub fn to_be_sealed(mut self) -> Self {
+        self.sealed_as = Some(self.record.blob().extension.is_empty());
+        self
+    }
+
+    /// Whether the content takes the second name of a sealed one; `None` unless it is [to be sealed](Self::to_be_sealed).
+    #[must_use]
+    pub const fn sealed_as(&self) -> Option<bool> {
+        self.sealed_as
     }
 
     /// The same right, but not to a move to these volumes.
@@ -186,7 +201,11 @@ impl Moving {
     /// The address that the content is to have, wherever it is moved to.
     #[must_use]
     pub fn target(&self) -> BlobPath {
-        self.record.blob().in_area(self.to)
+        let mut target = self.record.blob().in_area(self.to);
+        if let Some(second_name) = self.sealed_as {
+            target.extension = Seal::extension(second_name);
+        }
+        target
     }
 
     /// Volumes that it must not be moved to: what earlier moves left there waits to be removed, under the same name.
@@ -208,6 +227,21 @@ impl Drop for Moving {
             end();
         }
     }
+}
+
+/// A content that was sealed anew, where it is to rest from now on.
+#[derive(Debug)]
+pub struct SealedAnew {
+    /// On a volume, durably, under the [target](Moving::target) of the move; or in memory.
+    pub content: NewContent,
+    /// Length of the sealed bytes.
+    pub size: u64,
+    /// BLAKE3 of the sealed bytes.
+    pub checksum: Checksum,
+    /// What the record says of it from now on: name and properties are part of it.
+    pub seal: Seal,
+    /// What the last worker that failed said, sealed.
+    pub last_error: Option<String>,
 }
 
 /// What [`MetadataStore::resting_on`] gives.
@@ -553,6 +587,26 @@ pub trait MetadataStore: Debug + Send + Sync {
     /// operation, bounded in time.
     fn resting_on(&self, _volume: &VolumeId, _from: Option<u64>, _max: usize) -> RestingPage {
         RestingPage::default()
+    }
+
+    /// Files that stay and are not sealed with this key: page by page, as [`resting_on`](Self::resting_on).
+    fn not_sealed_with(&self, _key: SealKeyId, _from: Option<u64>, _max: usize) -> RestingPage {
+        RestingPage::default()
+    }
+
+    /// The right to seal the content of a file anew; `None` when it is sealed with this key, leased or over, while somebody moves
+    /// it, and while what an earlier move left beside it waits to be removed. A memory operation.
+    fn begin_seal(&self, _tenant: &TenantId, _key: &FileKey, _with: SealKeyId) -> Option<Moving> {
+        None
+    }
+
+    /// As [`relocate`](Self::relocate), of a content that was sealed on its way. `false` as well when the file was leased
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`relocate`](Self::relocate); [`Error::TooLarge`] for the details.
+    async fn seal_anew(&self, moving: Moving, _to: SealedAnew) -> Result<bool> {
+        Err(Error::FileNotFound { key: moving.record().info.key })
     }
 
     /// Forgets up to `max` files that rest on a volume that never comes back: they are deleted, leased or not, and their

@@ -136,9 +136,10 @@ impl UploadInfo {
             area: Area::Live,
             owner: self.storage_path.clone(),
             key: self.id.key(),
-            extension: match &self.original_name {
-                Some(name) if self.seal.is_none() => Extension::of(name),
-                _ => Extension::NONE,
+            extension: match (&self.seal, &self.original_name) {
+                (Some(seal), _) => Seal::extension(seal.second_name),
+                (None, Some(name)) => Extension::of(name),
+                (None, None) => Extension::NONE,
             },
         }
     }

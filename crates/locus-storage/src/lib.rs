@@ -19,8 +19,9 @@ pub use options::EngineOptions;
 pub use placement::{Candidate, Draw, Placement, choose};
 pub use pool::{
     Chunk, DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, EXPANSION_WAIT_MAX, ExpandBelow,
-    FileReader, RESIDUE_MAX, Residue, Retire, SpillReport, StoragePool, UnmovedFile, Upload, UploadOptions,
-    VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents, VolumeInfo, WRITE_BATCH_MAX, WriteOptions, was_retired,
+    FileReader, RESIDUE_MAX, Residue, Retire, SealOptions, SealProgress, SealReport, SpillReport,
+    StoragePool, UnmovedFile, Upload, UploadOptions, VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents,
+    VolumeInfo, WRITE_BATCH_MAX, WriteOptions, was_retired,
 };
 pub use scheduler::{FileScheduler, FileStream, LEASE_BATCH_MAX, LeasedFile};
 pub use store::{

@@ -102,6 +102,8 @@ pub enum Call {
     StopDraining {
         volume: usize,
     },
+    /// The store gets its next key, and what is there is sealed with it.
+    SealAnew,
     /// A volume is unmounted, its files wait, and it is mounted again.
     Remount {
         volume: usize,
@@ -205,6 +207,7 @@ impl Call {
             Self::LeaseAny { .. }
                 | Self::Expire { .. }
                 | Self::Drain { .. }
+                | Self::SealAnew
                 | Self::Remount { .. }
                 | Self::Requeue { .. }
         )
@@ -340,6 +343,7 @@ impl Call {
             Self::Limit { of, most } => store.set_limit(of.scope(engine), Most::limit(most)).await.map(done),
             Self::Drain { volume } => volumes::drain(engine, volume).await.map(done),
             Self::StopDraining { volume } => pool.stop_draining(&volumes::id(volume)).await.map(done),
+            Self::SealAnew => volumes::seal_anew(engine).await.map(done),
             Self::Remount { volume } => volumes::remount(engine, volume).await.map(Answer::Count),
             Self::Guest { number, status } => {
                 let id = guest(number);
@@ -359,7 +363,9 @@ impl Call {
             Self::Materialize { key } => {
                 let before = pool.location(context, &key).await?.ok_or(Error::FileNotFound { key })?;
                 let path = match pool.materialize(context, &key).await {
-                    Err(Error::NotMaterializable { .. }) if engine.is_sealed => return Ok(Answer::Done),
+                    Err(Error::NotMaterializable { .. }) if engine.seals.is_some() => {
+                        return Ok(Answer::Done);
+                    }
                     // It lies on the mirror, which has no paths, or may go nowhere else.
                     Err(Error::NotMaterializable { .. } | Error::VolumeUnavailable { .. })
                         if engine.mirrored.is_some() =>
@@ -628,7 +634,9 @@ impl Call {
                 let durability = options.durability;
                 looking::answered(*folder, looked, model, inbox, durability, healthy, &mut touched)?;
             }
-            (Self::Sync | Self::Checkpoint | Self::Backup { .. }, Answer::Done) => touched.durable = true,
+            (Self::Sync | Self::Checkpoint | Self::SealAnew | Self::Backup { .. }, Answer::Done) => {
+                touched.durable = true;
+            }
             (
                 Self::Reap
                 | Self::Leftovers
@@ -744,6 +752,7 @@ impl fmt::Debug for Call {
             }
             Self::Limit { of, most } => write!(f, "limit {of:?} to {most:?}"),
             Self::Drain { volume } => write!(f, "drain {volume}"),
+            Self::SealAnew => f.write_str("seal anew"),
             Self::StopDraining { volume } => write!(f, "stop draining {volume}"),
             Self::Remount { volume } => write!(f, "remount {volume}"),
             Self::Guest { number, status } => write!(f, "guest {number} {status}"),

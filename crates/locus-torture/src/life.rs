@@ -148,7 +148,7 @@ impl Run {
         let engine =
             world.open().map_err(|why| Violation::new(Kind::RefusedOpen, format!("a new store: {why:?}")))?;
         let mut model = Model::default();
-        model.is_sealed = world.keyring.is_some();
+        model.is_sealed = world.is_sealed();
         model.begin(engine.store.statistics().written.0);
         world.begin_background(&engine);
         Ok(Self {
@@ -205,8 +205,12 @@ impl Run {
             return Ok(true);
         }
         model.under_way = calls.clone();
-        let moves =
-            |call: &Call| matches!(call, Call::Drain { .. } | Call::DeadLetter { .. } | Call::Requeue { .. });
+        let moves = |call: &Call| {
+            matches!(
+                call,
+                Call::Drain { .. } | Call::SealAnew | Call::DeadLetter { .. } | Call::Requeue { .. }
+            )
+        };
         model.moved |= calls.iter().any(moves);
         drop(world.take_drawn());
         let now = world.now();

@@ -95,7 +95,7 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
         }
         123 => pick(world, model, taken, |file| file.state == State::Dead).map(|key| Call::Delete { key }),
         // What is brought in like that would not be sealed.
-        124..126 if world.keyring.is_some() => None,
+        124..126 if world.is_sealed() => None,
         124..126 => {
             if model.live().count() >= LIVE_MAX || !taken.tenants.insert(tenant) {
                 return None;
@@ -205,6 +205,9 @@ fn draw(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
 /// A call for a volume. At most one is drained at a time, so that there is one that takes its files.
 fn volume(world: &World, model: &Model, taken: &mut Taken) -> Option<Call> {
     let volume = world.index(world.volumes);
+    if world.is_sealed() && world.chance(30) {
+        return Some(Call::SealAnew);
+    }
     if world.chance(40) {
         return Some(Call::Remount { volume });
     }

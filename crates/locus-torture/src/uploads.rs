@@ -185,7 +185,7 @@ pub(crate) fn check(world: &mut World, engine: &Rc<Engine>, model: &Model) -> Re
             if info.confirmed.is_empty() {
                 continue;
             }
-            if at.is_sealed {
+            if at.seals.is_some() {
                 if let Some(upload) = sent.get(&info.id) {
                     read.extend(compared(&at, &info, upload).await?);
                 }

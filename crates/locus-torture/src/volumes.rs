@@ -41,22 +41,54 @@ pub(crate) fn is_draining(engine: &Engine, volume: usize) -> bool {
 /// it did made durable, as its end would have.
 pub(crate) async fn drain(engine: &Engine, volume: usize) -> Result<()> {
     let id = id(volume);
-    let unthrottled = DrainOptions::new().bytes_per_second(None);
+    let drained = engine.pool.drain_with(&id, unthrottled(), |_| ());
+    let is_done = || is_draining(engine, volume) && engine.store.files_on(&id) == 0;
+    beside_the_reaper(engine, drained, is_done, || is_draining(engine, volume)).await
+}
+
+/// Gives the store its next key, and seals with it what is there, the reaper beside it, until all is sealed or nothing more comes
+/// of it: a file that is leased is waited for.
+pub(crate) async fn seal_anew(engine: &Engine) -> Result<()> {
+    let Some(seals) = &engine.seals else { return Ok(()) };
+    seals.sealer.set_keyring(seals.rings.next());
+    let sealed = engine.pool.seal_all(unthrottled(), |_| ());
+    match beside_the_reaper(engine, sealed, || false, || true).await {
+        // What lies on the one volume that is left to drain has no place to be sealed to.
+        Err(Error::VolumeUnavailable { volume: Some(id), .. })
+            if engine.store.standing_of(&id) == VolumeStanding::Draining =>
+        {
+            engine.store.sync().await
+        }
+        sealed => sealed,
+    }
+}
+
+fn unthrottled() -> DrainOptions {
+    DrainOptions::new().bytes_per_second(None)
+}
+
+/// Moves files, the reaper beside it, until it comes to its end, is done but for the reaper, or has had rounds enough and may be
+/// given up.
+async fn beside_the_reaper<T>(
+    engine: &Engine,
+    moves: impl Future<Output = Result<T>>,
+    is_done: impl Fn() -> bool,
+    may_give_up: impl Fn() -> bool,
+) -> Result<()> {
     let reaped = async {
         for _ in 0..REAPS_MAX {
             engine.sweeper.reap_step().await?;
-            if is_draining(engine, volume) && engine.store.files_on(&id) == 0 {
+            if is_done() {
                 return Ok(());
             }
             give_way().await;
         }
-        if is_draining(engine, volume) { Ok(()) } else { pending().await }
+        if may_give_up() { Ok(()) } else { pending().await }
     };
     let given_up = {
-        let drained = engine.pool.drain_with(&id, unthrottled, |_| ());
-        let (mut drained, mut reaped) = (pin!(drained), pin!(reaped));
-        poll_fn(|cx| match drained.as_mut().poll(cx) {
-            Poll::Ready(drained) => Poll::Ready(drained.map(|_| false)),
+        let (mut moves, mut reaped) = (pin!(moves), pin!(reaped));
+        poll_fn(|cx| match moves.as_mut().poll(cx) {
+            Poll::Ready(moved) => Poll::Ready(moved.map(|_| false)),
             Poll::Pending => reaped.as_mut().poll(cx).map_ok(|()| true),
         })
         .await?

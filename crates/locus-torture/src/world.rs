@@ -1,7 +1,17 @@
 //! A whole engine on a simulated disk and clock: volumes, tenants, store, pool, scheduler, sweeper and watchers, driven step by
 //! step.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::PathBuf,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use locus_cleanup::{MissingPolicy, OrphanPolicy, SweepSettings, Sweeper};
 use locus_core::{
@@ -75,10 +85,13 @@ pub struct World {
     /// Folders that are watched, in some worlds.
     pub inbox: Option<Arc<Inbox>>,
     /// The keys that everything is sealed with, in some worlds.
-    pub keyring: Option<Arc<Keyring>>,
+    pub rings: Option<Arc<Rings>>,
     /// Whether each call is told on stderr, with its answer.
     pub trace: bool,
 }
+
+/// So many keys follow each other in a sealed world.
+const KEYS: usize = 6;
 
 /// The keys that an engine drew, whether somebody was told them or not.
 #[derive(Debug, Default)]
@@ -101,6 +114,34 @@ impl Entropy for Watched {
     }
 }
 
+/// One ring in the states that follow each other, each with one key more, and the one that is used. What crashes goes on with
+/// it: it opens what was sealed before.
+#[derive(Debug)]
+pub struct Rings {
+    states: Vec<Arc<Keyring>>,
+    now: AtomicUsize,
+}
+
+impl Rings {
+    fn now(&self) -> Arc<Keyring> {
+        self.states[self.now.load(Ordering::Relaxed)].clone()
+    }
+
+    /// The next one, as long as there is one.
+    pub(crate) fn next(&self) -> Arc<Keyring> {
+        let next = self.now.load(Ordering::Relaxed) + 1;
+        self.now.store(next.min(self.states.len() - 1), Ordering::Relaxed);
+        self.now()
+    }
+}
+
+/// What seals everything that an engine takes in.
+#[derive(Debug)]
+pub(crate) struct Seals {
+    pub(crate) sealer: PoolSealer,
+    pub(crate) rings: Arc<Rings>,
+}
+
 /// An engine that is open.
 #[derive(Debug)]
 pub struct Engine {
@@ -120,7 +161,8 @@ pub struct Engine {
     pub(crate) inbox: Option<(Arc<Inbox>, FileWatchers)>,
     /// Whether the first volume is a mirror, and its quorum.
     pub(crate) mirrored: Option<usize>,
-    pub(crate) is_sealed: bool,
+    /// What seals everything, in some worlds.
+    pub(crate) seals: Option<Seals>,
     pub(crate) report: OpenReport,
 }
 
@@ -150,7 +192,7 @@ impl World {
             aim: None,
             orphans: OrphanPolicy::Delete,
             inbox: None,
-            keyring: None,
+            rings: None,
             trace: false,
         }
     }
@@ -165,7 +207,7 @@ impl World {
         let entropy = Arc::new(Watched { dice, clock: self.clock.clone(), drawn });
         let (options, count, tenants) = (self.options.clone(), self.volumes, self.tenants);
         let (mirrored, orphans, inbox) = (self.mirrored, self.orphans, self.inbox.clone());
-        let keyring = self.keyring.clone();
+        let rings = self.rings.clone();
         let opening = async move {
             let dir = PathBuf::from(DATA);
             create_dirs(&*disk, &dir)?;
@@ -192,9 +234,9 @@ impl World {
             })
             .await?;
             let durability = options.durability;
-            let is_sealed = keyring.is_some();
-            let sealer =
-                keyring.map(|ring| Arc::new(PoolSealer::new(id, ring, entropy.clone())) as Arc<dyn Sealer>);
+            let seals =
+                rings.map(|rings| Seals { sealer: PoolSealer::new(id, rings.now(), entropy.clone()), rings });
+            let sealer = seals.as_ref().map(|seals| Arc::new(seals.sealer.clone()) as Arc<dyn Sealer>);
             let (book, tenants_of) = (store.clone(), directory.clone());
             let pool =
                 StoragePool::sealed_by(book, registry.clone(), tenants_of, context, durability, sealer);
@@ -254,7 +296,7 @@ impl World {
                 tenants,
                 inbox,
                 mirrored,
-                is_sealed,
+                seals,
                 report,
             })
         };
@@ -278,9 +320,21 @@ impl World {
         let cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let secret = Passphrase::new(b"torture").expect("because it is not empty");
         let first = NewRecipient::passphrase("torture", secret).cost(cost);
-        let ring = self.stepper.block_on(async move { file.create(first).await }, || false)?;
-        self.keyring = Some(Arc::new(ring));
+        let making = async move {
+            let mut states = vec![Arc::new(file.create(first).await?)];
+            while let Some(last) = states.last().filter(|_| states.len() < KEYS) {
+                let next = file.rotate(last).await?;
+                states.push(Arc::new(next));
+            }
+            Ok::<_, locus_vault::VaultError>(states)
+        };
+        let states = self.stepper.block_on(making, || false)?;
+        self.rings = Some(Arc::new(Rings { states, now: AtomicUsize::new(0) }));
         Ok(())
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.rings.is_some()
     }
 
     /// Lets checkpoints, copies forward and spills run beside the calls, as a program does, if this world is of that kind.

@@ -135,7 +135,7 @@ impl Locus {
     #[cfg(feature = "encryption")]
     #[must_use]
     pub fn encryption(&self) -> Option<crate::encryption::Encryption> {
-        self.shared.opened.seals.encryption(&self.tools().store)
+        self.shared.opened.seals.encryption(&self.tools().store, self.pool())
     }
 
     /// Runs sweeps on demand.

@@ -82,6 +82,7 @@ pub use locus_cleanup::{
 #[cfg(feature = "encryption")]
 pub mod encryption {
     pub use crate::sealing::Encryption;
+    pub use locus_storage::{SealOptions, SealProgress, SealReport};
     pub use locus_vault::{
         Argon2Cost, Identity, KeyId, KeyInfo, KeyState, KeyWrap, Keyring, KeyringFile, NewRecipient,
         Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId, RingInfo, Unlock,

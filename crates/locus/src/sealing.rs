@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use locus_core::{Entropy, Error, MetadataStore, Result, Sealer, StoreId};
 #[cfg(feature = "encryption")]
+use locus_storage::{SealOptions, SealProgress, SealReport, StoragePool};
+#[cfg(feature = "encryption")]
 use locus_vault::{KeyId, Keyring, KeyringFile, PoolSealer, VaultError};
 
 /// What a store is sealed with.
@@ -45,20 +47,27 @@ impl Seals {
     }
 
     #[cfg(feature = "encryption")]
-    pub(crate) fn encryption(&self, store: &Arc<dyn MetadataStore>) -> Option<Encryption> {
-        Some(Encryption { sealer: self.by.clone()?, store: Arc::clone(store) })
+    pub(crate) fn encryption(
+        &self,
+        store: &Arc<dyn MetadataStore>,
+        pool: &StoragePool,
+    ) -> Option<Encryption> {
+        Some(Encryption { sealer: self.by.clone()?, store: Arc::clone(store), pool: pool.clone() })
     }
 }
 
 /// The keys of a sealed store while it runs. Made by [`Locus::encryption`](crate::Locus::encryption).
 ///
-/// To change the key: [`rotate`](Self::rotate), wait until nothing [needs](Self::keys_in_use) the old one any more, and
-/// [`retire`](Self::retire) it.
+/// A store that was there before its keys: [`seal_all`](Self::seal_all) seals what it holds.
+///
+/// To change the key: [`rotate`](Self::rotate), [`seal_all`](Self::seal_all) or wait until nothing [needs](Self::keys_in_use) the old
+/// one any more, and [`retire`](Self::retire) it.
 #[cfg(feature = "encryption")]
 #[derive(Debug, Clone)]
 pub struct Encryption {
     sealer: PoolSealer,
     store: Arc<dyn MetadataStore>,
+    pool: StoragePool,
 }
 
 #[cfg(feature = "encryption")]
@@ -74,6 +83,22 @@ impl Encryption {
     pub fn keys_in_use(&self) -> Vec<(KeyId, u64)> {
         let keys = self.store.seal_keys().into_iter();
         keys.map(|(key, count)| (KeyId::from_bytes(*key.as_bytes()), count)).collect()
+    }
+
+    /// Seals every content that is not sealed with the active key, beside running work, and says now and then how far it is. Returns
+    /// when that is done.
+    ///
+    /// # Errors
+    /// As [`StoragePool::seal_all`].
+    ///
+    /// # Cancel safety
+    /// What is sealed is sealed, the rest is as it was: call it again.
+    pub async fn seal_all(
+        &self,
+        options: SealOptions,
+        progress: impl Fn(SealProgress) + Send + Sync,
+    ) -> Result<SealReport> {
+        self.pool.seal_all(options, progress).await
     }
 
     /// Seals and opens with these keys from now on, after the ring was changed elsewhere. An earlier generation of the ring that it

@@ -64,7 +64,7 @@ impl StoragePool {
                 let volume = self.inner.mounts.usable(&id)?;
                 return match self.move_within(right, &volume).await? {
                     Moved::To(_) => Ok(()),
-                    Moved::Over => Err(Error::FileNotFound { key: *key }),
+                    Moved::WithinStore | Moved::Over => Err(Error::FileNotFound { key: *key }),
                 };
             }
             self.check_removable(tenant.id(), key).await?;
@@ -117,6 +117,6 @@ impl StoragePool {
             }
             return Err(error);
         }
-        self.arrive(right, volume, blob).await
+        self.arrive(right, volume, blob, None).await
     }
 }

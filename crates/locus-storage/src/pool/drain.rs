@@ -3,17 +3,18 @@
 //! A drain is no more than the sum of its moves. Each is complete by itself, so there is nothing to be resumed: a drain
 //! that was dropped, failed or died with the process goes on, when it is called again, with the files that are still there.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use locus_core::{Error, FileKey, Result, TenantId, VolumeId, VolumeStanding, join_bounded};
+use locus_core::{Clock, Error, FileKey, Result, TenantId, VolumeId, VolumeStanding, join_bounded};
 use parking_lot::Mutex;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{StoragePool, events::VolumeEvent, moves::Moved, pace::Pace, transfer::NotMoved};
+use super::{
+    StoragePool,
+    events::VolumeEvent,
+    pace::Pace,
+    tally::{After, Tally, UnmovedFile},
+};
 
 /// Most files that a page of a drain holds.
 const PAGE_FILES: usize = 256;
@@ -21,10 +22,7 @@ const PAGE_FILES: usize = 256;
 /// Whoever waits (for a write under way, for the reaper) looks again after this long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Most damaged files that a report names.
-pub const DAMAGED_NAMED_MAX: usize = 1_024;
-
-/// How fast a volume is drained.
+/// How fast a volume is drained, or contents are sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "options do nothing until they are given to a drain"]
 pub struct DrainOptions {
@@ -56,7 +54,15 @@ impl DrainOptions {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn pace(&self, clock: &Arc<dyn Clock>) -> Arc<Pace> {
+        Pace::new(Arc::clone(clock), self.bytes_per_second)
+    }
+
+    pub(super) const fn files_at_once(&self) -> usize {
+        self.at_once
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
         if self.bytes_per_second == Some(0) {
             return Err(Error::InvalidArgument { name: "bytes_per_second", why: "is 0: nothing would move" });
         }
@@ -83,18 +89,6 @@ pub struct DrainProgress {
     pub damaged: u64,
     /// Uploads under way there: they are not moved.
     pub uploads_left: u64,
-}
-
-/// A file that a drain could not move, because it is damaged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UnmovedFile {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which.
-    pub key: FileKey,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 /// What a drain did.
@@ -143,14 +137,7 @@ struct Run<'a> {
     volume: &'a VolumeId,
     at_once: usize,
     pace: Arc<Pace>,
-    report: DrainReport,
-    damaged: HashSet<FileKey>,
-    /// Moved, or over before they were moved, in this pass.
-    settled: u64,
-    /// Living files seen in this pass that stay for now.
-    stayed: u64,
-    /// The first failure of this pass that is not one of a single file.
-    failure: Option<Error>,
+    tally: Tally,
 }
 
 impl StoragePool {
@@ -208,19 +195,16 @@ impl StoragePool {
             pool: self,
             volume: id,
             at_once: options.at_once,
-            pace: Pace::new(Arc::clone(self.clock()), options.bytes_per_second),
-            report: DrainReport::default(),
-            damaged: HashSet::new(),
-            settled: 0,
-            stayed: 0,
-            failure: None,
+            pace: options.pace(self.clock()),
+            tally: Tally::default(),
         };
         run.move_all(&progress).await?;
         self.inner.store.sync().await?; // only then may anything be removed
         run.wait_empty(&progress).await?;
-        let mut report = run.report;
-        report.files_left = self.inner.store.files_on(id);
-        report.uploads_left = self.inner.store.uploads_on(id).uploads;
+        let Tally { moved, moved_bytes, damaged, .. } = run.tally;
+        let (files_left, uploads_left) =
+            (self.inner.store.files_on(id), self.inner.store.uploads_on(id).uploads);
+        let report = DrainReport { moved, moved_bytes, damaged, files_left, uploads_left };
         info!(
             volume = %id, moved = report.moved, left = report.files_left, uploads = report.uploads_left, "volume drained"
         );
@@ -258,14 +242,13 @@ impl Run<'_> {
         loop {
             // In this order: a write that is over by now has its record by now.
             let writes = self.pool.inner.mounts.writes_to(self.volume);
-            (self.settled, self.stayed) = (0, 0);
+            self.tally.begin_pass();
             self.pass(progress).await?;
-            match self.failure.take() {
-                // Others went: what was in the way of one file may not be in the way of the next pass.
-                Some(failure) if self.settled == 0 => return Err(failure),
-                None if self.settled == 0 && self.stayed == 0 && writes == 0 => return Ok(()),
-                _ if self.settled == 0 => self.look_again().await,
-                _ => {}
+            match self.tally.end_pass()? {
+                After::Settled => {}
+                After::Stayed => self.look_again().await,
+                After::Nothing if writes > 0 => self.look_again().await,
+                After::Nothing => return Ok(()),
             }
         }
     }
@@ -286,7 +269,7 @@ impl Run<'_> {
     }
 
     async fn move_page(&mut self, mut files: Vec<(TenantId, FileKey)>) -> Result<()> {
-        files.retain(|(_, key)| !self.damaged.contains(key));
+        files.retain(|(_, key)| !self.tally.is_damaged(key));
         let (pool, pace) = (self.pool, &self.pace);
         let volume = self.volume;
         let moves = files.into_iter().map(|(tenant, key)| async move {
@@ -298,29 +281,7 @@ impl Run<'_> {
             (tenant, key, size, Some(moved))
         });
         for (tenant, key, size, moved) in join_bounded(moves.collect(), self.at_once).await {
-            match moved {
-                None => self.stayed += 1, // somebody else moves it, or it is over by now
-                Some(Ok(Moved::Over)) => self.settled += 1,
-                Some(Ok(Moved::To(_))) => {
-                    self.settled += 1;
-                    self.report.moved += 1;
-                    self.report.moved_bytes += size;
-                }
-                Some(Err(NotMoved::Damaged(error))) => {
-                    warn!(%tenant, %key, volume = %self.volume, error = &error as &dyn std::error::Error, "damaged file not moved");
-                    self.damaged.insert(key);
-                    if self.report.damaged.len() < DAMAGED_NAMED_MAX {
-                        self.report.damaged.push(UnmovedFile { tenant, key, why: error.to_string() });
-                    }
-                }
-                Some(Err(NotMoved::Failed(last @ (Error::Poisoned { .. } | Error::ShuttingDown)))) => {
-                    return Err(last);
-                }
-                Some(Err(NotMoved::Failed(error))) => {
-                    self.stayed += 1;
-                    self.failure.get_or_insert(error);
-                }
-            }
+            self.tally.take(tenant, key, size, moved)?;
         }
         Ok(())
     }
@@ -331,7 +292,7 @@ impl Run<'_> {
             let volume = self.is_there()?;
             progress(self.progress());
             let left = self.pool.inner.store.files_on(self.volume);
-            if left <= self.damaged.len() as u64 || !volume.status().takes_writes() {
+            if left <= self.tally.damaged_files() || !volume.status().takes_writes() {
                 return Ok(());
             }
             self.look_again().await;
@@ -351,9 +312,9 @@ impl Run<'_> {
         DrainProgress {
             files_left: self.pool.inner.store.files_on(self.volume),
             bytes_left: self.pool.inner.store.bytes_on(self.volume),
-            moved: self.report.moved,
-            moved_bytes: self.report.moved_bytes,
-            damaged: self.damaged.len() as u64,
+            moved: self.tally.moved,
+            moved_bytes: self.tally.moved_bytes,
+            damaged: self.tally.damaged_files(),
             uploads_left: self.pool.inner.store.uploads_on(self.volume).uploads,
         }
     }

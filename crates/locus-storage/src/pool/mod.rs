@@ -15,8 +15,10 @@ mod read;
 mod reader;
 mod residue;
 mod retire;
+mod seal_all;
 mod sealed;
 mod spill;
+mod tally;
 mod transfer;
 mod upload;
 mod volumes;
@@ -40,14 +42,16 @@ use crate::{
 };
 
 pub use self::{
-    drain::{DAMAGED_NAMED_MAX, DrainOptions, DrainProgress, DrainReport, UnmovedFile},
+    drain::{DrainOptions, DrainProgress, DrainReport},
     events::{VOLUME_EVENTS_MAX, VolumeEvent, VolumeEvents},
     expansion::{EXPANSION_WAIT_MAX, ExpandBelow},
     options::WriteOptions,
     reader::FileReader,
     residue::{RESIDUE_MAX, Residue},
     retire::Retire,
+    seal_all::{SealOptions, SealProgress, SealReport},
     spill::SpillReport,
+    tally::{DAMAGED_NAMED_MAX, UnmovedFile},
     upload::{Chunk, Upload, UploadOptions},
     volumes::{VolumeInfo, was_retired},
     write::WRITE_BATCH_MAX,

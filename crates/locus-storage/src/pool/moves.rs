@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Durability, Error, FileKey, FileRecord, Moving, Outcome, Place, Result, StorageVolume, Stored,
-    TenantId, undisturbed,
+    BlobPath, Durability, Error, FileKey, FileRecord, Moving, Outcome, Place, Result, SealedAnew,
+    StorageVolume, Stored, TenantId, undisturbed,
 };
 use tokio::sync::{Notify, futures::Notified};
 
@@ -22,10 +22,10 @@ pub(super) struct Moves(Arc<Notify>);
 /// The right to move a content. Fields are dropped in this order: who is woken finds the right free.
 pub(super) struct Right {
     pub(super) moving: Moving,
-    ended: Ended,
+    pub(super) ended: Ended,
 }
 
-struct Ended(Arc<Notify>);
+pub(super) struct Ended(Arc<Notify>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -48,6 +48,8 @@ impl Moves {
 pub(super) enum Moved {
     /// The content rests on this volume now.
     To(Arc<dyn StorageVolume>),
+    /// It was sealed where it is, in the store.
+    WithinStore,
     /// The file was over before; nothing of it is left on a volume.
     Over,
 }
@@ -87,7 +89,7 @@ impl StoragePool {
         }
         match self.move_out(right, true).await? {
             Moved::To(volume) => path_on(&*volume, &record),
-            Moved::Over => Err(Error::FileNotFound { key }),
+            Moved::WithinStore | Moved::Over => Err(Error::FileNotFound { key }),
         }
     }
 
@@ -105,21 +107,29 @@ impl StoragePool {
             return Ok(Moved::Over);
         };
         let volume = Arc::clone(ticket.volume());
-        self.arrive(right, &volume, blob).await
+        self.arrive(right, &volume, blob, None).await
     }
 
-    /// The content rests on `volume`, durably: says so, and removes it again where it is not wanted any more.
+    /// The content rests on `volume`, durably, and maybe sealed anew: says so, and removes it again where it is not wanted any
+    /// more.
     pub(super) async fn arrive(
         &self,
         right: Right,
         volume: &Arc<dyn StorageVolume>,
         blob: Unrecorded,
+        sealed: Option<SealedAnew>,
     ) -> Result<Moved> {
         let record = right.moving.record().clone();
-        let (length, checksum) = (record.info.size, record.info.checksum);
-        let to = Stored { place: Place::Volume(volume.id().clone()), length, checksum };
         let Right { moving, ended: _ended } = right;
-        match self.inner.store.relocate(moving, to).await {
+        let recorded = match sealed {
+            None => {
+                let (length, checksum) = (record.info.size, record.info.checksum);
+                let to = Stored { place: Place::Volume(volume.id().clone()), length, checksum };
+                self.inner.store.relocate(moving, to).await
+            }
+            Some(sealed) => self.record_sealed(moving, sealed).await,
+        };
+        match recorded {
             Ok(true) => {
                 blob.settle();
                 Ok(Moved::To(Arc::clone(volume)))

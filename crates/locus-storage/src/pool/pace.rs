@@ -30,6 +30,13 @@ impl Pace {
         Arc::new(Self { clock, bytes_per_second, next })
     }
 
+    /// Counts bytes that were read, and waits as long as the next ones have to.
+    pub(super) async fn wait(&self, bytes: u64) {
+        if let Some(until) = self.spend(bytes) {
+            self.clock.sleep_until(until).await;
+        }
+    }
+
     /// Counts bytes that were read. Says until when to wait before the next ones.
     fn spend(&self, bytes: u64) -> Option<Duration> {
         let rate = self.bytes_per_second?.max(1);

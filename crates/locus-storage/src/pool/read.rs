@@ -113,7 +113,8 @@ impl StoragePool {
         match self.open_at(&record, expected.clone()).await {
             Err(gone) if is_gone(&gone) => {
                 let again = self.find(&record.info.tenant, &record.info.key).await?;
-                if (&again.place, again.area) != (&record.place, record.area) {
+                let is_elsewhere = again.place != record.place || again.blob() != record.blob();
+                if is_elsewhere || again.info.checksum != record.info.checksum {
                     return self.open_at(&again, expected).await.map(|opened| opened.with(again));
                 }
                 // It is not missing but over; a record that is alive without its bytes is damage.

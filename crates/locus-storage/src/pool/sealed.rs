@@ -81,6 +81,12 @@ impl StoragePool {
         sealer.seal_text(&record.sealed_file(), seal.key, text, ERROR_BYTES_MAX).map(Some)
     }
 
+    /// What was said of a file, as it is kept beside a content that is sealed with `key`.
+    pub(super) fn seal_said(&self, file: &SealedFile, key: SealKeyId, text: &str) -> Result<String> {
+        let sealer = self.sealer().ok_or(Error::UnknownKey { key })?;
+        sealer.seal_text(file, key, text, ERROR_BYTES_MAX)
+    }
+
     /// Holds the keys of seals that records are about to name.
     pub(super) fn hold_keys<'a>(&self, seals: impl Iterator<Item = &'a Seal>) -> Result<Vec<KeyHold>> {
         let hold = |seal: &Seal| self.sealer().map(|sealer| sealer.hold(seal.key));
@@ -114,6 +120,9 @@ impl StoragePool {
         let blob = volume.open(at, 0..CHUNK_BYTES).await?;
         let (head, sealed_len) = (first(&blob, sealer.head_len()).await?, blob.length);
         let Some(key) = sealer.key_of(&head) else { return Ok(None) };
+        let named = [false, true].into_iter().find(|second| Seal::extension(*second) == at.extension);
+        let unlike = || Error::Tampered { place: format!("the name of volume {} at {at}", volume.id()) };
+        let second_name = named.ok_or_else(unlike)?;
         let file = SealedFile { owner: at.owner.clone(), key: at.key };
         let content = sealer.open(&file, &head, sealed_len)?;
         let size = content.plain_len();
@@ -126,7 +135,8 @@ impl StoragePool {
         let plain = opened.checksum().await?.ok_or(Error::Tampered { place: format!("content {place}") })?;
         let details =
             SealedDetails { size, checksum: plain, original_name: None, properties: Properties::new() };
-        sealer.seal_details(&file, key, checksum, &details).map(Some)
+        let seal = sealer.seal_details(&file, key, checksum, &details)?;
+        Ok(Some(Seal { second_name, ..seal }))
     }
 
     /// A content for a file, sealed where the pool is.
@@ -139,7 +149,14 @@ impl StoragePool {
 
     /// Opens the content of a file and what is known about it; `range` of the content is what will be read.
     pub(super) async fn open_plain(&self, record: FileRecord, range: Range<u64>) -> Result<Opened> {
-        let Some(seal) = &record.seal else { return self.open(record, range).await };
+        let Some(seal) = &record.seal else {
+            let opened = self.open(record, range.clone()).await?;
+            return match opened.record.seal {
+                None => Ok(opened),
+                // It was sealed meanwhile.
+                Some(_) => Box::pin(self.open_plain(opened.record, range)).await,
+            };
+        };
         let sealer = Arc::clone(self.sealer().ok_or(Error::UnknownKey { key: seal.key })?);
         let expected = match record.place {
             Rest::Store => 0..u64::MAX,

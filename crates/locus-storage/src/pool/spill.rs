@@ -125,7 +125,7 @@ impl StoragePool {
                     report.moved += 1;
                     report.bytes += bytes;
                 }
-                Ok(Moved::Over) => report.over += 1,
+                Ok(Moved::WithinStore | Moved::Over) => report.over += 1,
                 Err(last @ (Error::Poisoned { .. } | Error::ShuttingDown)) => return Err(last),
                 Err(error) => {
                     report.failed += 1;

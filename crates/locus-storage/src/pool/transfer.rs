@@ -3,7 +3,8 @@
 use std::{io, sync::Arc};
 
 use locus_core::{
-    BlobPath, Content, Durability, Error, FileRecord, Place, Result, StorageVolume, StoredBlob, VolumeId,
+    BlobPath, Content, Durability, Error, FileRecord, NewContent, Place, Result, SealedContent,
+    StorageVolume, StoredBlob, VolumeId,
 };
 
 use super::{
@@ -25,13 +26,17 @@ pub(super) enum NotMoved {
 }
 
 impl StoragePool {
-    /// Moves one content from its volume to another one: bytes and name durable there, and checked, before the record says
-    /// so. What it leaves behind is removed when that is durable.
+    /// Moves one content to another volume, or, when it is to be sealed, to any: bytes and name durable there, and checked, before
+    /// the record says so. What it leaves behind is removed when that is durable.
     pub(super) async fn transfer(&self, right: Right, pace: &Arc<Pace>) -> Result<Moved, NotMoved> {
         let record = right.moving.record().clone();
-        let Place::Volume(from) = &record.place else { return Ok(Moved::Over) };
+        let is_sealed_anew = right.moving.sealed_as().is_some();
+        let from = match &record.place {
+            Place::Volume(from) => Some(from),
+            _ => None,
+        };
         let mut tried = right.moving.avoid().to_vec();
-        tried.push(from.clone());
+        tried.extend(from.filter(|_| !is_sealed_anew).cloned());
         let mut ticket = self.place_away(&record, &tried).await.map_err(NotMoved::Failed)?;
         loop {
             let volume = Arc::clone(ticket.volume());
@@ -49,12 +54,15 @@ impl StoragePool {
             }
             // Never removed without asking the store: its name may be used again by the next move.
             let blob = Unrecorded::new(&self.inner.residue, &volume, at.clone()).accepting();
-            let error = match self.copy(&record, &*volume, &at, pace).await {
-                Ok(true) => {
+            let error = match self.copy(&record, is_sealed_anew, &*volume, &at, pace).await {
+                Ok(Some((stored, sealed))) => {
                     ticket.landed();
-                    return self.arrive(right, &volume, blob).await.map_err(NotMoved::Failed);
+                    let content = NewContent::Stored { volume: volume.id().clone(), synced: true };
+                    let sealed = sealed.map(|sealed| self.sealed_anew(&record, content, stored, sealed));
+                    let sealed = sealed.transpose().map_err(NotMoved::Failed)?;
+                    return self.arrive(right, &volume, blob, sealed).await.map_err(NotMoved::Failed);
                 }
-                Ok(false) => {
+                Ok(None) => {
                     blob.settle();
                     return Ok(Moved::Over);
                 }
@@ -70,7 +78,7 @@ impl StoragePool {
                 blob.settle();
             }
             // It is the source that is gone, not the target.
-            if matches!(&error, Error::VolumeUnavailable { volume: Some(gone), .. } if gone == from) {
+            if matches!(&error, Error::VolumeUnavailable { volume: Some(gone), .. } if Some(gone) == from) {
                 return Err(NotMoved::Failed(error));
             }
             self.judge(&volume, &error).await;
@@ -86,28 +94,37 @@ impl StoragePool {
         self.place_or_probe(Some(record.info.size), tried, None).await
     }
 
-    /// Makes the content of a file rest on `to`, durably. `false` when the file is over.
+    /// Makes the content of a file rest on `to`, durably, as it is or sealed anew. `None` when the file is over.
     async fn copy(
         &self,
         record: &FileRecord,
+        is_sealed_anew: bool,
         to: &dyn StorageVolume,
         at: &BlobPath,
         pace: &Arc<Pace>,
-    ) -> Result<bool, NotMoved> {
-        let opened = match self.open(record.clone(), 0..record.info.size).await {
-            Err(Error::FileNotFound { .. }) => return Ok(false),
+    ) -> Result<Option<(StoredBlob, Option<SealedContent>)>, NotMoved> {
+        let opened = match is_sealed_anew {
+            true => self.open_plain(record.clone(), 0..u64::MAX).await,
+            false => self.open(record.clone(), 0..record.info.size).await,
+        };
+        let opened = match opened {
+            Err(Error::FileNotFound { .. }) => return Ok(None),
             opened => opened.map_err(of_source)?,
         };
-        let mut content = Content::seekable(Paced::new(FileReader::new(opened), pace));
+        let expected = (opened.record.info.size, opened.record.info.checksum);
+        let mut content = Content::seekable_of(Paced::new(FileReader::new(opened), pace), expected.0);
+        if is_sealed_anew {
+            content = self.sealed(content, &record.sealed_file());
+        }
         content.mark().await.map_err(|source| of_source(Error::Source { source }))?;
         let stored = match to.write(at, &mut content, Durability::Durable).await {
             Err(taken) if taken.is_taken() => {
                 match holds(to, at, record).await {
-                    Ok(true) => {
+                    Ok(true) if !is_sealed_anew => {
                         to.sync_blob(at).await.map_err(NotMoved::Failed)?;
-                        return Ok(true);
+                        return Ok(Some((StoredBlob { length: expected.0, checksum: expected.1 }, None)));
                     }
-                    Ok(false) => {}
+                    Ok(_) => {}
                     Err(error) if error.is_absent() => return Err(NotMoved::Failed(taken)),
                     Err(error) => return Err(NotMoved::Failed(error)),
                 }
@@ -117,23 +134,25 @@ impl StoragePool {
             }
             answer => answer,
         };
-        let StoredBlob { length, checksum: actual } = stored.map_err(|error| match error {
+        let stored = stored.map_err(|error| match error {
             Error::Source { .. } => of_source(error),
             error => NotMoved::Failed(error),
         })?;
-        let expected = record.info.checksum;
-        if actual == expected && length == record.info.size {
-            return Ok(true);
+        let sealed = content.sealed_as();
+        let actual = sealed.map_or((stored.length, stored.checksum), |sealed| (sealed.size, sealed.checksum));
+        if actual == expected {
+            return Ok(Some((stored, sealed)));
         }
         // Read whole and wrong: what was written of it is wrong as well.
         to.delete(at).await.map_err(NotMoved::Failed)?;
         let place = format!("of file {}", record.info.key).into();
+        let (expected, actual) = (expected.1, actual.1);
         Err(NotMoved::Damaged(Error::ChecksumMismatch { place, expected, actual }))
     }
 }
 
 /// A failure to read what is to be moved.
-fn of_source(error: Error) -> NotMoved {
+pub(super) fn of_source(error: Error) -> NotMoved {
     let error = match error {
         Error::Source { source } => match source.downcast::<Error>() {
             Ok(inner) => inner,

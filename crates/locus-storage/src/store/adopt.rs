@@ -25,7 +25,7 @@ impl EmbeddedStore {
             owner: (!own).then_some(owner),
             directory: LogicalDir::root(),
             // The extension comes from the name, and the address from the extension.
-            original_name: (!extension.is_empty()).then(|| format!("{key}.{extension}")),
+            original_name: (seal.is_none() && !extension.is_empty()).then(|| format!("{key}.{extension}")),
             properties: Properties::new(),
             size,
             checksum,

@@ -70,10 +70,11 @@ impl EmbeddedStore {
         }
     }
 
-    /// What an earlier move left under the name that it would have in another area of its volume.
+    /// What an earlier move left under the name that it would have in another area of its volume, or beside it where it rests.
     fn name_left<'a>(state: &'a TenantState, entry: &Entry, area: Area) -> Option<&'a LeftBehind> {
         let Rest::Volume(volume) = entry.rest else { return None };
-        state.copy_on(&entry.key, volume, area).filter(|left| left.is_in_the_way())
+        let in_the_way = state.copy_on(&entry.key, volume, area).filter(|left| left.is_in_the_way());
+        in_the_way.or_else(|| state.beside(entry))
     }
 }
 

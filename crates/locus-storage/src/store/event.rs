@@ -144,6 +144,22 @@ pub(crate) enum Change {
         key: FileKey,
         seal: Seal,
     },
+    /// As [`Announced`](Self::Announced), under the first or the second name of a sealed content, because it is sealed on its way.
+    AnnouncedSealed {
+        key: FileKey,
+        volume: VolumeId,
+        area: Area,
+        second_name: bool,
+    },
+    /// As [`Moved`](Self::Moved), of a content that was sealed anew on its way: name and properties are part of the seal from now on.
+    Resealed {
+        key: FileKey,
+        place: Resting,
+        size: u64,
+        checksum: Checksum,
+        seal: Seal,
+        error: Option<String>,
+    },
 }
 
 /// A new upload.
@@ -317,7 +333,17 @@ mod tests {
             Change::Astray { key, volume: VolumeId::parse("v").unwrap() },
             Change::Sealed {
                 key,
-                seal: Seal { key: SealKeyId::from_bytes([0xff; 16]), details: Box::new([]) },
+                seal: Seal {
+                    key: SealKeyId::from_bytes([0xff; 16]),
+                    details: Box::new([]),
+                    second_name: true,
+                },
+            },
+            Change::AnnouncedSealed {
+                key,
+                volume: VolumeId::parse("v").unwrap(),
+                area: Area::DeadLetters,
+                second_name: true,
             },
         ] {
             bounds(keys_bound(1), &body(vec![change]));

@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use locus_core::{
-    BlobPath, Checksum, Durability, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result,
-    Stored, TenantId, VolumeId,
+    Checksum, Durability, Error, FileKey, FileRecord, Landing, Lsn, Move, Moving, Place, Result, Stored,
+    TenantId, VolumeId,
 };
 use tracing::{debug, warn};
 
@@ -71,6 +71,9 @@ impl EmbeddedStore {
             let state = cell.state.lock();
             let entry = state.visible(&key, self.watermark()).ok_or_else(gone)?;
             let Rest::Journal(place) = entry.rest else { return Err(gone()) };
+            if entry.checksum != record.info.checksum {
+                return Err(gone()); // it was sealed anew
+            }
             // Place and pin are taken together: from here on the segment is not reused.
             (place, self.journal.pin(place), entry.last, entry.size, entry.checksum)
         };
@@ -140,19 +143,29 @@ impl EmbeddedStore {
         if !state.stays(entry) || entry.rest != Rest::Volume(from) {
             return None;
         }
+        self.begin_avoiding(&cell, &mut state, key)
+    }
+
+    /// The right to move this file, but not to where what earlier moves left is in the way; `None` while somebody else moves it, and
+    /// while its own place has what such a move left there under another name: copies are told apart by their places.
+    pub(super) fn begin_avoiding(
+        &self,
+        cell: &Arc<Cell>,
+        state: &mut TenantState,
+        key: &FileKey,
+    ) -> Option<Moving> {
+        let entry = state.get(key).filter(|entry| state.beside(entry).is_none())?;
         let record = state.record(entry, &self.places, &self.clock);
         let in_the_way = state.copies(key).iter().filter(|left| left.is_in_the_way());
         let avoid = in_the_way.map(|left| self.places.id(left.volume)).collect();
-        if !state.begin_move(*key) {
-            return None;
-        }
-        drop(state);
-        Some(Moving::new(record, self.end_of_move(cell, *key)).avoiding(avoid))
+        let end = state.begin_move(*key).then(|| self.end_of_move(Arc::clone(cell), *key))?;
+        Some(Moving::new(record, end).avoiding(avoid))
     }
 
     /// Writes down that a move is about to write to `volume`.
     pub(super) async fn announce_target(&self, moving: &Moving, volume: &VolumeId) -> Result<bool> {
-        let (BlobPath { key, area, .. }, id) = (moving.target(), volume.clone());
+        let (target, id) = (moving.target(), volume.clone());
+        let (key, area) = (target.key, target.area);
         let Some(cell) = self.cell(&moving.record().info.tenant) else { return Ok(false) };
         self.make_spare().await?;
         let mut room = self.journal.reserve(Use::Move, &[FRAME_BYTES + MOVED_BYTES]).await?;
@@ -163,7 +176,7 @@ impl EmbeddedStore {
             }
             let no = self.places.number(volume);
             match state.copy_on(&key, no, area) {
-                Some(left) if left.is_in_the_way() => {
+                Some(left) if left.is_in_the_way() || left.blob != target => {
                     let why = "holds what an earlier move of this very file left, which is removed first";
                     return Err(Error::VolumeUnavailable { volume: Some(id), why: why.into() });
                 }
@@ -174,7 +187,10 @@ impl EmbeddedStore {
                     lsn
                 }
                 None => {
-                    let change = Change::Announced { key, volume: id, area };
+                    let change = match moving.sealed_as() {
+                        None => Change::Announced { key, volume: id, area },
+                        Some(second_name) => Change::AnnouncedSealed { key, volume: id, area, second_name },
+                    };
                     self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
                 }
             }
@@ -226,7 +242,7 @@ impl EmbeddedStore {
 
     /// Whether a file that stays still rests where it did when the right to move it was given. Within the journal it may
     /// have been moved forward.
-    fn stays_at(&self, state: &TenantState, entry: &Entry, record: &FileRecord) -> bool {
+    pub(super) fn stays_at(&self, state: &TenantState, entry: &Entry, record: &FileRecord) -> bool {
         let is_there = match (entry.rest, &record.place) {
             (Rest::Journal(_), Place::Store) => true,
             (Rest::Volume(at), Place::Volume(id)) => self.places.find(id) == Some(at),
@@ -287,7 +303,8 @@ impl EmbeddedStore {
                     for change in changes {
                         let (key, size, resting) = match change {
                             Change::Accepted(accepted) => (accepted.key, accepted.size, accepted.place),
-                            Change::Moved { key, place, size, .. } => (key, size, place),
+                            Change::Moved { key, place, size, .. }
+                            | Change::Resealed { key, place, size, .. } => (key, size, place),
                             _ => continue,
                         };
                         if let Resting::Inline { at } = resting {

@@ -35,6 +35,7 @@ mod resting;
 mod retention;
 mod salvage;
 mod schedule;
+mod sealing;
 mod seam;
 mod slab;
 mod standings;

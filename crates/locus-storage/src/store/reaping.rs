@@ -52,7 +52,9 @@ impl EmbeddedStore {
         let mut state = cell.state.lock();
         let (blob, size) = if let Some(area) = over.copy_in {
             // Beside its file it is a second name of the same bytes: its removal frees nothing.
-            let is_beside = state.get(&over.key).is_some_and(|entry| entry.rest == Rest::Volume(volume));
+            let is_beside = state
+                .get(&over.key)
+                .is_some_and(|entry| entry.rest == Rest::Volume(volume) && entry.area != area);
             // What is in the queue may be of an earlier copy there: this one waits until the move that left it is durable.
             let later = state.copy_on(&over.key, volume, area).map(|left| left.lsn);
             if let Some(lsn) = later.filter(|lsn| *lsn > self.journal.durable()) {
@@ -180,7 +182,7 @@ impl EmbeddedStore {
             return Knowledge::InFlight;
         }
         match state.get(key).filter(|entry| entry.owner(&state.id) == *owner) {
-            Some(entry) if here.map(Rest::Volume) == Some(entry.rest) && entry.area == *area => {
+            Some(entry) if here.map(Rest::Volume) == Some(entry.rest) && state.blob(entry) == *at => {
                 Knowledge::Recorded
             }
             Some(_) => Knowledge::Elsewhere,

@@ -318,6 +318,7 @@ impl Reading {
                         }
                         Change::Deleted { key }
                         | Change::Moved { key, .. }
+                        | Change::Resealed { key, .. }
                         | Change::DeadLettered { key, .. }
                         | Change::Requeued { key, .. } => {
                             by_key.remove(key).map(|at| doubtful.remove(&at));

@@ -13,30 +13,33 @@ pub(super) const LOOKED_AT_MAX: u32 = 4_096;
 
 impl EmbeddedStore {
     pub(super) fn resting_page(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
-        let (files, next) = self.walk(volume, from, max, |state, entry| Some((state.id.clone(), entry.key)));
+        let Some(volume) = self.places.find(volume) else { return RestingPage::default() };
+        let is_there = |entry: &Entry| entry.rest == Rest::Volume(volume);
+        let (files, next) =
+            self.walk_over(is_there, from, max, |state, entry| Some((state.id.clone(), entry.key)));
         RestingPage { files, next }
     }
 
     pub(super) fn volume_page(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> FilePage {
+        let Some(volume) = self.places.find(volume) else { return FilePage::default() };
+        let is_there = |entry: &Entry| entry.rest == Rest::Volume(volume);
         let watermark = self.watermark();
-        let (files, next) = self.walk(volume, from, max, |state, entry| {
+        let (files, next) = self.walk_over(is_there, from, max, |state, entry| {
             let is_visible = entry.order.lsn() <= watermark;
             is_visible.then(|| state.record(entry, &self.places, &self.clock))
         });
         FilePage { files, next }
     }
 
-    /// What `pick` makes of the files that stay and rest on a volume. The cursor is the tenant's number and the index of its
-    /// next entry.
-    fn walk<T>(
+    /// What `pick` makes of the files that stay and are wanted. The cursor is the tenant's number and the index of its next entry.
+    pub(super) fn walk_over<T>(
         &self,
-        volume: &VolumeId,
+        is_wanted: impl Fn(&Entry) -> bool,
         from: Option<u64>,
         max: usize,
         pick: impl Fn(&TenantState, &Entry) -> Option<T>,
     ) -> (Vec<T>, Option<u64>) {
         let mut found = Vec::new();
-        let Some(volume) = self.places.find(volume) else { return (found, None) };
         let from = from.unwrap_or(0);
         let (mut tenant, mut at) = ((from >> 32) as usize, from as u32);
         let mut left = LOOKED_AT_MAX;
@@ -48,9 +51,7 @@ impl EmbeddedStore {
                 if left == 0 || found.len() >= max {
                     return (found, Some(((tenant as u64) << 32) | u64::from(at)));
                 }
-                if let Some(entry) = state.entry_at(at)
-                    && entry.rest == Rest::Volume(volume)
-                    && state.stays(entry)
+                if let Some(entry) = state.entry_at(at).filter(|entry| is_wanted(entry) && state.stays(entry))
                 {
                     found.extend(pick(&state, entry));
                 }

@@ -8,8 +8,8 @@ use locus_core::{
     BlobPath, Checksum, Claim, Compacted, Error, FailOutcome, FileKey, FilePage, FileRecord, FileStatus,
     Holdings, IdempotencyKey, InlineLimits, Knowledge, Landing, Lease, LeaseOptions, Leased, Leaving, Limit,
     LogicalDir, MetadataStore, Moving, NewFile, NewUpload, Orphan, Reapable, Reservation, Reserved,
-    RestingPage, Result, Scope, Seal, SealKeyId, StoragePath, StoreCounts, Stored, TenantId, Upkeep,
-    UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
+    RestingPage, Result, Scope, Seal, SealKeyId, SealedAnew, StoragePath, StoreCounts, Stored, TenantId,
+    Upkeep, UploadId, UploadInfo, UploadLoad, Usage, UsagePage, VolumeId, VolumeStanding, Waiting,
 };
 
 use super::{decide, embedded::EmbeddedStore};
@@ -120,6 +120,18 @@ impl MetadataStore for EmbeddedStore {
 
     fn resting_on(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
         self.resting_page(volume, from, max)
+    }
+
+    fn not_sealed_with(&self, key: SealKeyId, from: Option<u64>, max: usize) -> RestingPage {
+        self.page_not_sealed_with(key, from, max)
+    }
+
+    fn begin_seal(&self, tenant: &TenantId, key: &FileKey, with: SealKeyId) -> Option<Moving> {
+        self.begin_sealing(tenant, key, with)
+    }
+
+    async fn seal_anew(&self, moving: Moving, to: SealedAnew) -> Result<bool> {
+        self.seal_content(moving, to).await
     }
 
     async fn forget_on(&self, volume: &VolumeId, max: usize) -> Result<u64> {

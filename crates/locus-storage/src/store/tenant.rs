@@ -803,14 +803,26 @@ impl TenantState {
                 Ok(())
             }),
             Change::Moved { key, place, size, checksum } => {
-                self.relocate(scene, key, scene.rest(place), None, |entry| {
+                self.relocate(scene, key, (scene.rest(place), None), false, |entry| {
                     (entry.size, entry.checksum) = (*size, *checksum);
+                    Ok(())
+                })
+            }
+            Change::Resealed { key, place, size, checksum, seal, error } => {
+                self.relocate(scene, key, (scene.rest(place), None), true, |entry| {
+                    (entry.size, entry.checksum) = (*size, *checksum);
+                    let cold = entry.cold.get_or_insert_default();
+                    (cold.original_name, cold.properties) = (None, BTreeMap::new());
+                    cold.seal = Some(seal.clone());
+                    if let Some(delivery) = &mut entry.delivery {
+                        delivery.error = error.as_deref().map(Into::into);
+                    }
                     Ok(())
                 })
             }
             Change::DeadLettered { key, volume } => {
                 let rest = Rest::Volume(scene.places.number(volume));
-                self.relocate(scene, key, rest, Some(Area::DeadLetters), |entry| {
+                self.relocate(scene, key, (rest, Some(Area::DeadLetters)), false, |entry| {
                     entry.status = legal(entry, Move::DeadLetter)?;
                     (entry.moment, entry.modified_at) = (time, wall);
                     clear_token(entry);
@@ -819,14 +831,17 @@ impl TenantState {
             }
             Change::Requeued { key, volume } => {
                 let rest = Rest::Volume(scene.places.number(volume));
-                self.relocate(scene, key, rest, Some(Area::Live), |entry| {
+                self.relocate(scene, key, (rest, Some(Area::Live)), false, |entry| {
                     entry.status = legal(entry, Move::Requeue)?;
                     entry.modified_at = wall;
                     begin_anew(entry);
                     Ok(())
                 })
             }
-            Change::Announced { key, volume, area } => self.announce(scene, key, volume, *area),
+            Change::Announced { key, volume, area } => self.announce(scene, key, (volume, *area), None),
+            Change::AnnouncedSealed { key, volume, area, second_name } => {
+                self.announce(scene, key, (volume, *area), Some(*second_name))
+            }
             Change::CopyRemoved { key, volume, area } => {
                 self.drop_copy(scene, key, scene.places.number(volume), *area);
                 Ok(())
@@ -1062,14 +1077,14 @@ impl TenantState {
         Ok(())
     }
 
-    /// The content rests elsewhere now, in this area, or in the one that it was in, and `change` says what else is new. What
-    /// ceases to count gives its room back; for what counts again room was reserved.
+    /// The content rests elsewhere now, in this area, or in the one that it was in, or has another name, and `change` says what
+    /// else is new. What ceases to count gives its room back; for what counts again room was reserved.
     fn relocate(
         &mut self,
         scene: &Scene<'_>,
         key: &FileKey,
-        rest: Rest,
-        area: Option<Area>,
+        (rest, area): (Rest, Option<Area>),
+        renamed: bool,
         change: impl FnOnce(&mut Entry) -> Result<()>,
     ) -> Result<()> {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
@@ -1080,7 +1095,7 @@ impl TenantState {
             self.count_place(at, scene.places, false);
             self.release(scene, at);
         }
-        self.leave(scene, at, rest, area);
+        self.leave(scene, at, rest, area, renamed);
         let entry = &mut self.files[at];
         let changed = change(entry);
         (entry.rest, entry.area, entry.last) = (rest, area, scene.lsn);

@@ -311,11 +311,16 @@ impl EmbeddedStore {
 
 /// What a record says of a seal, behind what it says of the key.
 pub(super) fn sealed(key: FileKey, seal: Option<Seal>) -> Result<Option<Change>> {
-    let (size, limit) = (seal.as_ref().map_or(0, |seal| seal.details.len() as u64), SEALED_DETAILS_BYTES_MAX);
+    seal.iter().try_for_each(check_details)?;
+    Ok(seal.map(|seal| Change::Sealed { key, seal }))
+}
+
+pub(super) fn check_details(seal: &Seal) -> Result<()> {
+    let (size, limit) = (seal.details.len() as u64, SEALED_DETAILS_BYTES_MAX);
     if size > limit {
         return Err(Error::TooLarge { what: "sealed details", size, limit });
     }
-    Ok(seal.map(|seal| Change::Sealed { key, seal }))
+    Ok(())
 }
 
 /// Most uploads that one record ends.

@@ -114,9 +114,8 @@ impl EmbeddedStore {
             entries.filter(|entry| entry.order.lsn() <= end && (state.stays(entry) || entry.last > end));
         let needed = lived.filter_map(|entry| {
             // The records of the copy say where it rested then. It rests there still, because contents are held.
-            let (volume, blob) = state.place_at(entry, end)?;
-            let volume = self.places.id(volume);
-            Some(Needed { volume, blob, size: entry.size, checksum: entry.checksum })
+            let (volume, blob, size, checksum) = state.place_at(entry, end)?;
+            Some(Needed { volume: self.places.id(volume), blob, size, checksum })
         });
         (needed.collect(), (to < last).then_some(to))
     }

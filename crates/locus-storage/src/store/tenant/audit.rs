@@ -290,6 +290,13 @@ impl TenantState {
         self.get(key).is_some_and(|entry| self.stays(entry) && entry.rest == rest)
     }
 
+    /// Whether this content is where it was found.
+    pub(crate) fn holds_still(&self, file: &Resting) -> bool {
+        self.get(&file.blob.key).is_some_and(|entry| {
+            self.stays(entry) && entry.rest == file.rest && entry.checksum == file.checksum
+        })
+    }
+
     /// Whether the entry waits where it should.
     fn is_filed(&self, at: u32) -> bool {
         let entry = &self.files[at];

@@ -47,7 +47,9 @@ impl TenantState {
             | Change::Announced { .. }
             | Change::CopyRemoved { .. }
             | Change::Astray { .. }
-            | Change::Sealed { .. } => {}
+            | Change::Sealed { .. }
+            | Change::AnnouncedSealed { .. }
+            | Change::Resealed { .. } => {}
         }
     }
 

@@ -4,9 +4,9 @@
 
 use std::ops::Bound;
 
-use locus_core::{Area, BlobPath, Extension, FileKey, Lsn, Result, VolumeId};
+use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, Lsn, Result, Seal, VolumeId};
 
-use super::{Entry, Rest, Scene, TenantState, VolumeNo, unknown};
+use super::{Cold, Entry, Rest, Scene, TenantState, VolumeNo, unknown};
 
 /// One copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) struct LeftBehind {
     pub(crate) lsn: Lsn,
     pub(crate) blob: BlobPath,
     pub(crate) size: u64,
+    /// Of what rested here; `None` when it was to rest here, or a checkpoint held the copy.
+    pub(crate) checksum: Option<Checksum>,
     /// The file rested here before it was moved; else it was to rest here.
     pub(crate) rested: bool,
     pub(crate) held: Held,
@@ -39,7 +41,8 @@ pub(crate) enum Held {
 impl LeftBehind {
     /// One that nobody has to do with.
     pub(crate) fn new(volume: VolumeNo, lsn: Lsn, blob: BlobPath, size: u64, rested: bool) -> Self {
-        Self { volume, lsn, blob, size, rested, held: Held::Waits, queued: false, stubborn: false }
+        let held = Held::Waits;
+        Self { volume, lsn, blob, size, checksum: None, rested, held, queued: false, stubborn: false }
     }
 
     /// Whether a move to here may not begin now.
@@ -49,18 +52,19 @@ impl LeftBehind {
 }
 
 impl TenantState {
-    /// A file is about to be moved to `to` in `area`: what lies where it rests now will be a copy, and what lies there is none any
-    /// more.
-    pub(super) fn leave(&mut self, scene: &Scene<'_>, at: u32, to: Rest, area: Area) {
+    /// A file is about to be moved to `to` in `area`, or `renamed` where it is: what lies where it rests now will be a copy, and what
+    /// lies there is none any more.
+    pub(super) fn leave(&mut self, scene: &Scene<'_>, at: u32, to: Rest, area: Area, renamed: bool) {
         let entry = &self.files[at];
         let key = entry.key;
-        if entry.rest == to && entry.area == area {
+        if entry.rest == to && entry.area == area && !renamed {
             return;
         }
         let left = match entry.rest {
             Rest::Journal(_) => None,
             Rest::Volume(volume) => {
-                Some(LeftBehind::new(volume, scene.lsn, self.blob(entry), entry.size, true))
+                let left = LeftBehind::new(volume, scene.lsn, self.blob(entry), entry.size, true);
+                Some(LeftBehind { checksum: Some(entry.checksum), ..left })
             }
         };
         if let Rest::Volume(to) = to {
@@ -75,17 +79,21 @@ impl TenantState {
         }
     }
 
-    /// A move of a file is about to write here.
+    /// A move of a file is about to write here; `sealed_as` is the name that it takes when it is sealed on its way.
     pub(super) fn announce(
         &mut self,
         scene: &Scene<'_>,
         key: &FileKey,
-        volume: &VolumeId,
-        area: Area,
+        (volume, area): (&VolumeId, Area),
+        sealed_as: Option<bool>,
     ) -> Result<()> {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         let (entry, volume) = (&self.files[at], scene.places.number(volume));
-        let left = LeftBehind::new(volume, scene.lsn, self.blob(entry).in_area(area), entry.size, false);
+        let mut blob = self.blob(entry).in_area(area);
+        if let Some(second_name) = sealed_as {
+            blob.extension = Seal::extension(second_name);
+        }
+        let left = LeftBehind::new(volume, scene.lsn, blob, entry.size, false);
         self.keep_copy(scene, *key, LeftBehind { held: Held::ByMove, ..left });
         Ok(())
     }
@@ -139,8 +147,13 @@ impl TenantState {
     /// Replay is over: every copy waits to be removed, but for what a record names after all.
     pub(super) fn begin_copies(&mut self, places: &super::Places) {
         for (key, mut copies) in std::mem::take(&mut self.copies) {
-            let named = self.get(&key).map(|entry| (entry.rest, entry.area));
-            copies.retain(|left| named != Some((Rest::Volume(left.volume), left.blob.area)));
+            let named = self.get(&key).map(|entry| (entry.rest, self.blob(entry)));
+            let is_named = |left: &LeftBehind| {
+                named
+                    .as_ref()
+                    .is_some_and(|(rest, blob)| *rest == Rest::Volume(left.volume) && *blob == left.blob)
+            };
+            copies.retain(|left| !is_named(left));
             for left in &mut copies {
                 (left.held, left.queued) = (Held::Waits, true);
                 places.count_copy(left.volume, true);
@@ -203,8 +216,11 @@ impl TenantState {
 
     /// The name of a file's content on a volume.
     pub(crate) fn blob(&self, entry: &Entry) -> BlobPath {
-        let name = entry.cold.as_ref().and_then(|cold| cold.original_name.as_deref());
-        let extension = name.map_or(Extension::NONE, Extension::of);
+        let extension = match entry.cold.as_deref() {
+            Some(Cold { seal: Some(seal), .. }) => Seal::extension(seal.second_name),
+            Some(Cold { original_name: Some(name), .. }) => Extension::of(name),
+            _ => Extension::NONE,
+        };
         BlobPath { area: entry.area, owner: entry.owner(&self.id), key: entry.key, extension }
     }
 
@@ -229,14 +245,23 @@ impl TenantState {
         self.copies.clear();
     }
 
-    /// Where the content of an entry rested at `end`, or rests when nobody moved it since.
-    pub(crate) fn place_at(&self, entry: &Entry, end: Lsn) -> Option<(VolumeNo, BlobPath)> {
+    /// Where the content of an entry rested at `end`, or rests when nobody moved it since; how long it is, and its checksum.
+    pub(crate) fn place_at(&self, entry: &Entry, end: Lsn) -> Option<(VolumeNo, BlobPath, u64, Checksum)> {
         let since = self.copies(&entry.key).iter().filter(|left| left.rested && left.lsn > end);
         match (since.min_by_key(|left| left.lsn), entry.rest) {
-            (Some(first), _) => Some((first.volume, first.blob.clone())),
-            (None, Rest::Volume(volume)) => Some((volume, self.blob(entry))),
+            (Some(first), _) => {
+                let checksum = first.checksum.unwrap_or(entry.checksum);
+                Some((first.volume, first.blob.clone(), first.size, checksum))
+            }
+            (None, Rest::Volume(volume)) => Some((volume, self.blob(entry), entry.size, entry.checksum)),
             (None, Rest::Journal(_)) => None,
         }
+    }
+
+    /// What a move that was given up, or sealed the content where it is, left beside a file, where it rests itself.
+    pub(crate) fn beside(&self, entry: &Entry) -> Option<&LeftBehind> {
+        let Rest::Volume(volume) = entry.rest else { return None };
+        self.copy_on(&entry.key, volume, entry.area)
     }
 
     pub(crate) fn copy_on(&self, key: &FileKey, volume: VolumeNo, area: Area) -> Option<&LeftBehind> {

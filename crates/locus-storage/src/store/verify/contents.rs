@@ -87,7 +87,7 @@ impl EmbeddedStore {
         // Place and pin are taken together: from here on the segment is not reused.
         let (pin, last) = {
             let state = cell.state.lock();
-            let Some(entry) = state.get(&key).filter(|_| state.rests_at(&key, file.rest)) else {
+            let Some(entry) = state.get(&key).filter(|_| state.holds_still(file)) else {
                 return Looked::default();
             };
             (self.journal.pin(place), entry.last)
@@ -115,7 +115,7 @@ impl EmbeddedStore {
             }
             Err(why) => Some(unreadable(tenant, file, None, path, &why)),
         };
-        let finding = finding.filter(|_| cell.state.lock().rests_at(&key, file.rest));
+        let finding = finding.filter(|_| cell.state.lock().holds_still(file));
         Looked { finding, read: Some(file.size), ..Looked::default() }
     }
 
@@ -178,7 +178,7 @@ impl EmbeddedStore {
             Err(why) => Some(unreadable(&tenant, file, Some(id), path, &why)),
         };
         // What ended or was moved meanwhile is no finding.
-        looked.finding = finding.filter(|_| cell.state.lock().rests_at(&key, file.rest));
+        looked.finding = finding.filter(|_| cell.state.lock().holds_still(file));
         looked
     }
 }
