@@ -177,6 +177,11 @@ impl Run<'_> {
             match self.tally.end_pass()? {
                 After::Settled => {}
                 After::Stayed => {
+                    // What a failed write left is in the way, and removed only from a volume that is known to be well.
+                    self.pool.probe_suspects().await;
+                    if self.tally.has_failed {
+                        self.pool.inner.mounts.check_place(&self.pool.inner.placement, &[])?;
+                    }
                     let clock = self.pool.clock();
                     clock.sleep_until(clock.monotonic().saturating_add(LOOK_AGAIN)).await;
                 }

@@ -37,6 +37,8 @@ pub(super) struct Tally {
     stayed: u64,
     /// The first failure of this pass that is not one of a single file.
     failure: Option<Error>,
+    /// There was one, in this pass or an earlier one.
+    pub(super) has_failed: bool,
 }
 
 /// What a pass came to.
@@ -97,6 +99,7 @@ impl Tally {
             }
             Some(Err(NotMoved::Failed(error))) => {
                 self.stayed += 1;
+                self.has_failed = true;
                 self.failure.get_or_insert(error);
             }
         }

@@ -21,6 +21,7 @@ mod retention;
 mod salvage;
 mod scenarios;
 mod scheduler;
+mod sealing;
 mod standings;
 mod timeouts;
 mod upkeep;
