@@ -54,6 +54,19 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile::new(opened(how, |how| sys::open(path, how))?)))
     }
 
+    fn is_own(&self, dir: &Path) -> io::Result<bool> {
+        sys::is_own(sys::dir(dir))
+    }
+
+    fn open_cached(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        match sys::open_cached(path) {
+            Err(error) if sys::is_no_file(&error) => Err(no_file()),
+            Err(error) => Err(error),
+            Ok(None) => Ok(None),
+            Ok(Some(file)) => Ok(Some(Arc::new(OsFile::new(regular(file)?)))),
+        }
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         sys::create_dir(path)
     }
@@ -127,17 +140,23 @@ enum Opening {
 
 /// A file as it should be: nobody else's when it is new, and else a regular one.
 fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Result<File> {
-    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
     let file = match open(how) {
         Err(error) if how != Opening::New && sys::is_no_file(&error) => return Err(no_file()),
         other => other?,
     };
-    if how == Opening::New {
-        sys::set_file_mode(&file)?;
-    } else if !file.metadata()?.is_file() {
-        return Err(no_file());
+    if how != Opening::New {
+        return regular(file);
     }
+    sys::set_file_mode(&file)?;
     Ok(file)
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 fn lock(
