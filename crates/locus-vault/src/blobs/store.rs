@@ -140,7 +140,12 @@ impl BlobStore {
         let shelf = Shelf::new(Arc::clone(&options.disk), dir, options.content_bytes_max);
         let store = Self { inner: Arc::new(Inner { shelf, locks, options }) };
         let theirs = ring.clone();
-        if store.run(move |inner| inner.prepare(theirs.as_ref())).await? {
+        let prepare = move |inner: &Inner| {
+            let prepared = inner.prepare(theirs.as_ref());
+            inner.shelf.survey();
+            prepared
+        };
+        if store.run(prepare).await? {
             let name = Path::new(MARKER_LOCK);
             let timeout = Some(store.inner.options.lock_timeout);
             let lock = store.inner.locks.acquire(name, LockMode::Exclusive, timeout).await?;
@@ -218,7 +223,7 @@ impl BlobStore {
             if let Some(name) = metadata.too_long() {
                 return Err(VaultError::InvalidArgument { name, why: "is longer than what a header takes" });
             }
-            inner.shelf.publish(&metadata.id, &metadata::encode(&metadata), &blob)
+            inner.shelf.publish(&metadata.id, &[metadata::encode(&metadata), blob].concat())
         })
         .await
     }

@@ -49,19 +49,25 @@ impl ContentKey {
     /// Seals a whole content. The answer is [`sealed_len`] bytes long.
     #[must_use]
     pub fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(room(sealed_len(plaintext.len() as u64)));
+        let mut sealed = Vec::new();
+        self.seal_behind(plaintext, &mut sealed);
+        sealed
+    }
+
+    /// As [`seal`](Self::seal), behind what is in `out`.
+    pub(crate) fn seal_behind(&self, plaintext: &[u8], out: &mut Vec<u8>) {
+        out.reserve_exact(room(sealed_len(plaintext.len() as u64)));
         let mut rest = plaintext;
         for index in 0_u64.. {
             let Some((segment, behind)) =
                 rest.split_at_checked(SEGMENT_BYTES).filter(|(_, behind)| !behind.is_empty())
             else {
-                self.seal_segment(index, true, rest, &mut sealed);
+                self.seal_segment(index, true, rest, out);
                 break;
             };
-            self.seal_segment(index, false, segment, &mut sealed);
+            self.seal_segment(index, false, segment, out);
             rest = behind;
         }
-        sealed
     }
 
     /// Seals segment `index` behind what is in `out`. All segments of a content are to be sealed once each, with one

@@ -1,11 +1,11 @@
 //! How an entity's content is sealed under its own header, and opened.
 
-use locus_core::{Entropy, Timestamp};
+use locus_core::{Checksum, Entropy, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
     blobs::Found,
-    cipher::{ContentKey, SEGMENT_BYTES, Salt, Suite, TAG_BYTES, Tampered},
+    cipher::{ContentKey, SEGMENT_BYTES, Salt, Suite, TAG_BYTES, Tampered, Wiped},
     error::{Result, VaultError},
     id::EntityId,
     keyring::Keyring,
@@ -30,8 +30,10 @@ pub(super) struct Draft<'a> {
 /// What was sealed.
 pub(super) struct SealedEntity {
     pub(super) metadata: EntityMetadata,
-    pub(super) preamble: Vec<u8>,
-    pub(super) sealed: Vec<u8>,
+    /// The preamble, and the sealed content behind it.
+    pub(super) bytes: Vec<u8>,
+    /// Of the preamble.
+    pub(super) preamble: Checksum,
 }
 
 /// Seals it with the ring's active key.
@@ -48,14 +50,15 @@ pub(super) fn seal(draft: Draft<'_>, ring: &Keyring, entropy: &dyn Entropy) -> S
         is_deleted: draft.is_deleted,
         content_len: draft.content.len() as u64,
     };
-    let preamble = metadata::encode(&metadata);
-    let sealed = ContentKey::derive(data_key, &salt, &preamble).seal(draft.content);
-    SealedEntity { metadata, preamble, sealed }
+    let mut bytes = metadata::encode(&metadata);
+    let (key, preamble) = (ContentKey::derive(data_key, &salt, &bytes), Checksum::of(&bytes));
+    key.seal_behind(draft.content, &mut bytes);
+    SealedEntity { metadata, bytes, preamble }
 }
 
 /// Opens the whole content, which proves all that is known about it.
-pub(super) fn open(found: &Found, ring: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
-    content_key(found, ring)?.open(found.sealed()).map_err(tampered(&found.metadata.id))
+pub(super) fn open(found: &Found, ring: &Keyring) -> Result<Wiped> {
+    content_key(found, ring)?.open(found.sealed()).map(Wiped::from).map_err(tampered(&found.metadata.id))
 }
 
 /// Proves what is known about it by the content's first segment, when that was read.

@@ -3,12 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use locus_core::{BoxError, Checksum};
-use locus_fs::{LockGuard, LockMode, off_thread};
+use locus_fs::{LockGuard, LockMode, off_thread, on_the_spot};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{debug, warn};
-use zeroize::Zeroizing;
 
 use super::{
     entity::{Entity, not_json, parse},
@@ -18,7 +17,8 @@ use super::{
     verify::VerifyReport,
 };
 use crate::{
-    blobs::{BlobStore, EntityGuard, ListCursor, ListPage, SweepReport},
+    blobs::{BlobStore, EntityGuard, Found, ListCursor, ListPage, SweepReport},
+    cipher::Wiped,
     error::{Result, VaultError},
     expect::{self, Expect},
     id::EntityId,
@@ -90,6 +90,10 @@ impl Vault {
             && clock.monotonic().saturating_sub(kept.at) < ttl
         {
             return Ok(kept.entity);
+        }
+        if let Some(entity) = self.inner.get_here(id) {
+            on_the_spot().await;
+            return Ok(entity);
         }
         let id = id.clone();
         self.run(move |inner| inner.get(&id)).await
@@ -175,7 +179,7 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Zeroizing::new(content), options.into());
+        let (content, options) = (Wiped::new(content), options.into());
         let lock = self.hold(id).await?;
         self.put_held(lock, id, content, options).await
     }
@@ -193,7 +197,7 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Zeroizing::new(content), options.into());
+        let (content, options) = (Wiped::new(content), options.into());
         let lock = self.inner.blobs.exclusive(guard, guard.id())?;
         self.put_held(lock, guard.id(), content, options).await
     }
@@ -202,7 +206,7 @@ impl Vault {
         &self,
         lock: LockGuard,
         id: &EntityId,
-        content: Zeroizing<Vec<u8>>,
+        content: Wiped,
         options: PutOptions,
     ) -> Result<Version> {
         let id = id.clone();
@@ -261,7 +265,7 @@ impl Vault {
             let entity = inner.get(&id)?;
             let mut value = parse(&id, entity.bytes())?;
             change(&mut value).map_err(|source| VaultError::ChangeFailed { id: id.clone(), source })?;
-            let content = Zeroizing::new(to_json(&id, &value)?);
+            let content = Wiped::new(to_json(&id, &value)?);
             inner.write(&lock, &id, Some(entity.metadata()), None, content)
         })
         .await
@@ -454,7 +458,23 @@ impl Inner {
         self.known.lock().seen(id)
     }
 
+    /// As [`get`](Self::get), but waits for nothing. `None` when that cannot be, and when anything is wrong.
+    fn get_here(&self, id: &EntityId) -> Option<Entity> {
+        let look = |wanted: &dyn Fn(&[u8]) -> u64| Ok(self.blobs.shelf().read_some_here(id, wanted));
+        self.get_by(id, look, |found| seal::open(found, &self.ring())).ok()
+    }
+
     pub(super) fn get(&self, id: &EntityId) -> Result<Entity> {
+        let look = |wanted: &dyn Fn(&[u8]) -> u64| self.blobs.shelf().read_some(id, wanted);
+        self.get_by(id, look, |found| self.with_ring(|ring| seal::open(found, ring)))
+    }
+
+    fn get_by(
+        &self,
+        id: &EntityId,
+        look: impl FnOnce(&dyn Fn(&[u8]) -> u64) -> Result<Option<Found>>,
+        open: impl FnOnce(&Found) -> Result<Wiped>,
+    ) -> Result<Entity> {
         let (before, kept) = {
             let mut known = self.known.lock();
             (known.seen(id), known.kept(id))
@@ -462,8 +482,7 @@ impl Inner {
         let at = self.blobs.options().clock.monotonic();
         let is_kept =
             |preamble: &[u8]| kept.as_ref().is_some_and(|kept| kept.preamble == Checksum::of(preamble));
-        let found =
-            self.blobs.shelf().read_some(id, |preamble| if is_kept(preamble) { 0 } else { u64::MAX })?;
+        let found = look(&|preamble| if is_kept(preamble) { 0 } else { u64::MAX })?;
         let found = found.ok_or_else(|| VaultError::FileNotFound { id: id.clone() })?;
         let preamble = Checksum::of(found.preamble());
         if let Some(kept) = kept
@@ -474,8 +493,8 @@ impl Inner {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
             return Ok(entity);
         }
-        let content = self.with_ring(|ring| seal::open(&found, ring))?;
-        let is_newest = self.believe(id, before, Seen::of(&found))?;
+        let content = open(&found)?;
+        let is_newest = self.believe(id, before, Seen { version: found.metadata.version, preamble })?;
         if found.metadata.is_deleted {
             return Err(VaultError::FileNotFound { id: id.clone() });
         }
@@ -525,7 +544,7 @@ impl Inner {
         id: &EntityId,
         found: Option<&EntityMetadata>,
         schema: Option<String>,
-        content: Zeroizing<Vec<u8>>,
+        content: Wiped,
     ) -> Result<Version> {
         let blobs = self.blobs.options();
         if found.is_none() {
@@ -572,9 +591,8 @@ impl Inner {
         let sealed = seal::seal(draft, &self.ring(), &*self.blobs.options().entropy);
         // What is kept is not believed while nobody knows what is there.
         self.known.lock().forget_content(id);
-        self.blobs.shelf().publish(id, &sealed.preamble, &sealed.sealed)?;
-        let preamble = Checksum::of(&sealed.preamble);
-        self.known.lock().note_written(id, Seen { version, preamble });
-        Ok((sealed.metadata, preamble))
+        self.blobs.shelf().publish(id, &sealed.bytes)?;
+        self.known.lock().note_written(id, Seen { version, preamble: sealed.preamble });
+        Ok((sealed.metadata, sealed.preamble))
     }
 }
