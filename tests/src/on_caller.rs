@@ -40,7 +40,7 @@ impl Disk for OnCaller {
         self.0.is_own(dir)
     }
 
-    fn open_cached(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    fn open_cached(&self, path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
         self.0.open_cached(path)
     }
 

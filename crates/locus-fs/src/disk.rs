@@ -44,9 +44,9 @@ pub trait Disk: Debug + Send + Sync {
     }
 
     /// As [`open`](Self::open), to read, without waiting for the device: only when all names of the path are in memory
-    /// (`openat2(2)` with `RESOLVE_CACHED`), and only for what [is the machine's own](Self::is_own). `None` when they are
-    /// not, or the system cannot tell.
-    fn open_cached(&self, _path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    /// (`openat2(2)` with `RESOLVE_CACHED`), and only for what [is the machine's own](Self::is_own). Says how long it is, too.
+    /// `None` when they are not, or the system cannot tell.
+    fn open_cached(&self, _path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
         Ok(None)
     }
 

@@ -58,12 +58,15 @@ impl Disk for OsDisk {
         sys::is_own(sys::dir(dir))
     }
 
-    fn open_cached(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    fn open_cached(&self, path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
         match sys::open_cached(path) {
             Err(error) if sys::is_no_file(&error) => Err(no_file()),
             Err(error) => Err(error),
             Ok(None) => Ok(None),
-            Ok(Some(file)) => Ok(Some(Arc::new(OsFile::new(regular(file)?)))),
+            Ok(Some(file)) => {
+                let (file, len) = regular(file)?;
+                Ok(Some((Arc::new(OsFile::new(file)), len)))
+            }
         }
     }
 
@@ -145,14 +148,16 @@ fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Resul
         other => other?,
     };
     if how != Opening::New {
-        return regular(file);
+        return Ok(regular(file)?.0);
     }
     sys::set_file_mode(&file)?;
     Ok(file)
 }
 
-fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+/// A regular file, and its length.
+fn regular(file: File) -> io::Result<(File, u64)> {
+    let found = file.metadata()?;
+    if found.is_file() { Ok((file, found.len())) } else { Err(no_file()) }
 }
 
 fn no_file() -> io::Error {
@@ -164,10 +169,13 @@ fn lock(
     try_lock: fn(&File) -> Result<(), TryLockError>,
 ) -> io::Result<Box<dyn DiskLock>> {
     let refused = |done: &io::Result<File>, kind| done.as_ref().is_err_and(|error| error.kind() == kind);
-    let mut file = opened(Opening::New, &open);
-    // A file system that is mounted read-only may refuse before it looks.
-    if refused(&file, io::ErrorKind::AlreadyExists) || refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
-        file = opened(Opening::Write, &open);
+    // Mostly it is there.
+    let mut file = opened(Opening::Write, &open);
+    if refused(&file, io::ErrorKind::NotFound) {
+        file = opened(Opening::New, &open);
+        if refused(&file, io::ErrorKind::AlreadyExists) {
+            file = opened(Opening::Write, &open);
+        }
     }
     if refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
         file = opened(Opening::Read, &open);

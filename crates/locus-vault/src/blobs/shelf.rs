@@ -151,8 +151,10 @@ impl Shelf {
             return None;
         }
         let path = self.path(id);
-        let file = self.disk.open_cached(&path).ok()??;
-        let len = file.len().ok().filter(|len| *len <= ON_THE_SPOT_MAX)?;
+        let (file, len) = self.disk.open_cached(&path).ok()??;
+        if len > ON_THE_SPOT_MAX {
+            return None;
+        }
         let read = |bytes: &mut [u8], at| {
             let is_cached = file.read_cached_at(bytes, at)?;
             if is_cached { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }
@@ -186,7 +188,8 @@ impl Shelf {
             return Err(VaultError::TooLarge { what: "entity's file", size: len, limit: self.bytes_max });
         }
         let whole = usize::try_from(len).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; whole.min(FIRST_BYTES)];
+        let mut bytes = Vec::with_capacity(whole.min(ON_THE_SPOT_MAX as usize));
+        bytes.resize(whole.min(FIRST_BYTES), 0);
         let mut filled = read(&mut bytes, 0).map_err(VaultError::read("read", path))?;
         bytes.truncate(filled);
         let tampered = |why: &str| VaultError::Tampered {
@@ -215,6 +218,7 @@ impl Shelf {
         let wanted = (preamble_len as u64).saturating_add(wanted).min(len);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         if filled < wanted {
+            bytes.reserve_exact(wanted.saturating_sub(filled));
             bytes.resize(wanted, 0);
             let (_, rest) = bytes.split_at_mut(filled);
             filled += read(rest, filled as u64).map_err(VaultError::read("read", path))?;

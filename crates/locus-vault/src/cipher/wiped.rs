@@ -2,24 +2,37 @@
 
 use std::{fmt, ops::Deref};
 
-use zeroize::{Zeroizing, optimization_barrier};
+use zeroize::optimization_barrier;
 
-/// A content in the open, overwritten when it is dropped, and shown by nothing. As [`Zeroizing`], which goes byte by byte:
-/// for a long content that takes longer than to open it.
-#[derive(Default)]
-pub(crate) struct Wiped(Vec<u8>);
+/// A content in the open, overwritten when it is dropped, and shown by nothing. As [`Zeroizing`](zeroize::Zeroizing), which
+/// goes byte by byte: for a long content that takes longer than to open it.
+pub(crate) struct Wiped {
+    bytes: Vec<u8>,
+    /// Where it begins.
+    from: usize,
+}
 
 impl Wiped {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self::behind(bytes, 0)
+    }
+
+    /// What stands in `bytes` behind the first ones.
+    pub(crate) fn behind(bytes: Vec<u8>, from: usize) -> Self {
+        Self { bytes, from }
     }
 
     /// All of the memory, also what an earlier, longer content left behind the end.
     fn wipe(&mut self) {
-        self.0.clear();
-        self.0.resize(self.0.capacity(), 0);
-        optimization_barrier(self.0.as_slice()); // nobody reads it again: the compiler must not know
+        self.bytes.resize(self.bytes.capacity(), 0);
+        wipe(&mut self.bytes);
     }
+}
+
+/// Overwrites, although nobody reads it again.
+pub(super) fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    optimization_barrier(bytes);
 }
 
 impl Drop for Wiped {
@@ -28,18 +41,11 @@ impl Drop for Wiped {
     }
 }
 
-/// Nothing is copied.
-impl From<Zeroizing<Vec<u8>>> for Wiped {
-    fn from(mut bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self(std::mem::take(&mut *bytes))
-    }
-}
-
 impl Deref for Wiped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.bytes.get(self.from..).unwrap_or_default()
     }
 }
 
@@ -59,17 +65,10 @@ mod tests {
         bytes.extend_from_slice(&[7; 90]);
         bytes.truncate(50);
         let at = bytes.as_ptr();
-        let mut wiped = Wiped::new(bytes);
-        assert_eq!((&*wiped, format!("{wiped:?}").as_str()), (&[7; 50][..], "Wiped(..)"));
+        let mut wiped = Wiped::behind(bytes, 20);
+        assert_eq!((&*wiped, format!("{wiped:?}").as_str()), (&[7; 30][..], "Wiped(..)"));
         wiped.wipe();
-        assert_eq!((wiped.as_ptr(), wiped.len()), (at, wiped.0.capacity()));
-        assert!(wiped.len() >= 100 && wiped.iter().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn what_comes_from_elsewhere_is_not_copied() {
-        let bytes = Zeroizing::new(vec![7; 50]);
-        let at = bytes.as_ptr();
-        assert_eq!(Wiped::from(bytes).as_ptr(), at);
+        assert_eq!((wiped.bytes.as_ptr(), wiped.bytes.len()), (at, wiped.bytes.capacity()));
+        assert!(wiped.bytes.len() >= 100 && wiped.bytes.iter().all(|byte| *byte == 0));
     }
 }

@@ -56,9 +56,13 @@ pub(super) fn seal(draft: Draft<'_>, ring: &Keyring, entropy: &dyn Entropy) -> S
     SealedEntity { metadata, bytes, preamble }
 }
 
-/// Opens the whole content, which proves all that is known about it.
-pub(super) fn open(found: &Found, ring: &Keyring) -> Result<Wiped> {
-    content_key(found, ring)?.open(found.sealed()).map(Wiped::from).map_err(tampered(&found.metadata.id))
+/// Opens the whole content, which proves all that is known about it. It stays where it was read.
+pub(super) fn open(found: Found, key: &ContentKey) -> Result<(EntityMetadata, Wiped)> {
+    let Found { metadata, mut bytes, preamble_len } = found;
+    let sealed = bytes.get_mut(preamble_len..).unwrap_or_default();
+    let len = key.open_in_place(sealed).map_err(tampered(&metadata.id))?;
+    bytes.truncate(preamble_len.saturating_add(len));
+    Ok((metadata, Wiped::behind(bytes, preamble_len)))
 }
 
 /// Proves what is known about it by the content's first segment, when that was read.
@@ -70,7 +74,8 @@ pub(super) fn prove(found: &Found, ring: &Keyring) -> Result<()> {
     key.open_segment(0, is_last, first, &mut opened).map_err(tampered(&found.metadata.id))
 }
 
-fn content_key(found: &Found, ring: &Keyring) -> Result<ContentKey> {
+/// The key of the content, which is bound to all that is known about it.
+pub(super) fn content_key(found: &Found, ring: &Keyring) -> Result<ContentKey> {
     match &found.metadata.sealed {
         SealedBy::Suite { salt, key, .. } => Ok(ContentKey::derive(ring.key(*key)?, salt, found.preamble())),
         SealedBy::Foreign { algorithm, .. } => {

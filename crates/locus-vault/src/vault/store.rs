@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     blobs::{BlobStore, EntityGuard, Found, ListCursor, ListPage, SweepReport},
-    cipher::Wiped,
+    cipher::{ContentKey, Wiped},
     error::{Result, VaultError},
     expect::{self, Expect},
     id::EntityId,
@@ -179,9 +179,8 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Wiped::new(content), options.into());
-        let lock = self.hold(id).await?;
-        self.put_held(lock, id, content, options).await
+        let (content, options, entity) = (Wiped::new(content), options.into(), id.clone());
+        self.run_locked(id, move |inner, lock| inner.put(&lock, &entity, options, content)).await
     }
 
     /// As [`put_bytes`](Self::put_bytes), under a lock that is held already.
@@ -197,26 +196,9 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Wiped::new(content), options.into());
-        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
-        self.put_held(lock, guard.id(), content, options).await
-    }
-
-    async fn put_held(
-        &self,
-        lock: LockGuard,
-        id: &EntityId,
-        content: Wiped,
-        options: PutOptions,
-    ) -> Result<Version> {
-        let id = id.clone();
-        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
-        self.run(move |inner| {
-            let found = inner.head(&id)?;
-            options.expect.check(&id, found.as_ref())?;
-            inner.write(&lock, &id, found.as_ref(), options.schema, content)
-        })
-        .await
+        let (content, options, id) = (Wiped::new(content), options.into(), guard.id().clone());
+        let lock = self.inner.blobs.exclusive(guard, &id)?;
+        self.run(move |inner| inner.put(&lock, &id, options, content)).await
     }
 
     /// Changes an entity that is JSON: takes its lock, reads it, lets `change` change it, writes it, durably, and says which
@@ -234,8 +216,8 @@ impl Vault {
         id: &EntityId,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let lock = self.hold(id).await?;
-        self.update_held(lock, id, change).await
+        let entity = id.clone();
+        self.run_locked(id, move |inner, lock| inner.update(&lock, &entity, change)).await
     }
 
     /// As [`update`](Self::update), under a lock that is held already.
@@ -250,25 +232,8 @@ impl Vault {
         guard: &EntityGuard,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
-        self.update_held(lock, guard.id(), change).await
-    }
-
-    async fn update_held(
-        &self,
-        lock: LockGuard,
-        id: &EntityId,
-        change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
-    ) -> Result<Version> {
-        let id = id.clone();
-        self.run(move |inner| {
-            let entity = inner.get(&id)?;
-            let mut value = parse(&id, entity.bytes())?;
-            change(&mut value).map_err(|source| VaultError::ChangeFailed { id: id.clone(), source })?;
-            let content = Wiped::new(to_json(&id, &value)?);
-            inner.write(&lock, &id, Some(entity.metadata()), None, content)
-        })
-        .await
+        let (lock, id) = (self.inner.blobs.exclusive(guard, guard.id())?, guard.id().clone());
+        self.run(move |inner| inner.update(&lock, &id, change)).await
     }
 
     /// Deletes an entity, durably. It is remembered for a while that and by whom it was: the answer is the version of that.
@@ -279,14 +244,8 @@ impl Vault {
     /// # Cancel safety
     /// As [`put`](Self::put).
     pub async fn delete(&self, id: &EntityId, expect: Expect) -> Result<Version> {
-        let (lock, id) = (self.hold(id).await?, id.clone());
-        self.run(move |inner| {
-            let found = inner.head(&id)?.filter(|found| !found.is_deleted);
-            let Some(found) = found else { return Err(VaultError::FileNotFound { id }) };
-            expect.check(&id, Some(&found))?;
-            inner.delete(&lock, &id, &found)
-        })
-        .await
+        let entity = id.clone();
+        self.run_locked(id, move |inner, lock| inner.delete(&lock, entity, expect)).await
     }
 
     /// Locks an entity, for as long as the answer lives: shared, so that nobody changes it meanwhile, or to change it. Waits
@@ -401,6 +360,16 @@ impl Vault {
         self.inner.blobs.exclusive(&guard, id)
     }
 
+    /// Does `work` where it may block, with the right to change the entity.
+    async fn run_locked<T: Send + 'static>(
+        &self,
+        id: &EntityId,
+        work: impl FnOnce(&Inner, LockGuard) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        self.inner.blobs.locked(id, move |lock| work(&inner, lock)).await
+    }
+
     /// Does `work` where it may block.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
         let inner = Arc::clone(&self.inner);
@@ -461,19 +430,19 @@ impl Inner {
     /// As [`get`](Self::get), but waits for nothing. `None` when that cannot be, and when anything is wrong.
     fn get_here(&self, id: &EntityId) -> Option<Entity> {
         let look = |wanted: &dyn Fn(&[u8]) -> u64| Ok(self.blobs.shelf().read_some_here(id, wanted));
-        self.get_by(id, look, |found| seal::open(found, &self.ring())).ok()
+        self.get_by(id, look, |found| seal::content_key(found, &self.ring())).ok()
     }
 
     pub(super) fn get(&self, id: &EntityId) -> Result<Entity> {
         let look = |wanted: &dyn Fn(&[u8]) -> u64| self.blobs.shelf().read_some(id, wanted);
-        self.get_by(id, look, |found| self.with_ring(|ring| seal::open(found, ring)))
+        self.get_by(id, look, |found| self.with_ring(|ring| seal::content_key(found, ring)))
     }
 
     fn get_by(
         &self,
         id: &EntityId,
         look: impl FnOnce(&dyn Fn(&[u8]) -> u64) -> Result<Option<Found>>,
-        open: impl FnOnce(&Found) -> Result<Wiped>,
+        key: impl FnOnce(&Found) -> Result<ContentKey>,
     ) -> Result<Entity> {
         let (before, kept) = {
             let mut known = self.known.lock();
@@ -493,12 +462,13 @@ impl Inner {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
             return Ok(entity);
         }
-        let content = open(&found)?;
-        let is_newest = self.believe(id, before, Seen { version: found.metadata.version, preamble })?;
-        if found.metadata.is_deleted {
+        let key = key(&found)?;
+        let (metadata, content) = seal::open(found, &key)?;
+        let is_newest = self.believe(id, before, Seen { version: metadata.version, preamble })?;
+        if metadata.is_deleted {
             return Err(VaultError::FileNotFound { id: id.clone() });
         }
-        let entity = Entity { metadata: Arc::new(found.metadata), content: Arc::new(content) };
+        let entity = Entity { metadata: Arc::new(metadata), content: Arc::new(content) };
         if is_newest {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
         }
@@ -535,6 +505,26 @@ impl Inner {
         if self.options.caching != Caching::Off {
             self.known.lock().keep(id, kept);
         }
+    }
+
+    fn put(&self, lock: &LockGuard, id: &EntityId, options: PutOptions, content: Wiped) -> Result<Version> {
+        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
+        let found = self.head(id)?;
+        options.expect.check(id, found.as_ref())?;
+        self.write(lock, id, found.as_ref(), options.schema, content)
+    }
+
+    fn update(
+        &self,
+        lock: &LockGuard,
+        id: &EntityId,
+        change: impl FnOnce(&mut Value) -> Result<(), BoxError>,
+    ) -> Result<Version> {
+        let entity = self.get(id)?;
+        let mut value = parse(id, entity.bytes())?;
+        change(&mut value).map_err(|source| VaultError::ChangeFailed { id: id.clone(), source })?;
+        let content = Wiped::new(to_json(id, &value)?);
+        self.write(lock, id, Some(entity.metadata()), None, content)
     }
 
     /// Writes the version after `found`.
@@ -575,11 +565,14 @@ impl Inner {
         self.schemas.check_here(mode, schema, &content).map(drop)
     }
 
-    fn delete(&self, lock: &LockGuard, id: &EntityId, found: &EntityMetadata) -> Result<Version> {
-        let version = expect::next(Some(found), || found.version.incarnation)?;
-        let (schema, writer) = (found.schema.clone(), &self.options.writer);
+    fn delete(&self, lock: &LockGuard, id: EntityId, expect: Expect) -> Result<Version> {
+        let found = self.head(&id)?.filter(|found| !found.is_deleted);
+        let Some(found) = found else { return Err(VaultError::FileNotFound { id }) };
+        expect.check(&id, Some(&found))?;
+        let version = expect::next(Some(&found), || found.version.incarnation)?;
+        let (schema, writer) = (found.schema, &self.options.writer);
         let written_at = self.blobs.options().clock.wall();
-        let draft = Draft { id, version, schema, writer, written_at, is_deleted: true, content: &[] };
+        let draft = Draft { id: &id, version, schema, writer, written_at, is_deleted: true, content: &[] };
         self.publish(lock, draft)?;
         debug!(%id, %version, "entity deleted");
         Ok(version)

@@ -56,7 +56,7 @@ impl Real {
     fn tells(&self) -> bool {
         let cached = |file: &Path| {
             let opened = OsDisk.open_cached(file).ok().flatten();
-            opened.is_some_and(|file| file.read_cached_at(&mut [0; 1], 0).unwrap())
+            opened.is_some_and(|(file, _)| file.read_cached_at(&mut [0; 1], 0).unwrap())
         };
         OsDisk.is_own(self.dir.path()).unwrap() && cached(&self.file())
     }
