@@ -40,6 +40,8 @@ const ON_THE_SPOT_MAX: u64 = (PREAMBLE_BYTES_MAX + SEGMENT_BYTES + TAG_BYTES) as
 pub(crate) struct Shelf {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Of entities, 256 of them.
+    dirs: Vec<PathBuf>,
     /// Longest file that is read or written, in bytes.
     bytes_max: u64,
     /// Which of the directories are known to be there, durably.
@@ -72,7 +74,8 @@ impl Found {
 impl Shelf {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, blob_bytes_max: u64) -> Self {
         let bytes_max = sealed_len(blob_bytes_max).saturating_add(PREAMBLE_BYTES_MAX as u64);
-        Self { disk, dir, bytes_max, shards: Mutex::new([false; 256]), is_own: AtomicBool::new(false) }
+        let dirs = (0..=u8::MAX).map(|shard| dir.join(ENTITIES).join(format!("{shard:02x}"))).collect();
+        Self { disk, dir, dirs, bytes_max, shards: Mutex::new([false; 256]), is_own: AtomicBool::new(false) }
     }
 
     /// Looks whether files can be read on the spot. Without it none is.
@@ -81,14 +84,16 @@ impl Shelf {
         self.is_own.store(is_own, Ordering::Relaxed);
     }
 
-    pub(super) fn shard(&self, shard: u8) -> PathBuf {
-        self.dir.join(ENTITIES).join(format!("{shard:02x}"))
+    pub(super) fn shard(&self, shard: u8) -> &Path {
+        &self.dirs[usize::from(shard)]
     }
 
     /// Where the entity's file lies.
     pub(crate) fn path(&self, id: &EntityId) -> PathBuf {
-        let name = id.file_name();
-        self.shard(shard_of(&name)).join(format!("{name}{SUFFIX}"))
+        let mut name = id.file_name();
+        let shard = shard_of(&name);
+        name.push_str(SUFFIX);
+        self.shard(shard).join(name)
     }
 
     /// Replaces the entity's file durably by `bytes`, preamble and sealed content. Whoever calls holds the entity alone.
@@ -106,7 +111,7 @@ impl Shelf {
     fn make_shard(&self, shard: u8) -> Result<(), Error> {
         let at = usize::from(shard);
         if !self.shards.lock()[at] {
-            create_dirs(&*self.disk, &self.shard(shard))?;
+            create_dirs(&*self.disk, self.shard(shard))?;
             self.shards.lock()[at] = true;
         }
         Ok(())
