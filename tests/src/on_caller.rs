@@ -36,6 +36,14 @@ impl Disk for OnCaller {
         self.0.open(path, writable)
     }
 
+    fn is_own(&self, dir: &Path) -> io::Result<bool> {
+        self.0.is_own(dir)
+    }
+
+    fn open_cached(&self, path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
+        self.0.open_cached(path)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.0.create_dir(path)
     }

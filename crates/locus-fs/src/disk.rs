@@ -37,6 +37,19 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens an existing regular file without following a link at its end; never blocks on a FIFO.
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Whether `dir` lies on a file system that this machine keeps by itself: to open a file there whose name is in memory
+    /// ([`open_cached`](Self::open_cached)) asks no other machine, and no program. `false` when that is not known.
+    fn is_own(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// As [`open`](Self::open), to read, without waiting for the device: only when all names of the path are in memory
+    /// (`openat2(2)` with `RESOLVE_CACHED`), and only for what [is the machine's own](Self::is_own). Says how long it is, too.
+    /// `None` when they are not, or the system cannot tell.
+    fn open_cached(&self, _path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
+        Ok(None)
+    }
+
     /// Creates one directory, mode 0700. Its parent must exist.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 

@@ -46,6 +46,15 @@ pub async fn off_thread<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() 
     }
 }
 
+/// Says that work was done on the spot, without [the door](off_thread), and lets others run when that was so many times in a
+/// row: who does nothing else would keep the thread for ever.
+///
+/// # Cancel safety
+/// Dropping the future has no effect.
+pub async fn on_the_spot() {
+    tokio::task::consume_budget().await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,7 @@ mod watched;
 
 pub use dir_lock::DirLock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, EntryKind, Meta, Space};
-pub use door::off_thread;
+pub use door::{off_thread, on_the_spot};
 pub use entity_lock::{EntityLock, LockError, LockHolder, LockMode};
 pub use local::{Adopt, LocalVolume, OpenLocalVolume, is_passing};
 pub use lock_manager::{LockGuard, LockManager};

@@ -74,18 +74,81 @@ impl LockManager {
         mode: LockMode,
         timeout: Option<Duration>,
     ) -> Result<LockGuard, LockError> {
-        let clock = &*self.inner.clock;
-        let begun = clock.monotonic();
+        let begun = self.inner.clock.monotonic();
+        let own = self.take_turn(name, mode, timeout).await?;
+        self.acquire_in_turn(own, mode, timeout, begun).await
+    }
+
+    /// As [`acquire`](Self::acquire), and then does `work` with the lock. Both happen where they may block, and where the lock
+    /// is free there is no way back between the two.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); `work` is not done.
+    ///
+    /// # Cancel safety
+    /// Who drops the future before the lock is taken has stopped waiting, and `work` is not done. From then on it is done to
+    /// its end, and keeps the lock as long as it likes.
+    pub async fn acquire_then<T: Send + 'static>(
+        &self,
+        name: &Path,
+        mode: LockMode,
+        timeout: Option<Duration>,
+        work: impl FnOnce(LockGuard) -> T + Send + 'static,
+    ) -> Result<T, LockError> {
+        let begun = self.inner.clock.monotonic();
+        let own = self.take_turn(name, mode, timeout).await?;
+        let (disk, path) = (Arc::clone(&self.inner.disk), self.inner.dir.join(name));
+        let now = self.inner.clock.wall();
+        // Lives as long as this future.
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let tried =
+            off_thread(&*self.inner.disk, move || match EntityLock::try_acquire(&*disk, &path, mode, now) {
+                Ok(lock) if is_wanted.strong_count() > 0 => Ok(work(own.hold(lock))),
+                _ => Err((own, work)),
+            });
+        let (own, work) = match tried.await {
+            Ok(done) => return Ok(done),
+            Err(left) => left,
+        };
+        drop(wanted);
+        // Somebody has it, or its directory is not there.
+        let guard = self.acquire_in_turn(own, mode, timeout, begun).await?;
+        Ok(off_thread(&*self.inner.disk, move || work(guard)).await)
+    }
+
+    /// This process's own turn.
+    async fn take_turn(
+        &self,
+        name: &Path,
+        mode: LockMode,
+        timeout: Option<Duration>,
+    ) -> Result<Own, LockError> {
         let place = Inner::place(&self.inner, name)?;
         let turn = match timeout {
             None => Some(place.turn(mode).await),
-            Some(timeout) => in_time(clock, timeout, place.turn(mode)).await,
+            Some(timeout) => in_time(&*self.inner.clock, timeout, place.turn(mode)).await,
         };
-        let path = self.inner.dir.join(name);
-        let Some(turn) = turn else {
-            let (holder, waited) = (self.holder(&path).await, timeout.unwrap_or_default());
-            return Err(LockError::LockTimeout { path, holder, waited });
-        };
+        match turn {
+            Some(turn) => Ok(Own { turn, place }),
+            None => {
+                let path = self.inner.dir.join(name);
+                let (holder, waited) = (self.holder(&path).await, timeout.unwrap_or_default());
+                Err(LockError::LockTimeout { path, holder, waited })
+            }
+        }
+    }
+
+    /// The lock among processes, for who `begun` so long ago.
+    async fn acquire_in_turn(
+        &self,
+        own: Own,
+        mode: LockMode,
+        timeout: Option<Duration>,
+        begun: Duration,
+    ) -> Result<LockGuard, LockError> {
+        let clock = &*self.inner.clock;
+        let path = self.inner.dir.join(&own.place.name);
         let left = timeout.map(|timeout| timeout.saturating_sub(clock.monotonic().saturating_sub(begun)));
         let acquire = || EntityLock::acquire(&self.inner.disk, clock, &path, mode, left);
         let lock = match acquire().await {
@@ -102,7 +165,7 @@ impl LockManager {
             }
             (error, _) => error,
         })?;
-        Ok(LockGuard(Arc::new(Held { lock, _turn: turn, place })))
+        Ok(own.hold(lock))
     }
 
     /// As [`acquire`](Self::acquire), but waits for nobody.
@@ -202,6 +265,20 @@ impl Drop for Place {
         if known.entities.is_empty() {
             self.manager.idle.notify_waiters();
         }
+    }
+}
+
+/// What keeps everybody else of this process waiting, in the order in which it is let go.
+#[derive(Debug)]
+struct Own {
+    turn: Turn,
+    place: Place,
+}
+
+impl Own {
+    fn hold(self, lock: EntityLock) -> LockGuard {
+        let Self { turn, place } = self;
+        LockGuard(Arc::new(Held { lock, _turn: turn, place }))
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
 use locus_core::{Error, Result, Site};
 
 use crate::{
-    disk::{Disk, EntryKind},
+    disk::{Disk, DiskFile, EntryKind},
     synced::{sync_data, sync_dir},
 };
 
 /// Replaces the file at `path`, which may be absent, by `bytes`: after a crash it holds either what it held before or
 /// all of `bytes`, and once this returned, `bytes`.
 ///
-/// The new file is made beside it as `.<name>.new`; one that a crash left there is removed first. Only one caller at
+/// The new file is made beside it as `.<name>.new`, in the place of one that a crash left there. Only one caller at
 /// a time may replace the same path.
 ///
 /// # Errors
@@ -24,13 +24,16 @@ use crate::{
 /// then it holds `bytes`, and power loss may bring the former content back.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = draft_of(path)?;
-    match disk.remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", draft)(error));
+    let file = match disk.create_new(&draft) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove_file(&draft).map_err(Error::io("remove", &draft))?;
+            disk.create_new(&draft)
         }
-        _ => {}
-    }
-    let written = write_new(disk, &draft, bytes)
+        other => other,
+    };
+    let written = file
+        .map_err(Error::io("create", &draft))
+        .and_then(|file| write(&*file, &draft, bytes))
         .and_then(|()| disk.rename(&draft, path).map_err(Error::io("replace", path)));
     if written.is_err() {
         let _ = disk.remove_file(&draft); // else the next one does
@@ -40,10 +43,9 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(disk, parent, Site::ReplacedName).map_err(Error::io("sync", parent))
 }
 
-fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = disk.create_new(path).map_err(Error::io("create", path))?;
+fn write(file: &dyn DiskFile, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_at(bytes, 0).map_err(Error::io("write", path))?;
-    sync_data(&*file, Site::ReplacedContent).map_err(Error::io("sync", path))
+    sync_data(file, Site::ReplacedContent).map_err(Error::io("sync", path))
 }
 
 /// Reads a whole file of at most `max` bytes; `None` when it is absent.

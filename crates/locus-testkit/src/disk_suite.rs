@@ -22,12 +22,13 @@ use locus_fs::{DirEntry, Disk, DiskFile, EntryKind};
 /// # Panics
 /// When the disk breaks its contract; the message says how.
 pub fn run(disk: &dyn Disk, root: &Path) {
-    let checks: [(&str, Check); 20] = [
+    let checks: [(&str, Check); 21] = [
         ("create-new", a_new_file_is_empty_and_must_not_exist),
         ("read-write", a_read_gives_what_was_written_and_stops_at_the_end),
         ("cached", a_cached_read_gives_all_that_was_asked_for_or_says_no),
         ("gap", a_write_beyond_the_end_leaves_zeros_between),
         ("set-len", a_file_is_cut_and_extended_with_zeros),
+        ("open-cached", a_cached_open_gives_the_file_to_read_or_says_no),
         ("open", opening_tells_files_from_directories_and_readers_from_writers),
         ("sync", syncs_and_dropped_caches_change_nothing_that_is_read),
         ("handles", a_handle_outlives_its_name),
@@ -111,6 +112,26 @@ fn a_cached_read_gives_all_that_was_asked_for_or_says_no(disk: &dyn Disk, dir: &
     let mut seen = vec![0xaa; 10_000];
     if ok(file.read_cached_at(&mut seen, 777), "a cached read without a cache") {
         assert!(seen == bytes[777..10_777], "what is cached again is right");
+    }
+}
+
+fn a_cached_open_gives_the_file_to_read_or_says_no(disk: &dyn Disk, dir: &Path) {
+    let path = dir.join("file");
+    drop(make(disk, &path, b"content"));
+    ok(disk.is_own(dir), "is_own");
+    if let Some(file) = ok(disk.open_cached(&path), "a cached open") {
+        let (file, len) = file;
+        assert_eq!((read(&*file), len), (b"content".to_vec(), 7));
+        assert!(file.write_at(b"x", 0).is_err(), "it is opened to be read");
+    }
+    for (other, kind) in
+        [(&dir.join("absent"), ErrorKind::NotFound), (&dir.to_owned(), ErrorKind::InvalidInput)]
+    {
+        match disk.open_cached(other) {
+            Ok(None) => {}
+            Err(error) => assert_eq!(error.kind(), kind, "a cached open of {}", other.display()),
+            Ok(Some(file)) => panic!("a cached open of {} gave {file:?}", other.display()),
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl EntityId {
     /// Both parts with all other bytes as `%` and two hexadecimal digits, and a `+` between them; or, where that is too long,
     /// `~` and the BLAKE3 hash of the id.
     pub(crate) fn file_name(&self) -> String {
-        let mut name = String::new();
+        let mut name = String::with_capacity(self.text.len().saturating_mul(2));
         spell(self.database(), &mut name);
         name.push('+');
         spell(self.key(), &mut name);

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Lists files that failed for good, brings them back, or removes them.
     DeadLetters(DeadLetterArgs),
+    /// The story of a vault: secrets that stay and change, sealed, from the first key to another one.
+    Vault(VaultArgs),
     /// A tour of what Locus does, item by item. Reads its choices from the keyboard or from a pipe.
     Menu,
 }
@@ -146,6 +148,13 @@ pub(crate) struct DeadLetterArgs {
     /// Counts what would be requeued or purged.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VaultArgs {
+    /// Leaves the vault where it was made, to be looked into.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// What can be done with dead letters.

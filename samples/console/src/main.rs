@@ -18,6 +18,7 @@ mod stop;
 mod sweep;
 mod table;
 mod tally;
+mod vault;
 mod watch;
 mod work;
 
@@ -67,6 +68,10 @@ async fn execute(command: Option<Command>) -> Result<ExitCode, BoxError> {
         }
         Some(Command::DeadLetters(args)) => {
             dead_letters::dead_letters(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Vault(args)) => {
+            vault::story(&args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Menu) => {

@@ -54,6 +54,22 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile::new(opened(how, |how| sys::open(path, how))?)))
     }
 
+    fn is_own(&self, dir: &Path) -> io::Result<bool> {
+        sys::is_own(sys::dir(dir))
+    }
+
+    fn open_cached(&self, path: &Path) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
+        match sys::open_cached(path) {
+            Err(error) if sys::is_no_file(&error) => Err(no_file()),
+            Err(error) => Err(error),
+            Ok(None) => Ok(None),
+            Ok(Some(file)) => {
+                let (file, len) = regular(file)?;
+                Ok(Some((Arc::new(OsFile::new(file)), len)))
+            }
+        }
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         sys::create_dir(path)
     }
@@ -127,17 +143,25 @@ enum Opening {
 
 /// A file as it should be: nobody else's when it is new, and else a regular one.
 fn opened(how: Opening, open: impl Fn(Opening) -> io::Result<File>) -> io::Result<File> {
-    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
     let file = match open(how) {
         Err(error) if how != Opening::New && sys::is_no_file(&error) => return Err(no_file()),
         other => other?,
     };
-    if how == Opening::New {
-        sys::set_file_mode(&file)?;
-    } else if !file.metadata()?.is_file() {
-        return Err(no_file());
+    if how != Opening::New {
+        return Ok(regular(file)?.0);
     }
+    sys::set_file_mode(&file)?;
     Ok(file)
+}
+
+/// A regular file, and its length.
+fn regular(file: File) -> io::Result<(File, u64)> {
+    let found = file.metadata()?;
+    if found.is_file() { Ok((file, found.len())) } else { Err(no_file()) }
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 fn lock(
@@ -145,10 +169,13 @@ fn lock(
     try_lock: fn(&File) -> Result<(), TryLockError>,
 ) -> io::Result<Box<dyn DiskLock>> {
     let refused = |done: &io::Result<File>, kind| done.as_ref().is_err_and(|error| error.kind() == kind);
-    let mut file = opened(Opening::New, &open);
-    // A file system that is mounted read-only may refuse before it looks.
-    if refused(&file, io::ErrorKind::AlreadyExists) || refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
-        file = opened(Opening::Write, &open);
+    // Mostly it is there.
+    let mut file = opened(Opening::Write, &open);
+    if refused(&file, io::ErrorKind::NotFound) {
+        file = opened(Opening::New, &open);
+        if refused(&file, io::ErrorKind::AlreadyExists) {
+            file = opened(Opening::Write, &open);
+        }
     }
     if refused(&file, io::ErrorKind::ReadOnlyFilesystem) {
         file = opened(Opening::Read, &open);

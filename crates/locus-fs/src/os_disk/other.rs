@@ -17,6 +17,14 @@ pub(super) fn open(path: &Path, how: Opening) -> io::Result<File> {
     options.read(true).write(how != Opening::Read).create_new(how == Opening::New).open(path)
 }
 
+pub(super) fn is_own(_: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(super) fn open_cached(_: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
 pub(super) fn set_file_mode(_: &File) -> io::Result<()> {
     Ok(())
 }

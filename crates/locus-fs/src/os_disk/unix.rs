@@ -32,6 +32,37 @@ pub(super) fn open(path: &Path, how: Opening) -> io::Result<File> {
     Ok(retry_on_intr(|| openat(CWD, path, flags, mode))?.into())
 }
 
+/// Of these file systems it is known that they open a file whose inode is in memory without asking anybody. On others a
+/// server, or a program, is asked even then (NFS, SMB, FUSE).
+#[cfg(target_os = "linux")]
+pub(super) fn is_own(dir: &Path) -> io::Result<bool> {
+    const OWN: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010]; // ext4, XFS, Btrfs, tmpfs, F2FS
+    let found = retry_on_intr(|| rustix::fs::statfs(dir))?;
+    Ok(OWN.contains(&(found.f_type as u64 & 0xffff_ffff)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_own(_: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Kernels before 5.12 do not know the flag, and some sandboxes forbid the call.
+#[cfg(target_os = "linux")]
+pub(super) fn open_cached(path: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let (flags, mode) = flags(Opening::Read);
+    match openat2(CWD, path, flags, mode, ResolveFlags::CACHED) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::AGAIN | Errno::INTR | Errno::INVAL | Errno::NOSYS | Errno::PERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_cached(_: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
 /// The umask may have taken bits away.
 pub(super) fn set_file_mode(file: &File) -> io::Result<()> {
     Ok(fchmod(file, FILE_MODE)?)

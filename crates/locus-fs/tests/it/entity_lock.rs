@@ -17,7 +17,7 @@ use std::{
 };
 
 use locus_core::{Clock, SystemClock, Timestamp};
-use locus_fs::{Disk, EntityLock, LockError, LockHolder, LockManager, LockMode, OsDisk};
+use locus_fs::{Disk, EntityLock, LockError, LockGuard, LockHolder, LockManager, LockMode, OsDisk};
 use locus_testkit::{Fault, ManualClock, OpKind, SimDisk, Stepper};
 use rstest::rstest;
 
@@ -235,6 +235,71 @@ fn managers_of_two_processes_exclude_each_other() {
     assert!(matches!(refused, LockError::LockTimeout { waited: SECOND, .. }), "{refused}");
     drop(reads);
     drop(stepper.block_on(here.try_acquire(name, Exclusive), || false).unwrap());
+}
+
+#[test]
+fn work_is_done_with_the_lock_and_not_without_it() {
+    let (disk, clock, manager) = bench(5);
+    let elsewhere = LockManager::new(disk, clock.clone(), "/locks".into());
+    let mut stepper = Stepper::new(5);
+    let name = Path::new("aa/e");
+    let done = Arc::new(AtomicBool::new(false));
+    let (other, seen) = (elsewhere.clone(), done.clone());
+    let work = move |guard: LockGuard| {
+        assert_eq!((guard.name(), guard.mode()), (name, Exclusive));
+        let refused = Stepper::new(1).block_on(other.try_acquire(name, Shared), || false);
+        assert!(matches!(refused, Err(LockError::AlreadyLocked { .. })));
+        seen.store(true, Ordering::SeqCst);
+        guard
+    };
+    // Its directory is made; afterwards it is there; then another one has it first.
+    for turn in 0..3 {
+        let held =
+            (turn == 2).then(|| stepper.block_on(elsewhere.try_acquire(name, Shared), || false).unwrap());
+        if held.is_some() {
+            let refused = manager.acquire_then(name, Exclusive, Some(SECOND), work.clone());
+            let refused = stepper.block_on(refused, || clock.advance_to_next()).unwrap_err();
+            assert!(matches!(refused, LockError::LockTimeout { waited: SECOND, .. }), "{refused}");
+            assert!(!done.load(Ordering::SeqCst));
+        }
+        let (mut held, start) = (held, clock.monotonic());
+        let got = stepper.block_on(manager.acquire_then(name, Exclusive, None, work.clone()), || {
+            if clock.monotonic() > start + SECOND {
+                held = None;
+            }
+            clock.advance_to_next()
+        });
+        assert!(done.swap(false, Ordering::SeqCst));
+        drop(got.unwrap());
+    }
+    drop(stepper.block_on(elsewhere.try_acquire(name, Exclusive), || false).unwrap());
+}
+
+#[test]
+fn work_of_who_goes_before_the_lock_is_taken_is_not_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = LockManager::new(Arc::new(OsDisk), Arc::new(SystemClock::new()), dir.path().into());
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
+    let runtime = runtime.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let work = || {
+        let done = done.clone();
+        manager.acquire_then(Path::new("e"), Exclusive, None, move |_| done.store(true, Ordering::SeqCst))
+    };
+    // The only thread that may block is taken, until whoever wants the lock is gone.
+    let (gate, shut) = std::sync::mpsc::channel::<()>();
+    let taken = runtime.spawn_blocking(move || shut.recv());
+    let _entered = runtime.enter();
+    {
+        let goes = pin!(work());
+        assert!(goes.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    drop(gate);
+    assert!(runtime.block_on(taken).unwrap().is_err());
+    drop(runtime.block_on(manager.acquire(Path::new("e"), Exclusive, None)).unwrap());
+    assert!(!done.load(Ordering::SeqCst));
+    runtime.block_on(work()).unwrap();
+    assert!(done.load(Ordering::SeqCst));
 }
 
 #[test]

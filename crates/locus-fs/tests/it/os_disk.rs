@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use locus_fs::{Disk, EntryKind, OsDisk};
+use locus_fs::{Disk, DiskFile, EntryKind, OsDisk};
 use rstest::rstest;
 
 use crate::local_volume::{blob, open, write};
@@ -129,6 +129,38 @@ fn what_was_just_written_is_read_without_waiting_wherever_the_file_system_can_te
     let mut seen = [0; 9_000];
     assert_eq!(file.read_cached_at(&mut seen, 500).unwrap(), tells);
     assert_eq!(seen, if tells { [7; 9_000] } else { [0; 9_000] });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_just_written_is_opened_without_waiting_wherever_the_system_can_tell() {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    OsDisk.create_new(&path).unwrap().write_at(b"hello", 0).unwrap();
+    let tells = openat2(CWD, &path, OFlags::RDONLY, Mode::empty(), ResolveFlags::CACHED).is_ok();
+    let opened = OsDisk.open_cached(&path).unwrap();
+    assert_eq!(opened.is_some(), tells);
+    let mut seen = [0; 9];
+    let is_it = |(file, len): (Arc<dyn DiskFile>, u64)| {
+        (file.read_at(&mut seen, 0).unwrap(), len, &seen[..5]) == (5, 5, b"hello")
+    };
+    assert!(opened.is_none_or(is_it));
+    std::os::unix::fs::symlink(&path, dir.path().join("link")).unwrap();
+    assert!(!matches!(OsDisk.open_cached(&dir.path().join("link")), Ok(Some(_))), "a link was followed");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_the_machines_own_and_what_the_kernel_makes_up_is_not_known_to_be() {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let of_memory =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1).filter(|_| line.contains(" tmpfs ")));
+    for dir in of_memory.filter(|dir| fs::metadata(dir).is_ok()) {
+        assert!(OsDisk.is_own(Path::new(dir)).unwrap(), "{dir}");
+    }
+    assert!(!OsDisk.is_own(Path::new("/proc")).unwrap());
+    assert_eq!(OsDisk.is_own(Path::new("/proc/absent")).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]

@@ -85,12 +85,12 @@ impl Shelf {
     pub(super) fn names(&self, shard: u8) -> Result<ShardNames, VaultError> {
         let dir = self.shard(shard);
         let mut names = ShardNames::default();
-        let entries = match self.disk.read_dir(&dir) {
+        let entries = match self.disk.read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
-            other => other.map_err(VaultError::read("list", &dir))?,
+            other => other.map_err(VaultError::read("list", dir))?,
         };
         for entry in entries {
-            let entry = entry.map_err(VaultError::read("list", &dir))?;
+            let entry = entry.map_err(VaultError::read("list", dir))?;
             let Some(name) = entry.name.to_str().filter(|_| entry.kind == EntryKind::File) else { continue };
             if name.starts_with('.') {
                 names.drafts.push(dir.join(name));

@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use locus_core::{Checksum, Error, Site};
@@ -11,7 +14,7 @@ use locus_fs::{Disk, create_dirs, replace, sync_dir};
 use parking_lot::Mutex;
 
 use crate::{
-    cipher::{plain_len, sealed_len},
+    cipher::{SEGMENT_BYTES, TAG_BYTES, plain_len, sealed_len},
     error::VaultError,
     id::{EntityId, shard_of},
     metadata::{self, EntityMetadata, PREAMBLE_BYTES_MAX, SealedBy, Undecodable},
@@ -24,15 +27,27 @@ pub(super) const LOCKS: &str = "locks";
 /// What an entity's file is called after its name.
 pub(super) const SUFFIX: &str = ".ent";
 
-/// The files of a directory. All calls block, and take no lock.
+/// So much of a file is read at first: its preamble, and all of a small content.
+const FIRST_BYTES: usize = 8 << 10;
+const _: () = assert!(FIRST_BYTES >= PREAMBLE_BYTES_MAX);
+
+/// The longest file that is read on the spot: to open a content of more than a segment takes longer than the way to
+/// another thread.
+const ON_THE_SPOT_MAX: u64 = (PREAMBLE_BYTES_MAX + SEGMENT_BYTES + TAG_BYTES) as u64;
+
+/// The files of a directory. All calls block but those that say otherwise, and take no lock.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Of entities, 256 of them.
+    dirs: Vec<PathBuf>,
     /// Longest file that is read or written, in bytes.
     bytes_max: u64,
     /// Which of the directories are known to be there, durably.
     shards: Mutex<[bool; 256]>,
+    /// See [`Disk::is_own`].
+    is_own: AtomicBool,
 }
 
 /// The beginning of an entity's file.
@@ -59,35 +74,44 @@ impl Found {
 impl Shelf {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, blob_bytes_max: u64) -> Self {
         let bytes_max = sealed_len(blob_bytes_max).saturating_add(PREAMBLE_BYTES_MAX as u64);
-        Self { disk, dir, bytes_max, shards: Mutex::new([false; 256]) }
+        let dirs = (0..=u8::MAX).map(|shard| dir.join(ENTITIES).join(format!("{shard:02x}"))).collect();
+        Self { disk, dir, dirs, bytes_max, shards: Mutex::new([false; 256]), is_own: AtomicBool::new(false) }
     }
 
-    pub(super) fn shard(&self, shard: u8) -> PathBuf {
-        self.dir.join(ENTITIES).join(format!("{shard:02x}"))
+    /// Looks whether files can be read on the spot. Without it none is.
+    pub(super) fn survey(&self) {
+        let is_own = self.disk.is_own(&self.dir.join(ENTITIES)).unwrap_or(false);
+        self.is_own.store(is_own, Ordering::Relaxed);
+    }
+
+    pub(super) fn shard(&self, shard: u8) -> &Path {
+        &self.dirs[usize::from(shard)]
     }
 
     /// Where the entity's file lies.
     pub(crate) fn path(&self, id: &EntityId) -> PathBuf {
-        let name = id.file_name();
-        self.shard(shard_of(&name)).join(format!("{name}{SUFFIX}"))
+        let mut name = id.file_name();
+        let shard = shard_of(&name);
+        name.push_str(SUFFIX);
+        self.shard(shard).join(name)
     }
 
-    /// Replaces the entity's file durably. Whoever calls holds the entity alone.
-    pub(crate) fn publish(&self, id: &EntityId, preamble: &[u8], sealed: &[u8]) -> Result<(), VaultError> {
-        let len = preamble.len().saturating_add(sealed.len()) as u64;
+    /// Replaces the entity's file durably by `bytes`, preamble and sealed content. Whoever calls holds the entity alone.
+    pub(crate) fn publish(&self, id: &EntityId, bytes: &[u8]) -> Result<(), VaultError> {
+        let len = bytes.len() as u64;
         if len > self.bytes_max {
             return Err(VaultError::TooLarge { what: "entity", size: len, limit: self.bytes_max });
         }
         let path = self.path(id);
         self.make_shard(shard_of(&id.file_name()))
-            .and_then(|()| replace(&*self.disk, &path, &[preamble, sealed].concat()))
+            .and_then(|()| replace(&*self.disk, &path, bytes))
             .map_err(|source| VaultError::WriteFailed { path, source })
     }
 
     fn make_shard(&self, shard: u8) -> Result<(), Error> {
         let at = usize::from(shard);
         if !self.shards.lock()[at] {
-            create_dirs(&*self.disk, &self.shard(shard))?;
+            create_dirs(&*self.disk, self.shard(shard))?;
             self.shards.lock()[at] = true;
         }
         Ok(())
@@ -126,6 +150,23 @@ impl Shelf {
         Ok(Some(found))
     }
 
+    /// As [`read_some`](Self::read_some), but waits for nothing. `None` also when that cannot be, and when anything is wrong.
+    pub(crate) fn read_some_here(&self, id: &EntityId, wanted: impl FnOnce(&[u8]) -> u64) -> Option<Found> {
+        if !self.is_own.load(Ordering::Relaxed) {
+            return None;
+        }
+        let path = self.path(id);
+        let (file, len) = self.disk.open_cached(&path).ok()??;
+        if len > ON_THE_SPOT_MAX {
+            return None;
+        }
+        let read = |bytes: &mut [u8], at| {
+            let is_cached = file.read_cached_at(bytes, at)?;
+            if is_cached { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        self.look_in(&path, len, read, wanted).ok().filter(|found| found.metadata.id == *id)
+    }
+
     /// The file at `path`: its preamble, and of what stands behind it at least as much as `wanted` says of that.
     pub(super) fn look(
         &self,
@@ -137,12 +178,24 @@ impl Shelf {
             other => other.map_err(VaultError::read("open", path))?,
         };
         let len = file.len().map_err(VaultError::read("read", path))?;
+        self.look_in(path, len, |bytes, at| file.read_at(bytes, at), wanted).map(Some)
+    }
+
+    /// The file at `path`, of `len` bytes, by who reads it.
+    fn look_in(
+        &self,
+        path: &Path,
+        len: u64,
+        read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+        wanted: impl FnOnce(&[u8]) -> u64,
+    ) -> Result<Found, VaultError> {
         if len > self.bytes_max {
             return Err(VaultError::TooLarge { what: "entity's file", size: len, limit: self.bytes_max });
         }
         let whole = usize::try_from(len).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; whole.min(PREAMBLE_BYTES_MAX)];
-        let mut filled = file.read_at(&mut bytes, 0).map_err(VaultError::read("read", path))?;
+        let mut bytes = Vec::with_capacity(whole.min(ON_THE_SPOT_MAX as usize));
+        bytes.resize(whole.min(FIRST_BYTES), 0);
+        let mut filled = read(&mut bytes, 0).map_err(VaultError::read("read", path))?;
         bytes.truncate(filled);
         let tampered = |why: &str| VaultError::Tampered {
             what: format!("{} ({why})", path.display()).into(),
@@ -170,14 +223,15 @@ impl Shelf {
         let wanted = (preamble_len as u64).saturating_add(wanted).min(len);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         if filled < wanted {
+            bytes.reserve_exact(wanted.saturating_sub(filled));
             bytes.resize(wanted, 0);
             let (_, rest) = bytes.split_at_mut(filled);
-            filled += file.read_at(rest, filled as u64).map_err(VaultError::read("read", path))?;
+            filled += read(rest, filled as u64).map_err(VaultError::read("read", path))?;
             if filled < wanted {
                 return Err(tampered("it has another length"));
             }
         }
-        Ok(Some(Found { metadata, bytes, preamble_len }))
+        Ok(Found { metadata, bytes, preamble_len })
     }
 
     /// Whether somebody else's blob is what was written.

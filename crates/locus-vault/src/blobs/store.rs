@@ -140,7 +140,12 @@ impl BlobStore {
         let shelf = Shelf::new(Arc::clone(&options.disk), dir, options.content_bytes_max);
         let store = Self { inner: Arc::new(Inner { shelf, locks, options }) };
         let theirs = ring.clone();
-        if store.run(move |inner| inner.prepare(theirs.as_ref())).await? {
+        let prepare = move |inner: &Inner| {
+            let prepared = inner.prepare(theirs.as_ref());
+            inner.shelf.survey();
+            prepared
+        };
+        if store.run(prepare).await? {
             let name = Path::new(MARKER_LOCK);
             let timeout = Some(store.inner.options.lock_timeout);
             let lock = store.inner.locks.acquire(name, LockMode::Exclusive, timeout).await?;
@@ -175,8 +180,8 @@ impl BlobStore {
     /// Who drops the future before it has the lock has written nothing. From then on the write comes to its end, and the
     /// lock is held until then.
     pub async fn write(&self, metadata: EntityMetadata, blob: Vec<u8>) -> Result<(), VaultError> {
-        let lock = self.hold(&metadata.id).await?;
-        self.write_held(lock, metadata, blob).await
+        let id = metadata.id.clone();
+        self.run_locked(&id, move |inner, _lock| inner.write(metadata, blob)).await
     }
 
     /// As [`write`](Self::write), under a lock that is held already.
@@ -193,32 +198,9 @@ impl BlobStore {
         blob: Vec<u8>,
     ) -> Result<(), VaultError> {
         let lock = self.exclusive(guard, &metadata.id)?;
-        self.write_held(lock, metadata, blob).await
-    }
-
-    async fn write_held(
-        &self,
-        lock: LockGuard,
-        mut metadata: EntityMetadata,
-        blob: Vec<u8>,
-    ) -> Result<(), VaultError> {
         self.run(move |inner| {
             let _lock = lock;
-            let expected = match &mut metadata.sealed {
-                SealedBy::Suite { .. } => sealed_len(metadata.content_len),
-                SealedBy::Foreign { checksum, .. } => {
-                    *checksum = Checksum::of(&blob);
-                    metadata.content_len
-                }
-            };
-            if expected != blob.len() as u64 {
-                let why = "is not the length of the blob";
-                return Err(VaultError::InvalidArgument { name: "content_len", why });
-            }
-            if let Some(name) = metadata.too_long() {
-                return Err(VaultError::InvalidArgument { name, why: "is longer than what a header takes" });
-            }
-            inner.shelf.publish(&metadata.id, &metadata::encode(&metadata), &blob)
+            inner.write(metadata, blob)
         })
         .await
     }
@@ -285,11 +267,10 @@ impl BlobStore {
     /// # Cancel safety
     /// As [`write`](Self::write).
     pub async fn delete(&self, id: &EntityId) -> Result<(), VaultError> {
-        let (lock, id) = (self.hold(id).await?, id.clone());
-        self.run(move |inner| {
-            let _lock = lock;
-            let removed = inner.shelf.remove(&id)?;
-            removed.then_some(()).ok_or(VaultError::FileNotFound { id })
+        let entity = id.clone();
+        self.run_locked(id, move |inner, _lock| {
+            let removed = inner.shelf.remove(&entity)?;
+            removed.then_some(()).ok_or(VaultError::FileNotFound { id: entity })
         })
         .await
     }
@@ -401,10 +382,25 @@ impl BlobStore {
         if self.inner.options.read_only { Err(VaultError::ReadOnly { dir: dir.clone() }) } else { Ok(()) }
     }
 
-    /// The right to write an entity. Goes with the work, and is let go where that may block.
-    async fn hold(&self, id: &EntityId) -> Result<LockGuard, VaultError> {
-        let guard = self.lock(id, LockMode::Exclusive, None).await?;
-        self.exclusive(&guard, id)
+    /// Does `work` where it may block, with the right to write the entity.
+    async fn run_locked<T: Send + 'static>(
+        &self,
+        id: &EntityId,
+        work: impl FnOnce(&Inner, LockGuard) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<T, VaultError> {
+        let inner = Arc::clone(&self.inner);
+        self.locked(id, move |lock| work(&inner, lock)).await
+    }
+
+    /// As [`lock`](Self::lock), exclusive, for the time of `work`, which may block.
+    pub(crate) async fn locked<T: Send + 'static>(
+        &self,
+        id: &EntityId,
+        work: impl FnOnce(LockGuard) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<T, VaultError> {
+        self.check_writable()?;
+        let timeout = Some(self.inner.options.lock_timeout);
+        self.inner.locks.acquire_then(&name_of(id), LockMode::Exclusive, timeout, work).await?
     }
 
     /// Does `work` where it may block.
@@ -415,6 +411,25 @@ impl BlobStore {
 }
 
 impl Inner {
+    /// Whoever calls holds the entity alone.
+    fn write(&self, mut metadata: EntityMetadata, blob: Vec<u8>) -> Result<(), VaultError> {
+        let expected = match &mut metadata.sealed {
+            SealedBy::Suite { .. } => sealed_len(metadata.content_len),
+            SealedBy::Foreign { checksum, .. } => {
+                *checksum = Checksum::of(&blob);
+                metadata.content_len
+            }
+        };
+        if expected != blob.len() as u64 {
+            let why = "is not the length of the blob";
+            return Err(VaultError::InvalidArgument { name: "content_len", why });
+        }
+        if let Some(name) = metadata.too_long() {
+            return Err(VaultError::InvalidArgument { name, why: "is longer than what a header takes" });
+        }
+        self.shelf.publish(&metadata.id, &[metadata::encode(&metadata), blob].concat())
+    }
+
     /// Makes the directory ready for `ring`; whether it has still to be marked.
     fn prepare(&self, ring: Option<&RingInfo>) -> Result<bool, VaultError> {
         let Shelf { disk, dir, .. } = &self.shelf;

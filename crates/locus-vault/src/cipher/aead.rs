@@ -45,6 +45,14 @@ mod aws_lc {
             let nonce = TheirNonce::assume_unique_for_key(nonce);
             self.0.open_separate_gather(nonce, Aad::empty(), sealed, tag, out).is_ok()
         }
+
+        /// Opens `segment`, what was sealed and its tag behind it, where it lies. Whether it is what was sealed: else it means
+        /// nothing any more.
+        #[cfg(feature = "entities")]
+        #[must_use]
+        pub(crate) fn open_in_place(&self, nonce: Nonce, segment: &mut [u8]) -> bool {
+            self.0.open_in_place(TheirNonce::assume_unique_for_key(nonce), Aad::empty(), segment).is_ok()
+        }
     }
 }
 
@@ -73,6 +81,15 @@ mod rust_crypto {
             out.copy_from_slice(sealed);
             self.0.decrypt_inout_detached(&nonce.into(), b"", out.into(), tag.into()).is_ok()
         }
+
+        /// Opens `segment`, what was sealed and its tag behind it, where it lies. Whether it is what was sealed: else it means
+        /// nothing any more.
+        #[cfg(feature = "entities")]
+        #[must_use]
+        pub(crate) fn open_in_place(&self, nonce: Nonce, segment: &mut [u8]) -> bool {
+            let Some((text, tag)) = segment.split_last_chunk_mut() else { return false };
+            self.0.decrypt_inout_detached(&nonce.into(), b"", text.into(), (&*tag).into()).is_ok()
+        }
     }
 }
 
@@ -100,7 +117,7 @@ mod tests {
         assert_eq!((text, tag), ZEROS);
     }
 
-    #[cfg(feature = "aws-lc")]
+    #[cfg(all(feature = "aws-lc", feature = "entities"))]
     #[test]
     fn either_opens_what_the_other_sealed() {
         use locus_core::Entropy;
@@ -121,10 +138,18 @@ mod tests {
             assert!(ours.open(nonce, &other, &tags.1, &mut opened));
             assert!(theirs.open(nonce, &one, &tags.0, &mut opened_too));
             assert_eq!((&opened, &opened_too), (&text, &text));
+            let segment = [one.as_slice(), &tags.0].concat();
+            let (mut here, mut here_too) = (segment.clone(), segment.clone());
+            assert!(ours.open_in_place(nonce, &mut here) && theirs.open_in_place(nonce, &mut here_too));
+            assert_eq!((&here[..len], &here_too[..len]), (&*text, &*text));
 
             let wrong = tags.0.map(|byte| byte ^ 1);
             assert!(!ours.open(nonce, &one, &wrong, &mut opened));
             assert!(!theirs.open(nonce, &one, &wrong, &mut opened));
+            let segment = [one.as_slice(), &wrong].concat();
+            let (mut here, mut here_too) = (segment.clone(), segment);
+            assert!(!ours.open_in_place(nonce, &mut here) && !theirs.open_in_place(nonce, &mut here_too));
+            assert!(!ours.open_in_place(nonce, &mut [0; 15]) && !theirs.open_in_place(nonce, &mut [0; 15]));
         }
     }
 }

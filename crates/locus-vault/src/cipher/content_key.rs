@@ -49,19 +49,25 @@ impl ContentKey {
     /// Seals a whole content. The answer is [`sealed_len`] bytes long.
     #[must_use]
     pub fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(room(sealed_len(plaintext.len() as u64)));
+        let mut sealed = Vec::new();
+        self.seal_behind(plaintext, &mut sealed);
+        sealed
+    }
+
+    /// As [`seal`](Self::seal), behind what is in `out`.
+    pub(crate) fn seal_behind(&self, plaintext: &[u8], out: &mut Vec<u8>) {
+        out.reserve_exact(room(sealed_len(plaintext.len() as u64)));
         let mut rest = plaintext;
         for index in 0_u64.. {
             let Some((segment, behind)) =
                 rest.split_at_checked(SEGMENT_BYTES).filter(|(_, behind)| !behind.is_empty())
             else {
-                self.seal_segment(index, true, rest, &mut sealed);
+                self.seal_segment(index, true, rest, out);
                 break;
             };
-            self.seal_segment(index, false, segment, &mut sealed);
+            self.seal_segment(index, false, segment, out);
             rest = behind;
         }
-        sealed
     }
 
     /// Seals segment `index` behind what is in `out`. All segments of a content are to be sealed once each, with one
@@ -86,6 +92,40 @@ impl ContentKey {
             return Err(Tampered { segment: (sealed.len() / SEALED_SEGMENT) as u64 });
         };
         self.open_all(0, segments_of(0..len, len).last, sealed, len)
+    }
+
+    /// Opens a whole content where it lies, and says how long it is. What stands behind it then means nothing.
+    ///
+    /// # Errors
+    /// [`Tampered`], whatever is wrong, and nothing of the content: the bytes are overwritten.
+    #[cfg(feature = "entities")]
+    pub(crate) fn open_in_place(&self, sealed: &mut [u8]) -> Result<usize, Tampered> {
+        let opened = self.try_in_place(sealed);
+        if opened.is_err() {
+            super::wiped::wipe(sealed); // nobody sees what was not proven
+        }
+        opened
+    }
+
+    #[cfg(feature = "entities")]
+    fn try_in_place(&self, sealed: &mut [u8]) -> Result<usize, Tampered> {
+        let last = (sealed.len().div_ceil(SEALED_SEGMENT) as u64).saturating_sub(1);
+        let (mut from, mut opened) = (0_usize, 0_usize);
+        for index in 0..=last {
+            let tampered = Tampered { segment: index };
+            let segment = sealed.get_mut(from..).unwrap_or_default();
+            let (segment, _) = segment.split_at_mut(segment.len().min(SEALED_SEGMENT));
+            let len = segment.len().checked_sub(TAG_BYTES).ok_or(tampered)?;
+            let is_last = index == last;
+            if !fits(index, is_last, len) || !self.0.open_in_place(nonce(index, is_last), segment) {
+                return Err(tampered);
+            }
+            if from > opened {
+                sealed.copy_within(from..from.saturating_add(len), opened);
+            }
+            (from, opened) = (from.saturating_add(SEALED_SEGMENT), opened.saturating_add(len));
+        }
+        Ok(opened)
     }
 
     /// Opens `range` of a content of `plain_len` bytes, given the [sealed bytes that hold it](segments_of). What lies
@@ -182,4 +222,47 @@ fn nonce(index: u64, last: bool) -> [u8; NONCE_BYTES] {
 /// A length in memory: what does not fit is not there.
 fn room(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(all(test, feature = "entities"))]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests damage what they sealed")]
+mod tests {
+    use locus_testkit::SeededEntropy;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn key() -> ContentKey {
+        let random = SeededEntropy::new(3);
+        ContentKey::derive(&DataKey::draw(&random), &Salt::draw(&random), b"header")
+    }
+
+    #[rstest]
+    fn what_was_sealed_opens_where_it_lies(
+        #[values(0, 1, 65_535, 65_536, 65_537, 131_072, 200_000)] len: usize,
+    ) {
+        let plain = (0..len).map(|at| (at * 7 + at / 256) as u8).collect::<Vec<_>>();
+        let mut sealed = b"before".to_vec();
+        key().seal_behind(&plain, &mut sealed);
+        assert_eq!(sealed.split_off(6), key().seal(&plain));
+        assert_eq!(sealed, b"before");
+        let mut bytes = key().seal(&plain);
+        assert_eq!(key().open_in_place(&mut bytes), Ok(len));
+        assert_eq!(bytes[..len], plain);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_does_not_open() {
+        let good = key().seal(&[5; 2 * SEGMENT_BYTES + 50]);
+        let segments = [0, SEALED_SEGMENT, 2 * SEALED_SEGMENT];
+        for (segment, at) in segments.into_iter().enumerate() {
+            let mut bad = good.clone();
+            bad[at + 7] ^= 1;
+            assert_eq!(key().open_in_place(&mut bad), Err(Tampered { segment: segment as u64 }));
+            assert!(bad.iter().all(|byte| *byte == 0), "segment {segment}");
+        }
+        for len in [0, 15, 16, SEALED_SEGMENT, SEALED_SEGMENT + 15, SEALED_SEGMENT + 16, 2 * SEALED_SEGMENT] {
+            assert!(key().open_in_place(&mut good[..len].to_vec()).is_err(), "cut at {len}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod data_key;
 mod salt;
 mod segments;
 mod suite;
+#[cfg(feature = "entities")]
+mod wiped;
 
 #[cfg(feature = "entities")]
 pub(crate) use aead::{Aes256Gcm, NONCE_BYTES};
@@ -19,3 +21,5 @@ pub use data_key::DataKey;
 pub use salt::{SALT_BYTES, Salt};
 pub use segments::{SEGMENT_BYTES, Segments, TAG_BYTES, plain_len, sealed_len, segments_of};
 pub use suite::Suite;
+#[cfg(feature = "entities")]
+pub(crate) use wiped::Wiped;

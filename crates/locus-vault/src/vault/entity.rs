@@ -3,9 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use crate::{
+    cipher::Wiped,
     error::{Result, VaultError},
     id::EntityId,
     metadata::{EntityMetadata, Version},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Entity {
     pub(super) metadata: Arc<EntityMetadata>,
-    pub(super) content: Arc<Zeroizing<Vec<u8>>>,
+    pub(super) content: Arc<Wiped>,
 }
 
 impl Entity {

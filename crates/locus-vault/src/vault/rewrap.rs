@@ -240,9 +240,10 @@ impl Inner {
             SealedBy::Suite { key, .. } if key == self.ring().active().0 => return Ok(Rewrapped::Already),
             SealedBy::Suite { .. } => {}
         }
-        let content = self.with_ring(|ring| seal::open(&found, ring))?;
-        self.believe(id, before, Seen::of(&found))?;
-        let EntityMetadata { version, schema, writer, written_at, is_deleted, .. } = found.metadata;
+        let (key, read) = (self.with_ring(|ring| seal::content_key(&found, ring))?, Seen::of(&found));
+        let (metadata, content) = seal::open(found, &key)?;
+        self.believe(id, before, read)?;
+        let EntityMetadata { version, schema, writer, written_at, is_deleted, .. } = metadata;
         let writer = &writer;
         self.publish(lock, Draft { id, version, schema, writer, written_at, is_deleted, content: &content })?;
         Ok(Rewrapped::Sealed { bytes: content.len() as u64 })

@@ -1,11 +1,11 @@
 //! How an entity's content is sealed under its own header, and opened.
 
-use locus_core::{Entropy, Timestamp};
+use locus_core::{Checksum, Entropy, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
     blobs::Found,
-    cipher::{ContentKey, SEGMENT_BYTES, Salt, Suite, TAG_BYTES, Tampered},
+    cipher::{ContentKey, SEGMENT_BYTES, Salt, Suite, TAG_BYTES, Tampered, Wiped},
     error::{Result, VaultError},
     id::EntityId,
     keyring::Keyring,
@@ -30,8 +30,10 @@ pub(super) struct Draft<'a> {
 /// What was sealed.
 pub(super) struct SealedEntity {
     pub(super) metadata: EntityMetadata,
-    pub(super) preamble: Vec<u8>,
-    pub(super) sealed: Vec<u8>,
+    /// The preamble, and the sealed content behind it.
+    pub(super) bytes: Vec<u8>,
+    /// Of the preamble.
+    pub(super) preamble: Checksum,
 }
 
 /// Seals it with the ring's active key.
@@ -48,14 +50,19 @@ pub(super) fn seal(draft: Draft<'_>, ring: &Keyring, entropy: &dyn Entropy) -> S
         is_deleted: draft.is_deleted,
         content_len: draft.content.len() as u64,
     };
-    let preamble = metadata::encode(&metadata);
-    let sealed = ContentKey::derive(data_key, &salt, &preamble).seal(draft.content);
-    SealedEntity { metadata, preamble, sealed }
+    let mut bytes = metadata::encode(&metadata);
+    let (key, preamble) = (ContentKey::derive(data_key, &salt, &bytes), Checksum::of(&bytes));
+    key.seal_behind(draft.content, &mut bytes);
+    SealedEntity { metadata, bytes, preamble }
 }
 
-/// Opens the whole content, which proves all that is known about it.
-pub(super) fn open(found: &Found, ring: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
-    content_key(found, ring)?.open(found.sealed()).map_err(tampered(&found.metadata.id))
+/// Opens the whole content, which proves all that is known about it. It stays where it was read.
+pub(super) fn open(found: Found, key: &ContentKey) -> Result<(EntityMetadata, Wiped)> {
+    let Found { metadata, mut bytes, preamble_len } = found;
+    let sealed = bytes.get_mut(preamble_len..).unwrap_or_default();
+    let len = key.open_in_place(sealed).map_err(tampered(&metadata.id))?;
+    bytes.truncate(preamble_len.saturating_add(len));
+    Ok((metadata, Wiped::behind(bytes, preamble_len)))
 }
 
 /// Proves what is known about it by the content's first segment, when that was read.
@@ -67,7 +74,8 @@ pub(super) fn prove(found: &Found, ring: &Keyring) -> Result<()> {
     key.open_segment(0, is_last, first, &mut opened).map_err(tampered(&found.metadata.id))
 }
 
-fn content_key(found: &Found, ring: &Keyring) -> Result<ContentKey> {
+/// The key of the content, which is bound to all that is known about it.
+pub(super) fn content_key(found: &Found, ring: &Keyring) -> Result<ContentKey> {
     match &found.metadata.sealed {
         SealedBy::Suite { salt, key, .. } => Ok(ContentKey::derive(ring.key(*key)?, salt, found.preamble())),
         SealedBy::Foreign { algorithm, .. } => {

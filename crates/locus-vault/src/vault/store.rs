@@ -3,12 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use locus_core::{BoxError, Checksum};
-use locus_fs::{LockGuard, LockMode, off_thread};
+use locus_fs::{LockGuard, LockMode, off_thread, on_the_spot};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{debug, warn};
-use zeroize::Zeroizing;
 
 use super::{
     entity::{Entity, not_json, parse},
@@ -18,7 +17,8 @@ use super::{
     verify::VerifyReport,
 };
 use crate::{
-    blobs::{BlobStore, EntityGuard, ListCursor, ListPage, SweepReport},
+    blobs::{BlobStore, EntityGuard, Found, ListCursor, ListPage, SweepReport},
+    cipher::{ContentKey, Wiped},
     error::{Result, VaultError},
     expect::{self, Expect},
     id::EntityId,
@@ -90,6 +90,10 @@ impl Vault {
             && clock.monotonic().saturating_sub(kept.at) < ttl
         {
             return Ok(kept.entity);
+        }
+        if let Some(entity) = self.inner.get_here(id) {
+            on_the_spot().await;
+            return Ok(entity);
         }
         let id = id.clone();
         self.run(move |inner| inner.get(&id)).await
@@ -175,9 +179,8 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Zeroizing::new(content), options.into());
-        let lock = self.hold(id).await?;
-        self.put_held(lock, id, content, options).await
+        let (content, options, entity) = (Wiped::new(content), options.into(), id.clone());
+        self.run_locked(id, move |inner, lock| inner.put(&lock, &entity, options, content)).await
     }
 
     /// As [`put_bytes`](Self::put_bytes), under a lock that is held already.
@@ -193,26 +196,9 @@ impl Vault {
         content: Vec<u8>,
         options: impl Into<PutOptions>,
     ) -> Result<Version> {
-        let (content, options) = (Zeroizing::new(content), options.into());
-        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
-        self.put_held(lock, guard.id(), content, options).await
-    }
-
-    async fn put_held(
-        &self,
-        lock: LockGuard,
-        id: &EntityId,
-        content: Zeroizing<Vec<u8>>,
-        options: PutOptions,
-    ) -> Result<Version> {
-        let id = id.clone();
-        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
-        self.run(move |inner| {
-            let found = inner.head(&id)?;
-            options.expect.check(&id, found.as_ref())?;
-            inner.write(&lock, &id, found.as_ref(), options.schema, content)
-        })
-        .await
+        let (content, options, id) = (Wiped::new(content), options.into(), guard.id().clone());
+        let lock = self.inner.blobs.exclusive(guard, &id)?;
+        self.run(move |inner| inner.put(&lock, &id, options, content)).await
     }
 
     /// Changes an entity that is JSON: takes its lock, reads it, lets `change` change it, writes it, durably, and says which
@@ -230,8 +216,8 @@ impl Vault {
         id: &EntityId,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let lock = self.hold(id).await?;
-        self.update_held(lock, id, change).await
+        let entity = id.clone();
+        self.run_locked(id, move |inner, lock| inner.update(&lock, &entity, change)).await
     }
 
     /// As [`update`](Self::update), under a lock that is held already.
@@ -246,25 +232,8 @@ impl Vault {
         guard: &EntityGuard,
         change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<Version> {
-        let lock = self.inner.blobs.exclusive(guard, guard.id())?;
-        self.update_held(lock, guard.id(), change).await
-    }
-
-    async fn update_held(
-        &self,
-        lock: LockGuard,
-        id: &EntityId,
-        change: impl FnOnce(&mut Value) -> Result<(), BoxError> + Send + 'static,
-    ) -> Result<Version> {
-        let id = id.clone();
-        self.run(move |inner| {
-            let entity = inner.get(&id)?;
-            let mut value = parse(&id, entity.bytes())?;
-            change(&mut value).map_err(|source| VaultError::ChangeFailed { id: id.clone(), source })?;
-            let content = Zeroizing::new(to_json(&id, &value)?);
-            inner.write(&lock, &id, Some(entity.metadata()), None, content)
-        })
-        .await
+        let (lock, id) = (self.inner.blobs.exclusive(guard, guard.id())?, guard.id().clone());
+        self.run(move |inner| inner.update(&lock, &id, change)).await
     }
 
     /// Deletes an entity, durably. It is remembered for a while that and by whom it was: the answer is the version of that.
@@ -275,14 +244,8 @@ impl Vault {
     /// # Cancel safety
     /// As [`put`](Self::put).
     pub async fn delete(&self, id: &EntityId, expect: Expect) -> Result<Version> {
-        let (lock, id) = (self.hold(id).await?, id.clone());
-        self.run(move |inner| {
-            let found = inner.head(&id)?.filter(|found| !found.is_deleted);
-            let Some(found) = found else { return Err(VaultError::FileNotFound { id }) };
-            expect.check(&id, Some(&found))?;
-            inner.delete(&lock, &id, &found)
-        })
-        .await
+        let entity = id.clone();
+        self.run_locked(id, move |inner, lock| inner.delete(&lock, entity, expect)).await
     }
 
     /// Locks an entity, for as long as the answer lives: shared, so that nobody changes it meanwhile, or to change it. Waits
@@ -397,6 +360,16 @@ impl Vault {
         self.inner.blobs.exclusive(&guard, id)
     }
 
+    /// Does `work` where it may block, with the right to change the entity.
+    async fn run_locked<T: Send + 'static>(
+        &self,
+        id: &EntityId,
+        work: impl FnOnce(&Inner, LockGuard) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        self.inner.blobs.locked(id, move |lock| work(&inner, lock)).await
+    }
+
     /// Does `work` where it may block.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> T {
         let inner = Arc::clone(&self.inner);
@@ -454,7 +427,23 @@ impl Inner {
         self.known.lock().seen(id)
     }
 
+    /// As [`get`](Self::get), but waits for nothing. `None` when that cannot be, and when anything is wrong.
+    fn get_here(&self, id: &EntityId) -> Option<Entity> {
+        let look = |wanted: &dyn Fn(&[u8]) -> u64| Ok(self.blobs.shelf().read_some_here(id, wanted));
+        self.get_by(id, look, |found| seal::content_key(found, &self.ring())).ok()
+    }
+
     pub(super) fn get(&self, id: &EntityId) -> Result<Entity> {
+        let look = |wanted: &dyn Fn(&[u8]) -> u64| self.blobs.shelf().read_some(id, wanted);
+        self.get_by(id, look, |found| self.with_ring(|ring| seal::content_key(found, ring)))
+    }
+
+    fn get_by(
+        &self,
+        id: &EntityId,
+        look: impl FnOnce(&dyn Fn(&[u8]) -> u64) -> Result<Option<Found>>,
+        key: impl FnOnce(&Found) -> Result<ContentKey>,
+    ) -> Result<Entity> {
         let (before, kept) = {
             let mut known = self.known.lock();
             (known.seen(id), known.kept(id))
@@ -462,8 +451,7 @@ impl Inner {
         let at = self.blobs.options().clock.monotonic();
         let is_kept =
             |preamble: &[u8]| kept.as_ref().is_some_and(|kept| kept.preamble == Checksum::of(preamble));
-        let found =
-            self.blobs.shelf().read_some(id, |preamble| if is_kept(preamble) { 0 } else { u64::MAX })?;
+        let found = look(&|preamble| if is_kept(preamble) { 0 } else { u64::MAX })?;
         let found = found.ok_or_else(|| VaultError::FileNotFound { id: id.clone() })?;
         let preamble = Checksum::of(found.preamble());
         if let Some(kept) = kept
@@ -474,12 +462,13 @@ impl Inner {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
             return Ok(entity);
         }
-        let content = self.with_ring(|ring| seal::open(&found, ring))?;
-        let is_newest = self.believe(id, before, Seen::of(&found))?;
-        if found.metadata.is_deleted {
+        let key = key(&found)?;
+        let (metadata, content) = seal::open(found, &key)?;
+        let is_newest = self.believe(id, before, Seen { version: metadata.version, preamble })?;
+        if metadata.is_deleted {
             return Err(VaultError::FileNotFound { id: id.clone() });
         }
-        let entity = Entity { metadata: Arc::new(found.metadata), content: Arc::new(content) };
+        let entity = Entity { metadata: Arc::new(metadata), content: Arc::new(content) };
         if is_newest {
             self.keep(id, Kept { entity: entity.clone(), preamble, at });
         }
@@ -518,6 +507,26 @@ impl Inner {
         }
     }
 
+    fn put(&self, lock: &LockGuard, id: &EntityId, options: PutOptions, content: Wiped) -> Result<Version> {
+        options.schema.as_deref().map_or(Ok(()), schemas::check_id)?;
+        let found = self.head(id)?;
+        options.expect.check(id, found.as_ref())?;
+        self.write(lock, id, found.as_ref(), options.schema, content)
+    }
+
+    fn update(
+        &self,
+        lock: &LockGuard,
+        id: &EntityId,
+        change: impl FnOnce(&mut Value) -> Result<(), BoxError>,
+    ) -> Result<Version> {
+        let entity = self.get(id)?;
+        let mut value = parse(id, entity.bytes())?;
+        change(&mut value).map_err(|source| VaultError::ChangeFailed { id: id.clone(), source })?;
+        let content = Wiped::new(to_json(id, &value)?);
+        self.write(lock, id, Some(entity.metadata()), None, content)
+    }
+
     /// Writes the version after `found`.
     fn write(
         &self,
@@ -525,7 +534,7 @@ impl Inner {
         id: &EntityId,
         found: Option<&EntityMetadata>,
         schema: Option<String>,
-        content: Zeroizing<Vec<u8>>,
+        content: Wiped,
     ) -> Result<Version> {
         let blobs = self.blobs.options();
         if found.is_none() {
@@ -556,11 +565,14 @@ impl Inner {
         self.schemas.check_here(mode, schema, &content).map(drop)
     }
 
-    fn delete(&self, lock: &LockGuard, id: &EntityId, found: &EntityMetadata) -> Result<Version> {
-        let version = expect::next(Some(found), || found.version.incarnation)?;
-        let (schema, writer) = (found.schema.clone(), &self.options.writer);
+    fn delete(&self, lock: &LockGuard, id: EntityId, expect: Expect) -> Result<Version> {
+        let found = self.head(&id)?.filter(|found| !found.is_deleted);
+        let Some(found) = found else { return Err(VaultError::FileNotFound { id }) };
+        expect.check(&id, Some(&found))?;
+        let version = expect::next(Some(&found), || found.version.incarnation)?;
+        let (schema, writer) = (found.schema, &self.options.writer);
         let written_at = self.blobs.options().clock.wall();
-        let draft = Draft { id, version, schema, writer, written_at, is_deleted: true, content: &[] };
+        let draft = Draft { id: &id, version, schema, writer, written_at, is_deleted: true, content: &[] };
         self.publish(lock, draft)?;
         debug!(%id, %version, "entity deleted");
         Ok(version)
@@ -572,9 +584,8 @@ impl Inner {
         let sealed = seal::seal(draft, &self.ring(), &*self.blobs.options().entropy);
         // What is kept is not believed while nobody knows what is there.
         self.known.lock().forget_content(id);
-        self.blobs.shelf().publish(id, &sealed.preamble, &sealed.sealed)?;
-        let preamble = Checksum::of(&sealed.preamble);
-        self.known.lock().note_written(id, Seen { version, preamble });
-        Ok((sealed.metadata, preamble))
+        self.blobs.shelf().publish(id, &sealed.bytes)?;
+        self.known.lock().note_written(id, Seen { version, preamble: sealed.preamble });
+        Ok((sealed.metadata, sealed.preamble))
     }
 }

@@ -27,19 +27,19 @@ impl Inner {
         let shelf = self.blobs.shelf();
         let looked = shelf.read(id).and_then(|found| {
             let Some(found) = found else { return Ok(()) }; // it has gone meanwhile
-            if let SealedBy::Suite { key, .. } = found.metadata.sealed {
-                *report.keys.entry(key).or_default() += 1;
-                self.with_ring(|ring| seal::open(&found, ring))?;
-            } else {
+            let SealedBy::Suite { key, .. } = found.metadata.sealed else {
                 shelf.check_foreign(&found)?;
                 report.foreign += 1;
                 return Ok(());
-            }
-            if found.metadata.is_deleted {
+            };
+            *report.keys.entry(key).or_default() += 1;
+            let key = self.with_ring(|ring| seal::content_key(&found, ring))?;
+            let (metadata, _) = seal::open(found, &key)?;
+            if metadata.is_deleted {
                 report.deleted += 1;
             } else {
                 report.entities += 1;
-                report.bytes = report.bytes.saturating_add(found.metadata.content_len);
+                report.bytes = report.bytes.saturating_add(metadata.content_len);
             }
             Ok(())
         });

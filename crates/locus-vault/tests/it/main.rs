@@ -5,6 +5,7 @@ mod blobs;
 mod import;
 mod keyrings;
 mod old_keyring;
+mod on_the_spot;
 mod retire;
 mod rewrap;
 mod rig;

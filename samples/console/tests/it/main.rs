@@ -9,9 +9,11 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
+    sync::Arc,
 };
 
 use locus::prelude::*;
+use locus_vault::{KeyringFile, Passphrase, Unlock, Vault, VaultOptions};
 use program::{Program, json};
 use serde_json::Value;
 
@@ -261,6 +263,46 @@ fn the_tour_shows_every_item_to_a_pipe() {
 
     let left = Program::menu().input("q\n1\n").wait();
     assert!(left.status.success() && !left.stdout.contains("hello"), "{}", left.stdout);
+}
+
+#[tokio::test]
+async fn the_story_of_a_vault_is_told_and_leaves_nothing_unless_it_is_to_be_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let left = || fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let told = Program::vault(temp.path()).wait();
+    assert!(told.status.success(), "{}{}", told.stdout, told.stderr);
+    for shown in [
+        "opened by its passphrase",
+        "by another one: ",
+        "accounts/bank is put: version 1, ",
+        "one expects version 1, and wrote version 2",
+        "the other, too, and lost: ",
+        "under one lock: version 3",
+        "\"logins\":2",
+        "seals from now on",
+        "rewrapped: 2 entities are sealed again, 0 failed",
+        "accounts/bank is version 3 as before",
+        "verified: 2 entities open, 0 do not",
+        "   2 of them by ",
+        "it stands in none",
+    ] {
+        assert!(told.stdout.contains(shown), "{shown:?} in {}", told.stdout);
+    }
+    assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+
+    let kept = Program::vault(temp.path()).args(["--keep"]).wait();
+    assert!(kept.status.success(), "{}{}", kept.stdout, kept.stderr);
+    let dir = left().pop().unwrap();
+    assert!(
+        kept.stdout.contains(&format!("locus vault get {} accounts/bank", dir.display())),
+        "{}",
+        kept.stdout
+    );
+    let unlock = Unlock::Passphrase(Passphrase::new(b"open sesame").unwrap());
+    let ring = KeyringFile::at(dir.join("keyring")).open(unlock).await.unwrap();
+    let vault = Vault::open(&dir, VaultOptions::new(Arc::new(ring))).await.unwrap();
+    let bank = vault.get(&"accounts/bank".parse().unwrap()).await.unwrap();
+    assert_eq!(bank.json::<Value>().unwrap()["note"], "the-back-door-is-open-on-mondays");
 }
 
 #[test]

@@ -63,6 +63,13 @@ impl Program {
         Self::new("menu")
     }
 
+    /// With its temporary folders in `temp`.
+    pub(crate) fn vault(temp: &Path) -> Self {
+        let mut program = Self::new("vault");
+        program.command.env("TMPDIR", temp);
+        program
+    }
+
     pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
         self.command.args(args);
         self
