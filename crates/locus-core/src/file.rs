@@ -120,7 +120,7 @@ impl FileRecord {
             owner: self.owner.clone(),
             key: self.info.key,
             extension: match (&self.seal, &self.info.original_name) {
-                (Some(seal), _) => Seal::extension(seal.second_name),
+                (Some(seal), _) => Seal::extension(seal.turn),
                 (None, Some(name)) => Extension::of(name),
                 (None, None) => Extension::NONE,
             },

@@ -50,16 +50,22 @@ pub struct Seal {
     pub key: SealKeyId,
     /// [`SealedDetails`], sealed.
     pub details: Box<[u8]>,
-    /// Its blob has the second of the two names that a sealed content can have on a volume: what is sealed where it lies takes the
-    /// one that it does not have.
-    pub second_name: bool,
+    /// How often the content was sealed anew: each time its blob takes another name, which none of its file had before.
+    pub turn: u32,
 }
 
 impl Seal {
-    /// The extension of a sealed blob with its first or its second name: what kind of content it is, is nobody's business.
+    /// The extension of a blob that was sealed anew so often: what kind of content it is, is nobody's business.
     #[must_use]
-    pub fn extension(second_name: bool) -> Extension {
-        Extension::parse(if second_name { "2" } else { "" }).unwrap_or_default()
+    pub fn extension(turn: u32) -> Extension {
+        if turn == 0 { Extension::NONE } else { Extension::parse(&turn.to_string()).unwrap_or_default() }
+    }
+
+    /// How often a sealed blob with this extension was sealed anew; `None` when no sealed blob has it.
+    #[must_use]
+    pub fn turn_of(extension: Extension) -> Option<u32> {
+        let turn = if extension.is_empty() { 0 } else { extension.as_str().parse().ok()? };
+        (Self::extension(turn) == extension).then_some(turn)
     }
 }
 

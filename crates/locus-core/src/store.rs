@@ -155,8 +155,8 @@ impl Debug for Landing {
 pub struct Moving {
     record: FileRecord,
     to: Area,
-    /// Whether what is sealed on its way takes the second name of a sealed content.
-    sealed_as: Option<bool>,
+    /// The [turn](Seal::turn) of what is sealed on its way.
+    sealed_as: Option<u32>,
     avoid: Vec<VolumeId>,
     end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -176,13 +176,18 @@ impl Moving {
     /// The same right, but to a move on which the content is sealed anew: it takes another name, also where it stays on its
     /// volume.
     pub fn to_be_sealed(mut self) -> Self {
-        self.sealed_as = Some(self.record.blob().extension.is_empty());
+        self.sealed_as = Some(match &self.record.seal {
+            Some(seal) => seal.turn.saturating_add(1),
+            // Its own extension may be a number.
+            None if self.record.blob().extension == Seal::extension(1) => 2,
+            None => 1,
+        });
         self
     }
 
-    /// Whether the content takes the second name of a sealed one; `None` unless it is [to be sealed](Self::to_be_sealed).
+    /// The [turn](Seal::turn) of the content once it is there; `None` unless it is [to be sealed](Self::to_be_sealed).
     #[must_use]
-    pub const fn sealed_as(&self) -> Option<bool> {
+    pub const fn sealed_as(&self) -> Option<u32> {
         self.sealed_as
     }
 
@@ -202,8 +207,8 @@ impl Moving {
     #[must_use]
     pub fn target(&self) -> BlobPath {
         let mut target = self.record.blob().in_area(self.to);
-        if let Some(second_name) = self.sealed_as {
-            target.extension = Seal::extension(second_name);
+        if let Some(turn) = self.sealed_as {
+            target.extension = Seal::extension(turn);
         }
         target
     }
@@ -596,8 +601,11 @@ pub trait MetadataStore: Debug + Send + Sync {
 
     /// The right to seal the content of a file anew; `None` when it is sealed with this key, leased or over, while somebody moves
     /// it, and while what an earlier move left beside it waits to be removed. A memory operation.
-    fn begin_seal(&self, _tenant: &TenantId, _key: &FileKey, _with: SealKeyId) -> Option<Moving> {
-        None
+    ///
+    /// # Errors
+    /// [`Error::VolumeUnavailable`] when that could not be removed when it was tried last.
+    fn begin_seal(&self, _tenant: &TenantId, _key: &FileKey, _with: SealKeyId) -> Result<Option<Moving>> {
+        Ok(None)
     }
 
     /// As [`relocate`](Self::relocate), of a content that was sealed on its way. `false` as well when the file was leased

@@ -137,7 +137,7 @@ impl UploadInfo {
             owner: self.storage_path.clone(),
             key: self.id.key(),
             extension: match (&self.seal, &self.original_name) {
-                (Some(seal), _) => Seal::extension(seal.second_name),
+                (Some(seal), _) => Seal::extension(seal.turn),
                 (None, Some(name)) => Extension::of(name),
                 (None, None) => Extension::NONE,
             },

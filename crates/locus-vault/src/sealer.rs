@@ -233,7 +233,7 @@ impl Sealer for PoolSealer {
         let salt = Salt::draw(&*self.inner.entropy);
         let plain = postcard::to_stdvec(details).expect("because every field can be written to memory");
         let details = self.content_key(file, key, &salt, What::Details(sealed))?.seal(&plain);
-        Ok(Seal { key, details: [salt.as_bytes().as_slice(), &details].concat().into(), second_name: false })
+        Ok(Seal { key, details: [salt.as_bytes().as_slice(), &details].concat().into(), turn: 0 })
     }
 
     fn open_details(&self, file: &SealedFile, sealed: &Checksum, seal: &Seal) -> Result<SealedDetails> {

@@ -141,7 +141,9 @@ impl Encryption {
     pub async fn retire(&self, file: &KeyringFile, key: KeyId) -> Result<(), VaultError> {
         let in_use = |entities| VaultError::KeyInUse { id: key, entities, unreadable: 0 };
         let _retiring = self.sealer.begin_retire(key).map_err(in_use)?;
-        // By now nothing can come to name it.
+        // By now nothing can come to name it, and a power cut brings nothing back that named it.
+        let path = file.path().to_owned();
+        self.store.sync().await.map_err(|source| VaultError::WriteFailed { path, source })?;
         if let Some((_, entities)) = self.keys_in_use().into_iter().find(|(used, _)| *used == key) {
             return Err(in_use(entities));
         }

@@ -246,6 +246,8 @@ impl Run<'_> {
             self.pass(progress).await?;
             match self.tally.end_pass()? {
                 After::Settled => {}
+                // What lies beside a content holds it there, and is removed from no volume that takes no writes.
+                After::Stayed if !self.is_there()?.status().takes_writes() => return Ok(()),
                 After::Stayed => self.look_again().await,
                 After::Nothing if writes > 0 => self.look_again().await,
                 After::Nothing => return Ok(()),

@@ -121,6 +121,7 @@ impl StoragePool {
     ) -> Result<Moved> {
         let record = right.moving.record().clone();
         let Right { moving, ended: _ended } = right;
+        let is_sealed_anew = sealed.is_some();
         let recorded = match sealed {
             None => {
                 let (length, checksum) = (record.info.size, record.info.checksum);
@@ -133,6 +134,15 @@ impl StoragePool {
             Ok(true) => {
                 blob.settle();
                 Ok(Moved::To(Arc::clone(volume)))
+            }
+            // Its name is a copy that the store has removed: the file may be sealed again, to that very name.
+            Ok(false) if is_sealed_anew => {
+                blob.settle();
+                Ok(Moved::Over)
+            }
+            Err(error) if is_sealed_anew => {
+                blob.settle();
+                Err(error)
             }
             Ok(false) => {
                 self.give_up(&record, blob).await;

@@ -25,8 +25,10 @@ use super::{
 /// Most files that a page of a pass holds.
 const PAGE_FILES: usize = 256;
 
-/// Whoever waits for a lease to end looks again after this long.
+/// Whoever waits for a lease to end looks again after this long, and then after twice as long each time,
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// up to this.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How fast contents are sealed: no faster than a volume is drained.
 pub type SealOptions = DrainOptions;
@@ -64,7 +66,8 @@ impl StoragePool {
     /// upload was begun, and found by the next call.
     ///
     /// Each content is checked on its way, durable under its new name before its record says so, and its old bytes stay until that
-    /// is durable; then they are removed in the background. A content in the store stays there while the store takes it.
+    /// is durable; then they are removed in the background. A content in the store stays there while the store takes it. Sealed
+    /// contents are a little longer, and count so: limits are not asked, and may be passed by that.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the pool has no keys, and for the options. [`Error::VolumeUnavailable`] and
@@ -115,7 +118,7 @@ impl StoragePool {
 
     pub(super) async fn record_sealed(&self, moving: Moving, mut sealed: SealedAnew) -> Result<bool> {
         let _held = self.hold_keys(std::iter::once(&sealed.seal))?;
-        sealed.seal.second_name = moving.sealed_as() == Some(true);
+        sealed.seal.turn = moving.sealed_as().unwrap_or_default();
         self.inner.store.seal_anew(moving, sealed).await
     }
 
@@ -171,11 +174,12 @@ impl Run<'_> {
     /// Passes over what is not sealed with the active key, until only damaged files are left.
     async fn seal_all(&mut self, progress: &(impl Fn(SealProgress) + Send + Sync)) -> Result<()> {
         self.files = self.count().await;
+        let mut wait = LOOK_AGAIN;
         loop {
             self.tally.begin_pass();
             self.pass(progress).await?;
             match self.tally.end_pass()? {
-                After::Settled => {}
+                After::Settled => wait = LOOK_AGAIN,
                 After::Stayed => {
                     // What a failed write left is in the way, and removed only from a volume that is known to be well.
                     self.pool.probe_suspects().await;
@@ -183,7 +187,9 @@ impl Run<'_> {
                         self.pool.inner.mounts.check_place(&self.pool.inner.placement, &[])?;
                     }
                     let clock = self.pool.clock();
-                    clock.sleep_until(clock.monotonic().saturating_add(LOOK_AGAIN)).await;
+                    clock.sleep_until(clock.monotonic().saturating_add(wait)).await;
+                    // Each look passes over all files.
+                    wait = wait.saturating_mul(2).min(LOOK_AGAIN_MAX);
                 }
                 After::Nothing => return Ok(()),
             }
@@ -222,12 +228,18 @@ impl Run<'_> {
         files.retain(|(_, key)| !self.tally.is_damaged(key));
         let (pool, pace) = (self.pool, &self.pace);
         let moves = files.into_iter().map(|(tenant, key)| async move {
-            let Some(moving) = pool.inner.store.begin_seal(&tenant, &key, with) else {
-                return (tenant, key, 0, None);
+            let moving = match pool.inner.store.begin_seal(&tenant, &key, with) {
+                Ok(Some(moving)) => moving,
+                Ok(None) => return (tenant, key, 0, None),
+                Err(error) => return (tenant, key, 0, Some(Err(NotMoved::Failed(error)))),
             };
             let size = moving.record().info.size;
-            let sealed = pool.seal_one(pool.inner.moves.right(moving), pace).await;
-            (tenant, key, size, Some(sealed))
+            // What was leased meanwhile is there still; what is over is not found again.
+            let sealed = match pool.seal_one(pool.inner.moves.right(moving), pace).await {
+                Ok(Moved::Over) => None,
+                sealed => Some(sealed),
+            };
+            (tenant, key, size, sealed)
         });
         for (tenant, key, size, sealed) in join_bounded(moves.collect(), self.at_once).await {
             self.tally.take(tenant, key, size, sealed)?;

@@ -120,9 +120,8 @@ impl StoragePool {
         let blob = volume.open(at, 0..CHUNK_BYTES).await?;
         let (head, sealed_len) = (first(&blob, sealer.head_len()).await?, blob.length);
         let Some(key) = sealer.key_of(&head) else { return Ok(None) };
-        let named = [false, true].into_iter().find(|second| Seal::extension(*second) == at.extension);
         let unlike = || Error::Tampered { place: format!("the name of volume {} at {at}", volume.id()) };
-        let second_name = named.ok_or_else(unlike)?;
+        let turn = Seal::turn_of(at.extension).ok_or_else(unlike)?;
         let file = SealedFile { owner: at.owner.clone(), key: at.key };
         let content = sealer.open(&file, &head, sealed_len)?;
         let size = content.plain_len();
@@ -136,7 +135,7 @@ impl StoragePool {
         let details =
             SealedDetails { size, checksum: plain, original_name: None, properties: Properties::new() };
         let seal = sealer.seal_details(&file, key, checksum, &details)?;
-        Ok(Some(Seal { second_name, ..seal }))
+        Ok(Some(Seal { turn, ..seal }))
     }
 
     /// A content for a file, sealed where the pool is.

@@ -82,6 +82,10 @@ impl StoragePool {
                 return Err(NotMoved::Failed(error));
             }
             self.judge(&volume, &error).await;
+            // What that left beside the content goes before the content moves to another volume.
+            if is_sealed_anew && Some(volume.id()) == from {
+                return Err(NotMoved::Failed(error));
+            }
             tried.push(volume.id().clone());
             match self.place_away(&record, &tried).await {
                 Ok(next) => ticket = next,

@@ -1148,7 +1148,7 @@ mod tests {
                 .map(|(n, (name, value))| (format!("{n:>name$}"), "x".repeat(value)))
                 .collect();
             let key = SealKeyId::from_bytes([0xff; 16]);
-            let seal = sealed.map(|bytes| Seal { key, details: vec![0; bytes].into(), second_name: false });
+            let seal = sealed.map(|bytes| Seal { key, details: vec![0; bytes].into(), turn: 0 });
             let told = name.is_some() || !properties.is_empty() || idempotent || seal.is_some();
             let cold = told.then(|| Cold {
                 original_name: text(name),
@@ -1176,7 +1176,7 @@ mod tests {
             sealed in prop::option::of(0..4_096_usize),
         ) {
             let places = Places::default();
-            let seal = |bytes: usize| Seal { key: SealKeyId::from_bytes([0xff; 16]), details: vec![0; bytes].into(), second_name: false };
+            let seal = |bytes: usize| Seal { key: SealKeyId::from_bytes([0xff; 16]), details: vec![0; bytes].into(), turn: 0 };
             let properties: Properties = (0..)
                 .zip(properties)
                 .map(|(n, (name, value))| (format!("{n:>name$}"), "x".repeat(value)))

@@ -144,12 +144,12 @@ pub(crate) enum Change {
         key: FileKey,
         seal: Seal,
     },
-    /// As [`Announced`](Self::Announced), under the first or the second name of a sealed content, because it is sealed on its way.
+    /// As [`Announced`](Self::Announced), under the name of a content that is sealed on its way.
     AnnouncedSealed {
         key: FileKey,
         volume: VolumeId,
         area: Area,
-        second_name: bool,
+        turn: u32,
     },
     /// As [`Moved`](Self::Moved), of a content that was sealed anew on its way: name and properties are part of the seal from now on.
     Resealed {
@@ -333,17 +333,13 @@ mod tests {
             Change::Astray { key, volume: VolumeId::parse("v").unwrap() },
             Change::Sealed {
                 key,
-                seal: Seal {
-                    key: SealKeyId::from_bytes([0xff; 16]),
-                    details: Box::new([]),
-                    second_name: true,
-                },
+                seal: Seal { key: SealKeyId::from_bytes([0xff; 16]), details: Box::new([]), turn: u32::MAX },
             },
             Change::AnnouncedSealed {
                 key,
                 volume: VolumeId::parse("v").unwrap(),
                 area: Area::DeadLetters,
-                second_name: true,
+                turn: u32::MAX,
             },
         ] {
             bounds(keys_bound(1), &body(vec![change]));

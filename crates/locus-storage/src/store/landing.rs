@@ -189,7 +189,7 @@ impl EmbeddedStore {
                 None => {
                     let change = match moving.sealed_as() {
                         None => Change::Announced { key, volume: id, area },
-                        Some(second_name) => Change::AnnouncedSealed { key, volume: id, area, second_name },
+                        Some(turn) => Change::AnnouncedSealed { key, volume: id, area, turn },
                     };
                     self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
                 }

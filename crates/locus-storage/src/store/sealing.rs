@@ -30,15 +30,25 @@ impl EmbeddedStore {
         RestingPage { files, next }
     }
 
-    pub(super) fn begin_sealing(&self, tenant: &TenantId, key: &FileKey, with: SealKeyId) -> Option<Moving> {
-        let cell = self.cell(tenant)?;
+    pub(super) fn begin_sealing(
+        &self,
+        tenant: &TenantId,
+        key: &FileKey,
+        with: SealKeyId,
+    ) -> Result<Option<Moving>> {
+        let Some(cell) = self.cell(tenant) else { return Ok(None) };
         let mut state = cell.state.lock();
-        let entry = state.visible(key, self.watermark())?;
+        let Some(entry) = state.visible(key, self.watermark()) else { return Ok(None) };
         // What a worker says of a file is sealed as the file is when that began: so it stays as it is until the worker is done.
         if !state.stays(entry) || entry.status == FileStatus::Processing || entry.is_sealed_with(with) {
-            return None;
+            return Ok(None);
         }
-        self.begin_avoiding(&cell, &mut state, key).map(Moving::to_be_sealed)
+        if let Some(left) = state.beside(entry).filter(|left| left.stubborn) {
+            let why =
+                "could not remove what lies beside a content that is to be sealed; it tries again".into();
+            return Err(Error::VolumeUnavailable { volume: Some(self.places.id(left.volume)), why });
+        }
+        Ok(self.begin_avoiding(&cell, &mut state, key).map(Moving::to_be_sealed))
     }
 
     pub(super) async fn seal_content(&self, moving: Moving, to: SealedAnew) -> Result<bool> {
@@ -66,8 +76,12 @@ impl EmbeddedStore {
         landing.into_iter().for_each(|landing| room.join(landing));
         let lsn = {
             let mut state = cell.state.lock();
+            let said = |entry: &Entry| entry.delivery.as_deref().and_then(|delivery| delivery.error.clone());
             let stays = |entry: &&Entry| {
-                self.stays_at(&state, entry, moving.record()) && entry.status != FileStatus::Processing
+                self.stays_at(&state, entry, moving.record())
+                    && entry.status != FileStatus::Processing
+                    // It was leased in between, and its worker said something else.
+                    && said(entry).as_deref() == moving.record().last_error.as_deref()
             };
             if state.get(&key).filter(stays).is_none() {
                 return Ok(false);

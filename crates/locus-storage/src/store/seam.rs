@@ -126,7 +126,7 @@ impl MetadataStore for EmbeddedStore {
         self.page_not_sealed_with(key, from, max)
     }
 
-    fn begin_seal(&self, tenant: &TenantId, key: &FileKey, with: SealKeyId) -> Option<Moving> {
+    fn begin_seal(&self, tenant: &TenantId, key: &FileKey, with: SealKeyId) -> Result<Option<Moving>> {
         self.begin_sealing(tenant, key, with)
     }
 

@@ -839,8 +839,8 @@ impl TenantState {
                 })
             }
             Change::Announced { key, volume, area } => self.announce(scene, key, (volume, *area), None),
-            Change::AnnouncedSealed { key, volume, area, second_name } => {
-                self.announce(scene, key, (volume, *area), Some(*second_name))
+            Change::AnnouncedSealed { key, volume, area, turn } => {
+                self.announce(scene, key, (volume, *area), Some(*turn))
             }
             Change::CopyRemoved { key, volume, area } => {
                 self.drop_copy(scene, key, scene.places.number(volume), *area);

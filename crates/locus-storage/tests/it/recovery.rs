@@ -80,7 +80,7 @@ struct Variety {
 /// As if the content was sealed with one of two keys.
 fn seal(number: u8) -> Seal {
     let details = vec![number; 40 + usize::from(number)].into();
-    Seal { key: SealKeyId::from_bytes([number % 2; 16]), details, second_name: false }
+    Seal { key: SealKeyId::from_bytes([number % 2; 16]), details, turn: 0 }
 }
 
 const NAMES: [&str; 4] = ["day", "kept", "forgotten", "gone"];

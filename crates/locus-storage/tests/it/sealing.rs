@@ -32,8 +32,8 @@ impl Bench {
         (world.volumes, world.sealed) = (volumes, false);
         let mut bench = Bench::open_at(world);
         let mut written = Written::new();
-        // The last of them has the extension that a sealed blob may have.
-        for (number, name) in ["a.pdf", "plain", "b.2"].into_iter().enumerate() {
+        // The last of them has the extension that a blob has when it was sealed anew.
+        for (number, name) in ["a.pdf", "plain", "b.1"].into_iter().enumerate() {
             for length in [0, 100, 4_000, 70_000] {
                 let content = vec![number as u8 + 1; length];
                 let named = WriteOptions::new().original_name(name).property("n", name);

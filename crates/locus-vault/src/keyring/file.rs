@@ -71,6 +71,12 @@ pub struct KeyringFile {
 }
 
 impl KeyringFile {
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file at `path`, which need not be there. Its directory must.
     #[must_use]
     pub fn new(

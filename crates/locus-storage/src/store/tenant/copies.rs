@@ -79,19 +79,19 @@ impl TenantState {
         }
     }
 
-    /// A move of a file is about to write here; `sealed_as` is the name that it takes when it is sealed on its way.
+    /// A move of a file is about to write here; `sealed_as` is its turn when it is sealed on its way.
     pub(super) fn announce(
         &mut self,
         scene: &Scene<'_>,
         key: &FileKey,
         (volume, area): (&VolumeId, Area),
-        sealed_as: Option<bool>,
+        sealed_as: Option<u32>,
     ) -> Result<()> {
         let Some(at) = self.find_older(scene, key)? else { return Ok(()) };
         let (entry, volume) = (&self.files[at], scene.places.number(volume));
         let mut blob = self.blob(entry).in_area(area);
-        if let Some(second_name) = sealed_as {
-            blob.extension = Seal::extension(second_name);
+        if let Some(turn) = sealed_as {
+            blob.extension = Seal::extension(turn);
         }
         let left = LeftBehind::new(volume, scene.lsn, blob, entry.size, false);
         self.keep_copy(scene, *key, LeftBehind { held: Held::ByMove, ..left });
@@ -217,7 +217,7 @@ impl TenantState {
     /// The name of a file's content on a volume.
     pub(crate) fn blob(&self, entry: &Entry) -> BlobPath {
         let extension = match entry.cold.as_deref() {
-            Some(Cold { seal: Some(seal), .. }) => Seal::extension(seal.second_name),
+            Some(Cold { seal: Some(seal), .. }) => Seal::extension(seal.turn),
             Some(Cold { original_name: Some(name), .. }) => Extension::of(name),
             _ => Extension::NONE,
         };
