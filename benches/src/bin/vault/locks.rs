@@ -192,12 +192,12 @@ impl Doors {
         let mut times = Vec::new();
         for id in self.ids.iter().skip(task).step_by(TASKS).cycle() {
             let began = watch.elapsed();
-            if began >= time_max {
-                break;
-            }
             let guard = self.vault.lock(id, LockMode::Exclusive, None).await?;
             times.push(watch.elapsed().saturating_sub(began));
             guard.release()?;
+            if watch.elapsed() >= time_max {
+                break;
+            }
             if !pace.pause.is_zero() {
                 tokio::time::sleep(pace.pause).await;
             }
