@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use locus_core::{Durability, Error, FileKey, FileRecord, MetadataStore, Place};
+use locus_core::{Durability, Error, FileKey, FileRecord, LeaseOptions, MetadataStore, Place};
 use locus_storage::{
     BackupContents, DrainOptions, EngineOptions, FreshDir, SealOptions, SealReport, VerifyLevel, WriteOptions,
 };
@@ -321,4 +321,57 @@ fn without_room_in_the_journal_a_content_of_the_store_is_sealed_on_its_way_to_a_
     bench.still_shows(&written, "on the volume");
     bench.is_all_sealed(&written, "on the volume");
     assert_eq!(bench.verify(VerifyLevel::Contents).findings, []);
+}
+
+/// Each operation fails in turn: that of a content which was to stay on its volume as well, when there is another one.
+#[test]
+fn what_failed_beside_a_content_goes_before_it_is_sealed_to_another_volume() {
+    for at in (0..2_000).step_by(5) {
+        let (mut bench, written) = Bench::that_gets_keys(Durability::Durable, 2);
+        let fault = bench.world.disk.fail(Fault::no_space().from_op(bench.world.disk.ops() + at));
+        let _ = bench.seal_all();
+        let struck = bench.world.disk.hits(fault) > 0;
+        bench.world.disk.heal(fault);
+        let when = format!("operation {at}");
+        bench = bench.restart(); // its volume may be ill
+        bench.remove_what_is_over();
+        bench.still_shows(&written, &when);
+        bench.is_tidy(&written, &when);
+        bench.seal_all().unwrap();
+        bench.remove_what_is_over();
+        bench.is_all_sealed(&written, &when);
+        bench.is_tidy(&written, &when);
+        if !struck {
+            return;
+        }
+    }
+    panic!("sealing never came to its end");
+}
+
+#[test]
+fn what_a_worker_said_while_its_file_was_being_sealed_is_kept() {
+    let (mut bench, written) = Bench::that_gets_keys(Durability::Durable, 1);
+    let key = written.iter().find(|(_, (_, content))| content.len() == 70_000).map(|(key, _)| *key).unwrap();
+    let hanging = bench.hanging(0);
+    hanging.hang(Hang::After);
+    let (pool, sweeper) = (bench.pool.clone(), bench.engine.sweeper.clone());
+    bench.world.stepper.spawn(async move { sweeper.run_reaper().await });
+    let mut sealing = Box::pin(pool.seal_all(unthrottled(), |_| ()));
+    for _ in 0..200 {
+        assert!(poll_once(sealing.as_mut()).is_pending());
+        bench.world.stepper.run_until_idle();
+        bench.commit();
+    }
+    // It is on its way; now it is leased, and fails.
+    let (scheduler, acme, store) = (bench.scheduler.clone(), bench.acme.clone(), bench.engine.store.clone());
+    assert!(bench.kept(key).seal.is_none());
+    let leased =
+        bench.run(async move { store.lease_key(acme.id(), &key, &LeaseOptions::default()).await }).unwrap();
+    bench.run(scheduler.fail(&leased.lease, "told")).unwrap();
+    hanging.go();
+    bench.run_on(sealing).unwrap();
+    let record = bench.kept(key);
+    assert!(record.seal.is_some());
+    assert_eq!(bench.pool.reveal(record).unwrap().last_error.as_deref(), Some("told"));
+    bench.still_shows(&written, "sealed");
 }
