@@ -295,12 +295,13 @@ impl Closing {
         let stored = pool.undelayed(self.engine.shutdown()).await;
         let noted = running.note.refresh(pool, Some(&|id| self.engine.files_on(id))).await;
         gate.close();
-        let threads = running.threads;
-        let lock = off_thread(&*self.disk, move || threads.join()).await;
+        // What a volume could not sync above is tried once more, which needs the committer.
         let mut unmounted = Ok(());
         for volume in pool.volumes() {
             unmounted = unmounted.and(pool.unmount(&volume.id).await);
         }
+        let threads = running.threads;
+        let lock = off_thread(&*self.disk, move || threads.join()).await;
         lock.lock().take();
         info!("store closed");
         woken.and(stored).and(noted).and(unmounted)

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     signal::Signal,
-    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock, give_way},
+    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Notify, RwLock, give_way, oneshot},
     time::StoreClock,
 };
 
@@ -109,12 +109,19 @@ pub(super) struct Append {
     pub(super) durable_waiters: Waiters,
     /// Wait for the durable LSN without asking for a sync.
     pub(super) patient_waiters: Waiters,
+    /// The committer has ended: nobody syncs any more.
+    abandoned: bool,
 }
 
 impl Append {
     /// The durable LSN cannot pass this.
     pub(super) fn hold_limit(&self) -> Lsn {
         self.held_from.map_or(Lsn::MAX, |held| Lsn(held.0 - 1))
+    }
+
+    fn take_waiters(&mut self) -> Vec<oneshot::Sender<Reached>> {
+        let all = [&mut self.written_waiters, &mut self.durable_waiters, &mut self.patient_waiters];
+        all.into_iter().flat_map(Waiters::take_all).collect()
     }
 }
 
@@ -252,6 +259,7 @@ impl Journal {
                 written_waiters: Waiters::default(),
                 durable_waiters: Waiters::default(),
                 patient_waiters: Waiters::default(),
+                abandoned: false,
             }),
             writer: Mutex::new(Writer { current, closed: segments, dirty: Vec::new(), buffer: Vec::new() }),
             syncing: Mutex::new(()),
@@ -646,7 +654,7 @@ impl Journal {
             if reached(self) >= lsn {
                 return Ok(());
             }
-            if self.is_poisoned() {
+            if self.is_poisoned() || append.abandoned {
                 return Err(Error::Poisoned { outcome: Outcome::Unknown });
             }
             waiters(&mut append).add(lsn)
@@ -654,8 +662,17 @@ impl Journal {
         ask();
         match receiver.await {
             Ok(Reached::Yes) => Ok(()),
-            Ok(Reached::Poisoned) | Err(_) => Err(Error::Poisoned { outcome: Outcome::Unknown }),
+            Ok(Reached::Never) | Err(_) => Err(Error::Poisoned { outcome: Outcome::Unknown }),
         }
+    }
+
+    /// Nobody syncs any more. Who waits, or comes to wait, is told so.
+    pub(super) fn abandon(&self) {
+        let mut append = self.append.lock();
+        append.abandoned = true;
+        let all = append.take_waiters();
+        drop(append);
+        wake(all, Reached::Never);
     }
 
     /// No change can be trusted to have reached the disk any more: refuse all, tell all who wait.
@@ -667,12 +684,10 @@ impl Journal {
         if self.poisoned.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut all = append.written_waiters.take_all();
-        all.extend(append.durable_waiters.take_all());
-        all.extend(append.patient_waiters.take_all());
+        let all = append.take_waiters();
         drop(append);
         error!(error = %why, source = ?std::error::Error::source(why), "journal poisoned: {what} failed");
-        wake(all, Reached::Poisoned);
+        wake(all, Reached::Never);
         self.room_changed.notify_waiters();
         self.ended.notify_waiters();
     }

@@ -10,8 +10,8 @@ use crate::sync::oneshot;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reached {
     Yes,
-    /// The journal was poisoned first.
-    Poisoned,
+    /// The journal was poisoned first, or its committer ended.
+    Never,
 }
 
 /// Waiters by the LSN they wait for.

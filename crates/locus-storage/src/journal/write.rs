@@ -189,6 +189,7 @@ impl Journal {
         while self.commit_signal.wait() {
             while self.commit_step() {}
         }
+        self.abandon();
     }
 
     /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did

@@ -25,7 +25,8 @@ pub struct EngineThreads {
 
 impl EngineThreads {
     /// Ends the threads once they have done what was asked of them, and waits for that. Blocks for as long as one sync
-    /// takes.
+    /// takes. Whoever waits for a sync afterwards is told
+    /// [`Error::Poisoned`](locus_core::Error::Poisoned), outcome unknown.
     pub fn stop(mut self) {
         self.signal();
         for thread in self.threads.drain(..) {

@@ -12,7 +12,7 @@ use std::{
 
 use locus_core::{
     Durability, Error, FailOutcome, FileKey, FileStatus, Lease, LeaseOptions, MetadataStore, NewContent,
-    NewFile, Owner, RetryPolicy, SystemClock, SystemEntropy,
+    NewFile, Outcome, Owner, RetryPolicy, SystemClock, SystemEntropy,
 };
 use locus_fs::OsDisk;
 use locus_storage::{EmbeddedStore, EngineOptions, OpenReport, StoreConfig, VolumeRegistry};
@@ -98,6 +98,18 @@ async fn work(
         }
     }
     leases
+}
+
+#[test]
+fn b87_who_asks_for_a_sync_when_the_threads_have_ended_is_told_and_waits_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (store, _) = runtime.block_on(open_real(dir.path()));
+    let threads = store.spawn_threads().unwrap();
+    runtime.block_on(put(&store, vec![file_of(0)])).unwrap();
+    threads.stop();
+    let told = runtime.block_on(async { tokio::time::timeout(MINUTE, store.sync()).await });
+    assert!(matches!(told, Ok(Err(Error::Poisoned { outcome: Outcome::Unknown }))), "{told:?}");
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use locus::prelude::*;
+use locus::{Durability, prelude::*};
+use locus_testkit::{Fault, OpKind, SimDisk};
 use tokio::sync::Notify;
 
-use crate::support::{builder, in_time, open, until, write};
+use crate::support::{builder, in_time, open, open_with, until, write};
 
 #[tokio::test]
 async fn b87_a_closed_store_refuses_everything_and_the_next_start_sees_every_confirmed_change() {
@@ -169,5 +170,28 @@ async fn dropping_the_last_handle_stops_everything_and_frees_the_directory() {
     .await;
     let acme = locus.tenants().get("acme").await.unwrap();
     assert_eq!(locus.scheduler().status(&acme, &key).await.unwrap(), FileStatus::Pending);
+    locus.shutdown().await.unwrap();
+}
+
+/// What a volume could not sync for want of something that passes is told, and tried once more before it is unmounted.
+#[tokio::test]
+async fn b66_a_sync_that_cannot_be_tried_at_the_close_is_tried_again() {
+    let disk = SimDisk::new(1);
+    let open = || {
+        let builder = Locus::builder().disk(disk.clone()).data_dir("/srv/data").inline_content_max(0);
+        let builder = builder.durability(Durability::Buffered).max_unsynced(Duration::from_secs(3_600));
+        open_with(builder.add_volume(LocalVolume::new("vol-001", "/vol")).add_tenant("acme"))
+    };
+    let (locus, acme) = open().await;
+    let key = write(&locus, &acme, "not synced yet").await;
+    let fault = disk.fail(Fault::too_many_files().on(OpKind::SyncDir).at(|path| path == "/vol").times(1));
+    let told = in_time("the close", locus.shutdown()).await;
+    assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
+    assert_eq!(disk.hits(fault), 1);
+    drop((locus, acme));
+    disk.crash();
+
+    let (locus, acme) = open().await;
+    assert_eq!(locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap(), "not synced yet");
     locus.shutdown().await.unwrap();
 }
