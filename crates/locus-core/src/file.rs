@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Area, BlobPath, Checksum, Extension, FileKey, FileStatus, LogicalDir, Properties, Seal, SealedFile,
-    StoragePath, TenantId, Timestamp, VolumeId,
+    Area, BlobPath, Checksum, FileKey, FileStatus, LogicalDir, Properties, Seal, SealedFile, StoragePath,
+    TenantId, Timestamp, VolumeId,
 };
 
 /// A file as its owner sees it: immutable content plus its state.
@@ -119,11 +119,7 @@ impl FileRecord {
             area: self.area,
             owner: self.owner.clone(),
             key: self.info.key,
-            extension: match (&self.seal, &self.info.original_name) {
-                (Some(seal), _) => Seal::extension(seal.turn),
-                (None, Some(name)) => Extension::of(name),
-                (None, None) => Extension::NONE,
-            },
+            extension: Seal::extension_of(self.seal.as_ref(), self.info.original_name.as_deref()),
         }
     }
 

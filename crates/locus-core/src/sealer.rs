@@ -61,6 +61,16 @@ impl Seal {
         if turn == 0 { Extension::NONE } else { Extension::parse(&turn.to_string()).unwrap_or_default() }
     }
 
+    /// The extension of a content's blob: of its name, unless it is sealed.
+    #[must_use]
+    pub fn extension_of(seal: Option<&Self>, original_name: Option<&str>) -> Extension {
+        match (seal, original_name) {
+            (Some(seal), _) => Self::extension(seal.turn),
+            (None, Some(name)) => Extension::of(name),
+            (None, None) => Extension::NONE,
+        }
+    }
+
     /// How often a sealed blob with this extension was sealed anew; `None` when no sealed blob has it.
     #[must_use]
     pub fn turn_of(extension: Extension) -> Option<u32> {

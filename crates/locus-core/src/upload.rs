@@ -136,11 +136,7 @@ impl UploadInfo {
             area: Area::Live,
             owner: self.storage_path.clone(),
             key: self.id.key(),
-            extension: match (&self.seal, &self.original_name) {
-                (Some(seal), _) => Seal::extension(seal.turn),
-                (None, Some(name)) => Extension::of(name),
-                (None, None) => Extension::NONE,
-            },
+            extension: Seal::extension_of(self.seal.as_ref(), self.original_name.as_deref()),
         }
     }
 

@@ -72,13 +72,15 @@ impl StoragePool {
     /// What a worker said of a sealed file, as it is kept: with the key of the file, which is known to be needed. `None` where it
     /// is kept as it was said.
     pub(crate) async fn seal_error(&self, lease: &Lease, text: &str) -> Result<Option<String>> {
-        let Some(sealer) = self.sealer() else { return Ok(None) };
+        if self.sealer().is_none() {
+            return Ok(None);
+        }
         let record = self.inner.store.get(&lease.tenant, &lease.key).await?;
         let Some((record, seal)) = record.and_then(|record| record.seal.clone().map(|seal| (record, seal)))
         else {
             return Ok(None);
         };
-        sealer.seal_text(&record.sealed_file(), seal.key, text, ERROR_BYTES_MAX).map(Some)
+        self.seal_said(&record.sealed_file(), seal.key, text).map(Some)
     }
 
     /// What was said of a file, as it is kept beside a content that is sealed with `key`.

@@ -15,8 +15,18 @@ impl EmbeddedStore {
     pub(super) fn resting_page(&self, volume: &VolumeId, from: Option<u64>, max: usize) -> RestingPage {
         let Some(volume) = self.places.find(volume) else { return RestingPage::default() };
         let is_there = |entry: &Entry| entry.rest == Rest::Volume(volume);
+        self.page_where(is_there, from, max)
+    }
+
+    /// Files that stay and are wanted.
+    pub(super) fn page_where(
+        &self,
+        is_wanted: impl Fn(&Entry) -> bool,
+        from: Option<u64>,
+        max: usize,
+    ) -> RestingPage {
         let (files, next) =
-            self.walk_over(is_there, from, max, |state, entry| Some((state.id.clone(), entry.key)));
+            self.walk_over(is_wanted, from, max, |state, entry| Some((state.id.clone(), entry.key)));
         RestingPage { files, next }
     }
 
@@ -32,7 +42,7 @@ impl EmbeddedStore {
     }
 
     /// What `pick` makes of the files that stay and are wanted. The cursor is the tenant's number and the index of its next entry.
-    pub(super) fn walk_over<T>(
+    fn walk_over<T>(
         &self,
         is_wanted: impl Fn(&Entry) -> bool,
         from: Option<u64>,

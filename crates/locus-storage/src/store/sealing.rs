@@ -24,10 +24,7 @@ impl Entry {
 
 impl EmbeddedStore {
     pub(super) fn page_not_sealed_with(&self, key: SealKeyId, from: Option<u64>, max: usize) -> RestingPage {
-        let wanted = |entry: &Entry| !entry.is_sealed_with(key);
-        let (files, next) =
-            self.walk_over(wanted, from, max, |state, entry| Some((state.id.clone(), entry.key)));
-        RestingPage { files, next }
+        self.page_where(|entry| !entry.is_sealed_with(key), from, max)
     }
 
     pub(super) fn begin_sealing(
@@ -76,12 +73,12 @@ impl EmbeddedStore {
         landing.into_iter().for_each(|landing| room.join(landing));
         let lsn = {
             let mut state = cell.state.lock();
-            let said = |entry: &Entry| entry.delivery.as_deref().and_then(|delivery| delivery.error.clone());
             let stays = |entry: &&Entry| {
+                let said = entry.delivery.as_deref().and_then(|delivery| delivery.error.as_deref());
                 self.stays_at(&state, entry, moving.record())
                     && entry.status != FileStatus::Processing
                     // It was leased in between, and its worker said something else.
-                    && said(entry).as_deref() == moving.record().last_error.as_deref()
+                    && said == moving.record().last_error.as_deref()
             };
             if state.get(&key).filter(stays).is_none() {
                 return Ok(false);

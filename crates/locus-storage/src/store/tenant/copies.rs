@@ -4,9 +4,9 @@
 
 use std::ops::Bound;
 
-use locus_core::{Area, BlobPath, Checksum, Extension, FileKey, Lsn, Result, Seal, VolumeId};
+use locus_core::{Area, BlobPath, Checksum, FileKey, Lsn, Result, Seal, VolumeId};
 
-use super::{Cold, Entry, Rest, Scene, TenantState, VolumeNo, unknown};
+use super::{Entry, Rest, Scene, TenantState, VolumeNo, unknown};
 
 /// One copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,11 +216,10 @@ impl TenantState {
 
     /// The name of a file's content on a volume.
     pub(crate) fn blob(&self, entry: &Entry) -> BlobPath {
-        let extension = match entry.cold.as_deref() {
-            Some(Cold { seal: Some(seal), .. }) => Seal::extension(seal.turn),
-            Some(Cold { original_name: Some(name), .. }) => Extension::of(name),
-            _ => Extension::NONE,
-        };
+        let cold = entry.cold.as_deref();
+        let (seal, name) =
+            (cold.and_then(|cold| cold.seal.as_ref()), cold.and_then(|cold| cold.original_name.as_deref()));
+        let extension = Seal::extension_of(seal, name);
         BlobPath { area: entry.area, owner: entry.owner(&self.id), key: entry.key, extension }
     }
 
