@@ -4,11 +4,12 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use locus::{
-    Builder, Checksum, FileInfo, LocalVolume, SystemClock, SystemEntropy, VerifyLevel, VolumeId,
-    encryption::SealOptions, prelude::*,
+    Builder, Checksum, FileInfo, FileWatcherConfig, LocalVolume, MirroredVolume, Settings, SystemClock,
+    SystemEntropy, VerifyLevel, VolumeId, encryption::SealOptions, prelude::*,
 };
 use locus_fs::OsDisk;
 use locus_vault::{Argon2Cost, Keyring, KeyringFile, NewRecipient, Passphrase, Unlock, VaultError};
@@ -180,6 +181,74 @@ async fn what_goes_into_a_sealed_pool_comes_out_and_is_nowhere_to_be_read() {
         assert!(bytes == content(*length), "{length}");
     }
     locus.shutdown().await.unwrap();
+}
+
+/// What the store moves by itself: copied forward in the journal, spilled to a mirror, taken in from a folder, put into quarantine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_sealed_pool_moves_by_itself_is_nowhere_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, inbox) = (ring(&dir.path().join("keys")).await, dir.path().join("inbox"));
+    std::fs::create_dir_all(&inbox).unwrap();
+    let watcher = FileWatcherConfig::new(&inbox).id("in").tenant("acme").age_min(Duration::ZERO);
+    let mut settings = Settings::default();
+    settings.cleanup.orphans.age = Duration::ZERO;
+    let members = ["a", "b"].map(|member| dir.path().join(member));
+    let mirror = MirroredVolume::new("both")
+        .add_member(LocalVolume::new("a", &members[0]))
+        .add_member(LocalVolume::new("b", &members[1]));
+    let builder = Locus::builder()
+        .settings(settings)
+        .on_request()
+        .data_dir(dir.path().join("data"))
+        .add_volume(mirror)
+        .add_tenant("acme")
+        .add_file_watcher(watcher.stability_delay(Duration::ZERO))
+        .segment_size(1 << 20)
+        .landing_zone_max(4 << 20)
+        .encrypt_with(ring);
+    let (locus, acme) = open(builder).await;
+    let mut kept = Vec::new();
+    in_time("something is copied forward, and something spilled", async {
+        for n in 1.. {
+            let statistics = locus.statistics();
+            if statistics.copied_forward > 0 && statistics.spilled > 0 {
+                break;
+            }
+            let key = locus.pool().write(&acme, content(40_000 + n), options()).await.unwrap();
+            // First mostly what goes again, so that segments are freed around what stays; then what stays.
+            if statistics.copied_forward > 0 || n % 20 == 0 {
+                kept.push((key, 40_000 + n));
+            } else {
+                locus.pool().delete(&acme, &key).await.unwrap();
+            }
+        }
+    })
+    .await;
+
+    put(&inbox.join("scan.pdf"), &content(300_000)); // a ledger says the names of sources
+    assert_eq!(locus.watchers().look("in").await.unwrap().imported, 1);
+    assert_eq!(files_below(&inbox), Vec::<PathBuf>::new());
+
+    let stray = locus.pool().write(&acme, content(100_000), options()).await.unwrap();
+    let copies: Vec<PathBuf> = members.iter().flat_map(|member| files_below(member)).collect();
+    let copies: Vec<_> = copies.iter().filter(|path| path.ends_with(stray.to_string())).collect();
+    let sealed = std::fs::read(copies[0]).unwrap();
+    locus.pool().delete(&acme, &stray).await.unwrap();
+    locus.cleanup().settled().await.unwrap();
+    assert_eq!(copies.len(), 2);
+    for copy in copies {
+        assert!(!copy.exists());
+        put(copy, &sealed);
+    }
+    let done = locus.cleanup().orphans().await.unwrap();
+    assert!(done.orphans_quarantined > 0 && done.errors == 0, "{done:?}");
+
+    for (key, length) in kept {
+        let bytes = locus.pool().read(&acme, &key).await.unwrap().bytes().await.unwrap();
+        assert!(bytes == content(length), "{length}");
+    }
+    locus.shutdown().await.unwrap();
+    assert_eq!(betrayed(dir.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

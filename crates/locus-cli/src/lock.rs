@@ -2,7 +2,7 @@
 
 use std::process::ExitStatus;
 
-use locus_fs::LockMode;
+use locus_vault::LockMode;
 use tokio::process::Command;
 
 use crate::{args::LockArgs, failure::Failure};

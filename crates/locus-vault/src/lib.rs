@@ -92,6 +92,8 @@ pub use keyring::{
     KeyringFile, NewRecipient, Passphrase, Recipient, RecipientId, RecipientKey, RecipientKind, RingId,
     RingInfo, Unlock,
 };
+#[cfg(feature = "entities")]
+pub use locus_fs::LockMode;
 pub use metadata::{
     EntityMetadata, IV_BYTES_MAX, Incarnation, InvalidVersion, NAME_BYTES_MAX, SCHEMA_ID_BYTES_MAX, SealedBy,
     Version,

@@ -720,13 +720,14 @@ fn b60_checkpoints_beside_running_work_hold_what_the_log_behind_them_needs() {
             }
         });
         over.store(true, Ordering::Relaxed);
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        let written = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>();
+        runtime().block_on(store.sync()).unwrap();
+        written
     });
     threads.stop();
     drop(store);
     assert!(written.len() > 100, "{} files were written beside 8 checkpoints", written.len());
     keys.extend(written);
-    records.sync();
     let known = Variety { keys: keys.into_iter().map(|key| (0, key)).collect(), held: Vec::new() };
     let expected = observe(&mut records, &known);
     // From the newest checkpoint, and from the one before it.
