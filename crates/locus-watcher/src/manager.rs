@@ -394,9 +394,9 @@ impl FileWatchers {
     ///
     /// # Errors
     /// [`Error::WatcherNotFound`], [`Error::WatcherDisabled`], [`Error::InvalidId`], [`Error::FolderUnavailable`],
-    /// [`Error::ShuttingDown`];
-    /// what the store says. What the scan did before it failed stands in [`WatcherInfo::last_report`] and
-    /// [`total`](WatcherInfo::total).
+    /// [`Error::ShuttingDown`]; [`Error::InvalidArgument`] where watchers were not [started](Self::start), and
+    /// [`look`](Self::look) is what to call; what the store says. What the scan did before it failed stands in
+    /// [`WatcherInfo::last_report`] and [`total`](WatcherInfo::total).
     ///
     /// # Cancel safety
     /// The scan goes on even when the future is dropped.
@@ -409,7 +409,12 @@ impl FileWatchers {
             match &watcher.running {
                 Some(running) => running.ask(),
                 None if known.is_started => return Err(Error::WatcherDisabled { watcher: id }),
-                None => return Err(Error::ShuttingDown),
+                None if self.inner.stop.is_cancelled() => return Err(Error::ShuttingDown),
+                None => {
+                    let why =
+                        "names a watcher, and none was started here: look through its folder with `look`";
+                    return Err(Error::InvalidArgument { name: "id", why });
+                }
             }
         };
         asked.await

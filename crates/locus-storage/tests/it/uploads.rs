@@ -923,3 +923,25 @@ fn a_name_whose_sync_failed_is_given_again_by_who_finishes() {
         bench.sound();
     }
 }
+
+/// What a checkpoint keeps of an upload says how it is sealed: the rest goes on as it began.
+#[rstest]
+fn an_upload_is_sealed_to_its_end_also_after_a_checkpoint(#[values(1, 2)] checkpoints: usize) {
+    let mut bench = Bench::open_at(World::new(77, EngineOptions::default()).sealed(true));
+    let content = film(200_000);
+    let upload = bench.begin(content.len());
+    bench.send(&upload, 0, content.slice(..90_000)).unwrap();
+    let (id, store) = (upload.id(), bench.engine.store.clone());
+    for _ in 0..checkpoints {
+        bench.run(store.checkpoint()).unwrap();
+    }
+    drop((upload, store));
+    let mut bench = bench.restart();
+    let upload = bench.resume(id).unwrap();
+    bench.send_rest(&upload, &content, 30_000);
+    let key = bench.end(&upload).unwrap();
+    assert_eq!(bench.read(key).unwrap(), content);
+    let (store, acme) = (bench.engine.store.clone(), bench.acme.id().clone());
+    let record = bench.run(async move { store.get(&acme, &key).await }).unwrap().unwrap();
+    assert!(record.seal.is_some());
+}

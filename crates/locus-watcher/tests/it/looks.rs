@@ -73,6 +73,20 @@ fn watchers_are_registered_changed_and_removed_without_a_runtime() {
 }
 
 #[test]
+fn who_asks_for_a_scan_where_no_watcher_was_started_is_told_to_look() {
+    let world = World::new();
+    let watchers = in_place(&world, world.options(vec![world.eager()]));
+    let refused = at_once(watchers.scan_now("in")).unwrap_err();
+    assert!(
+        matches!(refused, Error::InvalidArgument { .. }) && refused.to_string().contains("`look`"),
+        "{refused}"
+    );
+    assert!(matches!(at_once(watchers.scan_now("out")), Err(Error::WatcherNotFound { .. })));
+    at_once(watchers.stop());
+    assert!(matches!(at_once(watchers.scan_now("in")), Err(Error::ShuttingDown)));
+}
+
+#[test]
 fn a_change_that_was_dropped_half_way_leaves_a_watcher_that_can_be_looked_for() {
     let world = World::new();
     let watchers = in_place(&world, world.options(vec![world.eager()]));
