@@ -356,7 +356,8 @@ pub enum Error {
         /// The newest format that can be read.
         supported: u32,
     },
-    /// A write or sync failed earlier, so the store takes no more changes until it is reopened.
+    /// A write or sync failed earlier, so the store takes no more changes until it is reopened; or its threads ended before this
+    /// call's change was durable.
     #[error("the store takes no changes until it is reopened, because a write or sync failed; {outcome}")]
     Poisoned {
         /// What is known about this call's own change.

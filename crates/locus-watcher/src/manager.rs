@@ -408,8 +408,10 @@ impl FileWatchers {
                 known.watchers.get(&id).ok_or_else(|| Error::WatcherNotFound { watcher: id.clone() })?;
             match &watcher.running {
                 Some(running) => running.ask(),
-                None if known.is_started => return Err(Error::WatcherDisabled { watcher: id }),
                 None if self.inner.stop.is_cancelled() => return Err(Error::ShuttingDown),
+                None if known.is_started || !watcher.config.enabled => {
+                    return Err(Error::WatcherDisabled { watcher: id });
+                }
                 None => {
                     let why =
                         "names a watcher, and none was started here: look through its folder with `look`";
@@ -425,7 +427,7 @@ impl FileWatchers {
     /// is [`scan_now`](Self::scan_now).
     ///
     /// # Errors
-    /// As [`scan_now`](Self::scan_now).
+    /// As [`scan_now`](Self::scan_now), but for [`Error::InvalidArgument`].
     ///
     /// # Cancel safety
     /// What was brought in is; the rest is found again. Poll it or drop it: as long as it is neither, changes of this watcher and

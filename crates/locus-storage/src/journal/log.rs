@@ -863,6 +863,25 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_when_the_committer_ends_is_told() {
+        let (_, journal) = journal(8 * MIB);
+        let lsn = append(&journal);
+        let mut room = journal.reserve_now(0).unwrap();
+        let held = journal.append(&mut room, Vec::new(), FLAG_HELD).unwrap().lsn;
+        let mut patient = pin!(journal.wait_durable(lsn));
+        let mut asks = pin!(journal.confirm_durable(held));
+        assert!(poll(patient.as_mut()).is_pending() && poll(asks.as_mut()).is_pending());
+        journal.commit_signal.stop();
+        journal.commit_until_stopped();
+        for told in [poll(patient.as_mut()), poll(asks.as_mut())] {
+            assert!(
+                matches!(told, Poll::Ready(Err(Error::Poisoned { outcome: Outcome::Unknown }))),
+                "{told:?}"
+            );
+        }
+    }
+
+    #[test]
     fn b66_the_durable_lsn_goes_as_far_as_nothing_is_held() {
         let (_, journal) = journal(8 * MIB);
         for (lsn, flags) in (1..).zip([FLAG_HELD, 0, FLAG_HELD, 0]) {

@@ -31,6 +31,15 @@ enum Role {
     TooMuch,
 }
 
+/// The committer's end, also by a panic.
+struct Ended<'a>(&'a Journal);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 impl Journal {
     /// Writes what is pending, unless somebody else does or it is much; what is left goes to the committer.
     pub(super) fn write_inline(&self) {
@@ -186,10 +195,10 @@ impl Journal {
 
     /// The committer: takes its steps whenever it is asked to, until [stopped](crate::signal::Signal::stop).
     pub(crate) fn commit_until_stopped(&self) {
+        let _ended = Ended(self);
         while self.commit_signal.wait() {
             while self.commit_step() {}
         }
-        self.abandon();
     }
 
     /// One step of the committer: writes what is pending, and syncs when somebody waits for it. Says whether it did

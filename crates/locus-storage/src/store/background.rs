@@ -25,7 +25,7 @@ pub struct EngineThreads {
 
 impl EngineThreads {
     /// Ends the threads once they have done what was asked of them, and waits for that. Blocks for as long as one sync
-    /// takes. Whoever waits for a sync afterwards is told
+    /// takes. Whoever still waits then, or waits later, for something to become durable is told
     /// [`Error::Poisoned`](locus_core::Error::Poisoned), outcome unknown.
     pub fn stop(mut self) {
         self.signal();

@@ -222,9 +222,9 @@ impl EmbeddedStore {
             }
             let durable = async {
                 match next {
-                    // Poisoned or not, it is looked at again.
-                    Some(lsn) => drop(self.journal.wait_durable(lsn).await),
-                    None => std::future::pending().await,
+                    Some(lsn) if self.journal.wait_durable(lsn).await.is_ok() => {}
+                    // Nothing more becomes durable, or there is nothing that has to.
+                    _ => std::future::pending().await,
                 }
             };
             let over = async {

@@ -239,8 +239,15 @@ impl MetadataStore for EmbeddedStore {
     }
 
     async fn sync(&self) -> Result<()> {
-        self.tell_background_error()?;
-        self.barrier().await
+        let told = self.tell_background_error();
+        // Whatever failed before: what can be made durable now is. Each failure is told once.
+        match (told, self.barrier().await) {
+            (Err(told), Err(tried)) => {
+                *self.background_error.lock() = Some(tried);
+                Err(told)
+            }
+            (told, tried) => told.and(tried),
+        }
     }
 
     fn volume_available(&self, volume: &VolumeId, available: bool) {

@@ -12,7 +12,7 @@ use std::{
 
 use locus_core::{
     Durability, Error, FailOutcome, FileKey, FileStatus, Lease, LeaseOptions, MetadataStore, NewContent,
-    NewFile, Outcome, Owner, RetryPolicy, SystemClock, SystemEntropy,
+    NewFile, Outcome, Owner, RetryPolicy, SystemClock, SystemEntropy, Upkeep,
 };
 use locus_fs::OsDisk;
 use locus_storage::{EmbeddedStore, EngineOptions, OpenReport, StoreConfig, VolumeRegistry};
@@ -106,8 +106,12 @@ fn b87_who_asks_for_a_sync_when_the_threads_have_ended_is_told_and_waits_for_nob
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (store, _) = runtime.block_on(open_real(dir.path()));
     let threads = store.spawn_threads().unwrap();
-    runtime.block_on(put(&store, vec![file_of(0)])).unwrap();
+    let keys = runtime.block_on(put(&store, vec![file_of(0)])).unwrap();
+    runtime.block_on(store.delete(&tenant(0), &keys[0], true)).unwrap();
+    let mut reapable = Box::pin(store.reapable_ready());
+    assert!(poll_once(reapable.as_mut()).is_pending());
     threads.stop();
+    assert!(poll_once(reapable.as_mut()).is_pending(), "what is not durable is never reaped");
     let told = runtime.block_on(async { tokio::time::timeout(MINUTE, store.sync()).await });
     assert!(matches!(told, Ok(Err(Error::Poisoned { outcome: Outcome::Unknown }))), "{told:?}");
 }

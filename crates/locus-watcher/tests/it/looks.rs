@@ -82,6 +82,8 @@ fn who_asks_for_a_scan_where_no_watcher_was_started_is_told_to_look() {
         "{refused}"
     );
     assert!(matches!(at_once(watchers.scan_now("out")), Err(Error::WatcherNotFound { .. })));
+    at_once(watchers.disable("in")).unwrap();
+    assert!(matches!(at_once(watchers.scan_now("in")), Err(Error::WatcherDisabled { .. })));
     at_once(watchers.stop());
     assert!(matches!(at_once(watchers.scan_now("in")), Err(Error::ShuttingDown)));
 }

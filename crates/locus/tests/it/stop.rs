@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use locus::{Durability, prelude::*};
-use locus_testkit::{Fault, OpKind, SimDisk};
+use locus::{Clock, Durability, prelude::*};
+use locus_testkit::{Fault, ManualClock, OpKind, SimDisk};
+use rstest::rstest;
 use tokio::sync::Notify;
 
 use crate::support::{builder, in_time, open, open_with, until, write};
@@ -173,21 +174,29 @@ async fn dropping_the_last_handle_stops_everything_and_frees_the_directory() {
     locus.shutdown().await.unwrap();
 }
 
-/// What a volume could not sync for want of something that passes is told, and tried once more before it is unmounted.
+/// What a volume could not sync for want of something that passes is told, and tried once more before it is unmounted: also where
+/// it had failed beside the work before.
+#[rstest]
 #[tokio::test]
-async fn b66_a_sync_that_cannot_be_tried_at_the_close_is_tried_again() {
-    let disk = SimDisk::new(1);
+async fn b66_a_sync_that_cannot_be_tried_at_the_close_is_tried_again(#[values(false, true)] before: bool) {
+    let (disk, clock) = (SimDisk::new(1), ManualClock::new());
     let open = || {
         let builder = Locus::builder().disk(disk.clone()).data_dir("/srv/data").inline_content_max(0);
-        let builder = builder.durability(Durability::Buffered).max_unsynced(Duration::from_secs(3_600));
+        let builder = builder.durability(Durability::Buffered).clock(clock.clone() as Arc<dyn Clock>);
         open_with(builder.add_volume(LocalVolume::new("vol-001", "/vol")).add_tenant("acme"))
     };
     let (locus, acme) = open().await;
     let key = write(&locus, &acme, "not synced yet").await;
-    let fault = disk.fail(Fault::too_many_files().on(OpKind::SyncDir).at(|path| path == "/vol").times(1));
+    let failures = 1 + u64::from(before);
+    let fault = Fault::too_many_files().on(OpKind::Open).at(|path| path.starts_with("/vol/acme"));
+    let fault = disk.fail(fault.times(failures));
+    if before {
+        clock.advance(Duration::from_secs(1));
+        until("a barrier fails", || async { disk.hits(fault) == 1 }).await;
+    }
     let told = in_time("the close", locus.shutdown()).await;
     assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
-    assert_eq!(disk.hits(fault), 1);
+    assert_eq!(disk.hits(fault), failures);
     drop((locus, acme));
     disk.crash();
 
