@@ -190,10 +190,7 @@ fn a_reaper_waits_for_held_contents_and_for_nothing_else() {
     assert!(poll_once(reapable.as_mut()).is_pending(), "a reaper that is woken finds something");
     let store = bench.engine.store.clone();
     let mut settled = Box::pin(async move { store.settled().await });
-    for _ in 0..5 {
-        assert!(poll_once(settled.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(5, settled.as_mut());
     bench.finish(&in_journal[..1]);
     assert!(poll_once(reapable.as_mut()).is_ready(), "content in the journal is not held");
     reap(&mut bench);
@@ -383,10 +380,7 @@ fn a_backup_that_is_dropped_holds_nothing_any_more() {
     let hanging = bench.hanging(0);
     hanging.hang(Hang::Open);
     let mut taking = Box::pin(backup(&bench, BackupContents::Copy));
-    for _ in 0..20 {
-        assert!(poll_once(taking.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(20, taking.as_mut());
     bench.finish(&on_volume[..2]);
     drop(taking);
     hanging.go();

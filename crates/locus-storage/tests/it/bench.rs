@@ -109,6 +109,14 @@ impl Bench {
         None
     }
 
+    /// Polls by hand so often, the committer in between: it is not done by then.
+    pub(crate) fn still_waits<F: Future + ?Sized>(&self, polls: usize, mut call: Pin<&mut F>) {
+        for _ in 0..polls {
+            assert!(poll_once(call.as_mut()).is_pending());
+            self.commit();
+        }
+    }
+
     /// Steps of committer and keeper until there is nothing to do.
     pub(crate) fn commit(&self) {
         while self.engine.store.commit_step() | self.engine.store.keep_step() {}

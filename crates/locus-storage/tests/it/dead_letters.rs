@@ -590,10 +590,7 @@ fn a_backup_holds_dead_letters_where_its_records_say() {
         let report = backing.backup(&into, BackupContents::Copy).await?;
         into.finish().map(|()| report)
     });
-    for _ in 0..200 {
-        assert!(poll_once(backup.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(200, backup.as_mut());
     volumes.iter().for_each(|volume| volume.hang(Hang::No));
     assert!(bench.run(pool.dead_letter(other.id(), &failed)).unwrap());
     bench.reap_all();

@@ -492,10 +492,7 @@ fn a_file_that_moves_while_a_backup_is_taken_is_in_the_copy_where_its_record_say
     let hanging = bench.hanging(0);
     hanging.hang(Hang::Open);
     let mut backup = Box::pin(store.backup(&into, BackupContents::Copy));
-    for _ in 0..40 {
-        assert!(crate::bench::poll_once(backup.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(40, backup.as_mut());
     hanging.hang(Hang::No);
     let drained = bench.poll(400, pool.drain_with(&vol(0), unthrottled(), |_| ()));
     assert!(drained.is_none() && bench.files_on(1) == 5, "what is held is not removed");

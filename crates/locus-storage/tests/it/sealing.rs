@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 
 use locus_core::{Durability, Error, FileKey, FileRecord, LeaseOptions, MetadataStore, Place};
 use locus_storage::{
@@ -53,6 +53,15 @@ impl Bench {
         let sealed = self.run_on(async move { pool.seal_all(unthrottled(), |_| ()).await });
         self.world.stepper.drop_task(reaper);
         sealed
+    }
+
+    /// As [`still_waits`](Self::still_waits), what was spawned beside it.
+    fn still_waits_beside_others<F: Future + ?Sized>(&mut self, polls: usize, mut call: Pin<&mut F>) {
+        for _ in 0..polls {
+            assert!(poll_once(call.as_mut()).is_pending());
+            self.world.stepper.run_until_idle();
+            self.commit();
+        }
     }
 
     fn remove_what_is_over(&mut self) {
@@ -201,11 +210,7 @@ fn a_leased_file_is_waited_for_and_what_its_worker_said_is_sealed_with_it() {
     let (pool, sweeper) = (bench.pool.clone(), bench.engine.sweeper.clone());
     bench.world.stepper.spawn(async move { sweeper.run_reaper().await });
     let mut sealing = Box::pin(pool.seal_all(unthrottled(), |_| ()));
-    for _ in 0..2_000 {
-        assert!(poll_once(sealing.as_mut()).is_pending());
-        bench.world.stepper.run_until_idle();
-        bench.commit();
-    }
+    bench.still_waits_beside_others(2_000, sealing.as_mut());
     assert!(bench.kept(leased.key).seal.is_none());
     let others = written.keys().filter(|key| **key != leased.key);
     assert!(others.copied().all(|key| bench.kept(key).seal.is_some()));
@@ -258,10 +263,7 @@ fn a_content_that_is_sealed_while_a_backup_is_taken_is_in_the_copy_as_it_was() {
     let hanging = bench.hanging(0);
     hanging.hang(Hang::Open);
     let mut backup = Box::pin(store.backup(&into, BackupContents::Copy));
-    for _ in 0..40 {
-        assert!(poll_once(backup.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(40, backup.as_mut());
     hanging.hang(Hang::No);
     let pool = bench.pool.clone();
     let sealed = bench.run_on(async move { pool.seal_all(unthrottled(), |_| ()).await }).unwrap();
@@ -357,11 +359,7 @@ fn what_a_worker_said_while_its_file_was_being_sealed_is_kept() {
     let (pool, sweeper) = (bench.pool.clone(), bench.engine.sweeper.clone());
     bench.world.stepper.spawn(async move { sweeper.run_reaper().await });
     let mut sealing = Box::pin(pool.seal_all(unthrottled(), |_| ()));
-    for _ in 0..200 {
-        assert!(poll_once(sealing.as_mut()).is_pending());
-        bench.world.stepper.run_until_idle();
-        bench.commit();
-    }
+    bench.still_waits_beside_others(200, sealing.as_mut());
     // It is on its way; now it is leased, and fails.
     let (scheduler, acme, store) = (bench.scheduler.clone(), bench.acme.clone(), bench.engine.store.clone());
     assert!(bench.kept(key).seal.is_none());

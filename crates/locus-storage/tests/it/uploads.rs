@@ -276,10 +276,7 @@ fn b17_an_upload_that_is_being_finished_is_not_swept() {
     hanging.hang(Hang::Publish);
     let last = upload.clone();
     let mut finished = Box::pin(async move { last.finish().await });
-    for _ in 0..10 {
-        assert!(poll_once(finished.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(10, finished.as_mut());
     bench.world.advance(DAY / 2);
     assert_eq!(bench.sweep_up().uploads_expired, 0);
     hanging.go();
@@ -775,10 +772,7 @@ fn calls_under_way_for_uploads_that_ended_are_waited_for(#[values(Hang::Piece, H
             _ => slow.write_at(0, "hello").await,
         }
     });
-    for _ in 0..10 {
-        assert!(poll_once(slow.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(10, slow.as_mut());
     let (store, acme) = (bench.engine.store.clone(), bench.acme.clone());
     let id = upload.id();
     assert!(bench.run(async move { store.end_upload(acme.id(), &id).await }).unwrap());
@@ -826,10 +820,7 @@ fn b17_a_piece_is_confirmed_only_where_the_upload_is_put_together() {
     hanging.hang(Hang::Piece);
     let slow = upload.clone();
     let mut slow = Box::pin(async move { slow.write_at(5, "slow!").await });
-    for _ in 0..10 {
-        assert!(poll_once(slow.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(10, slow.as_mut());
     hanging.hang(Hang::No);
     bench.fault(0, OpKind::Write, Fault::io());
     assert!(bench.send(&upload, 0, "fails").is_err());
@@ -854,10 +845,7 @@ fn b17_what_is_being_written_when_another_piece_fails_is_there_in_the_end(
     hanging.hang(Hang::Piece);
     let slow = upload.clone();
     let mut slow = Box::pin(async move { slow.write_at(5, "slow!").await });
-    for _ in 0..10 {
-        assert!(poll_once(slow.as_mut()).is_pending());
-        bench.commit();
-    }
+    bench.still_waits(10, slow.as_mut());
     hanging.hang(Hang::No);
     bench.fault(0, OpKind::Write, Fault::io());
     assert!(bench.send(&upload, 0, "fails").is_err());
