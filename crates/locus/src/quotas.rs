@@ -40,7 +40,9 @@ impl Quotas {
     /// Sets the limit of a scope, in place of the one that was set before. It holds for the next write.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound); what the store says. The limit is then as it was.
+    /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound);
+    /// [`Error::InsufficientStorage`](locus_core::Error::InsufficientStorage) when the disk has no room for a checkpoint of
+    /// all limits; what the store says. The limit is then as it was.
     ///
     /// # Cancel safety
     /// After a dropped future the limit is either set or as it was.

@@ -446,6 +446,19 @@ mod tests {
     }
 
     #[test]
+    fn files_beyond_those_kept_ready_are_made_only_for_one_who_waits() {
+        let (_, journal) = journal(64 * MIB);
+        let free = journal.free_bytes(Use::Accept);
+        let taken = poll(journal.reserve_bytes(Use::Essential, free + 1));
+        assert!(matches!(taken, Poll::Ready(Ok(_))));
+        assert!(!journal.keep_step(), "nobody waits");
+        let mut waits = std::pin::pin!(journal.reserve_bytes(Use::Accept, 1));
+        assert!(poll(waits.as_mut()).is_pending());
+        assert!(journal.keep_step());
+        assert!(matches!(poll(waits), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
     fn b89_a_zone_that_is_filled_to_its_last_byte_is_not_spilled() {
         let (_, journal) = journal(5 * MIB);
         fill(&journal, 4);

@@ -494,7 +494,7 @@ impl Journal {
             || append.unsynced_bytes > self.config.max_unsynced_bytes
     }
 
-    fn free_bytes(&self, what: Use) -> u64 {
+    pub(super) fn free_bytes(&self, what: Use) -> u64 {
         let append = self.append.lock();
         append.layout.free_but(what.keeps()).saturating_sub(append.reserved)
     }

@@ -370,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_room_is_woken_when_a_record_took_less_than_it_had() {
+        let (_, journal) = journal(64 * MIB);
+        let Poll::Ready(Ok(mut all)) =
+            poll(journal.reserve_bytes(Use::Essential, journal.free_bytes(Use::Accept)))
+        else {
+            panic!("nobody else has it")
+        };
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut waits = pin!(journal.reserve_bytes(Use::Accept, 512));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        journal.append(&mut all, Vec::new(), 0).unwrap();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(matches!(waits.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
     fn b66_what_is_unsynced_is_counted_from_its_first_write_to_its_sync() {
         let (_, journal) = journal(64 * MIB);
         assert_eq!(journal.unsynced(), (None, 0));

@@ -590,12 +590,15 @@ impl EmbeddedStore {
 
     /// Most bytes that a checkpoint taken now would have.
     pub(super) fn checkpoint_bytes_max(&self) -> u64 {
-        let remembered = self.places.remembered.load(Ordering::Acquire) * SAVED_WRITE_BYTES;
-        let limits = self.limits.read().count_set_at_run_time() as u64 * SAVED_LIMIT_BYTES;
-        let frames = self.cells.read().all.len() as u64 * SAVED_TENANT_BYTES;
-        let standings = self.standings.read().count() as u64 * SAVED_STANDING_BYTES;
-        let copies = self.places.copies.load(Ordering::Acquire) * SAVED_COPY_BYTES;
-        self.places.saved_bytes() + remembered + copies + limits + standings + frames + SPARE_BYTES_MIN / 4
+        let others = [
+            (self.places.remembered.load(Ordering::Acquire), SAVED_WRITE_BYTES),
+            (self.places.copies.load(Ordering::Acquire), SAVED_COPY_BYTES),
+            (self.limits.read().count_set_at_run_time() as u64, SAVED_LIMIT_BYTES),
+            (self.standings.read().count() as u64, SAVED_STANDING_BYTES),
+            (self.cells.read().all.len() as u64, SAVED_TENANT_BYTES),
+        ];
+        let others: u64 = others.iter().map(|(count, bytes)| count * bytes).sum();
+        self.places.saved_bytes() + others + SPARE_BYTES_MIN / 4
     }
 
     /// Whether the next checkpoint surely finds room, also on a full disk.

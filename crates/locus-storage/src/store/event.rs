@@ -238,7 +238,7 @@ pub(crate) const CHANGE_BYTES: usize = 64;
 /// Most bytes that a move takes, the name of a volume included.
 pub(crate) const MOVED_BYTES: usize = 160;
 
-/// Most bytes of a body with a change to so many files of a tenant, or with a release of each of them.
+/// Most bytes of a body with a change to so many files of a tenant, or with one for each of them that says its key alone.
 #[expect(clippy::arithmetic_side_effects, reason = "batches are bounded")]
 pub(crate) const fn keys_bound(keys: usize) -> usize {
     FRAME_BYTES + CHANGE_BYTES + keys * KEY_BYTES
@@ -295,6 +295,7 @@ mod tests {
         }
         bounds(keys_bound(files), &body(vec![Change::Completed { keys: keys.clone() }]));
         bounds(keys_bound(files), &body(keys.iter().map(|key| Change::Released { key: *key }).collect()));
+        bounds(keys_bound(files), &body(keys.iter().map(|key| Change::UploadEnded { key: *key }).collect()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use locus_core::{
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::VolumeNo,
-    event::{Accepted, Change, FRAME_BYTES, KEY_BYTES, Resting, UploadBegun, body_bound, keys_bound},
+    event::{Accepted, Change, Resting, UploadBegun, body_bound, keys_bound},
     tenant::{TenantState, Upload},
 };
 use crate::{journal::Use, sync::MutexGuard};
@@ -269,8 +269,7 @@ impl EmbeddedStore {
         before: StoreTime,
         max: usize,
     ) -> Result<(usize, Lsn)> {
-        let bound = FRAME_BYTES + max * (KEY_BYTES + 4);
-        let mut record = self.journal.reserve(Use::Essential, &[bound]).await?;
+        let mut record = self.journal.reserve(Use::Essential, &[keys_bound(max)]).await?;
         let mut state: MutexGuard<'_, TenantState> = cell.state.lock();
         let idle = state.uploads().idle(before, max);
         let count = idle.len();
@@ -288,8 +287,7 @@ impl EmbeddedStore {
         let mut last = Lsn::ZERO;
         for cell in cells {
             loop {
-                let bound = FRAME_BYTES + EXPIRE_AT_ONCE * (KEY_BYTES + 4);
-                let mut record = self.journal.reserve(Use::Essential, &[bound]).await?;
+                let mut record = self.journal.reserve(Use::Essential, &[keys_bound(EXPIRE_AT_ONCE)]).await?;
                 let mut state: MutexGuard<'_, TenantState> = cell.state.lock();
                 let there = state.uploads().after(None).filter(|upload| upload.volume == volume);
                 let some: Vec<_> = there.take(EXPIRE_AT_ONCE).map(|upload| upload.key).collect();

@@ -1057,6 +1057,43 @@ fn b65_the_first_checkpoints_of_a_store_find_room_on_a_full_disk() {
 }
 
 #[test]
+fn b65_limits_are_set_only_while_a_checkpoint_of_all_of_them_finds_room() {
+    let mut records = Records::new(65, small());
+    records.settle();
+    let scope = |number: usize| {
+        let path = format!("{}/{number}", format!("/{}", "d".repeat(200)).repeat(5));
+        Scope::Directory(tenant(0), LogicalDir::parse(&path).unwrap())
+    };
+    let set = |records: &mut Records, number| {
+        records.call(|s| async move { s.set_limit(scope(number), Limit::Files(9)).await })
+    };
+    for number in 0..600 {
+        set(&mut records, number).unwrap();
+    }
+    records.world.disk.set_capacity(disk_used(&records.world));
+    records.checkpoint().expect("its file became longer with the limits");
+    let mut number = 600;
+    let refused = loop {
+        match set(&mut records, number) {
+            Ok(()) => number += 1,
+            Err(why) => break why,
+        }
+    };
+    assert!(matches!(refused, Error::InsufficientStorage { .. }), "{refused:?}");
+    records.checkpoint().expect("what was taken in finds room");
+}
+
+#[test]
+fn a_store_that_has_replayed_much_takes_a_checkpoint_after_its_opening() {
+    let options = EngineOptions { checkpoint_bytes: 1 << 20, ..small_buffered() };
+    let mut records = Records::new(65, options);
+    while !records.store.checkpoint_due() {
+        records.try_put((0..500).map(|_| new_file()).collect()).unwrap();
+    }
+    assert!(records.restart(End::Kill).store.checkpoint_due(), "the log is no shorter");
+}
+
+#[test]
 fn b65_why_a_checkpoint_could_not_be_written_is_told() {
     let mut records = Records::new(65, small());
     let spare = |path: &Path| path.ends_with("checkpoint.new");

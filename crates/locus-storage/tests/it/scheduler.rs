@@ -11,7 +11,10 @@ use locus_core::{
 };
 use locus_storage::{EngineOptions, LEASE_BATCH_MAX, WriteOptions};
 
-use crate::bench::{Bench, poll_once};
+use crate::{
+    bench::{Bench, poll_once},
+    world::World,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -472,6 +475,25 @@ fn b6_a_dropped_next_leaves_nothing_leased_and_no_attempt_spent() {
             assert_eq!(next(&mut bench).attempt, 1);
         }
     }
+}
+
+#[test]
+fn b6_a_lease_that_is_dropped_before_it_is_written_is_given_back() {
+    let mut bench = Bench::open_at(World::new(6, EngineOptions::default()).with_inline(64 << 10));
+    let key = bench.write("hello");
+    // More than a caller writes for others: it waits for the committer, and so does all that comes after it.
+    let (pool, scheduler, acme) = (bench.pool.clone(), bench.scheduler.clone(), bench.acme.clone());
+    let write = |_| Box::pin(pool.write(&acme, vec![7; 60 << 10], WriteOptions::new()));
+    let mut writing: Vec<_> = (0..6).map(write).collect();
+    assert!(writing.iter_mut().all(|writing| poll_once(writing.as_mut()).is_pending()));
+    let mut leasing = Box::pin(scheduler.next(&acme));
+    assert!(poll_once(leasing.as_mut()).is_pending());
+    drop(leasing);
+    bench.commit();
+    assert_eq!(status(&mut bench, key), FileStatus::Pending);
+    assert_eq!(counts(&mut bench, key).1, 0);
+    let leased = next(&mut bench);
+    assert_eq!((leased.key, leased.attempt), (key, 1));
 }
 
 #[test]

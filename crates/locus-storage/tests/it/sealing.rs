@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 
-use locus_core::{Durability, Error, FileKey, FileRecord, LeaseOptions, MetadataStore, Place};
+use locus_core::{Durability, Error, FileKey, FileRecord, LeaseOptions, MetadataStore, Place, SealKeyId};
 use locus_storage::{
     BackupContents, DrainOptions, EngineOptions, FreshDir, SealOptions, SealReport, VerifyLevel, WriteOptions,
 };
@@ -129,6 +129,23 @@ fn all_that_was_there_is_sealed_where_it_is_and_stays_what_it_was(
         bench.still_shows(&written, "opened again");
         bench.is_tidy(&written, "opened again");
     }
+}
+
+#[test]
+fn what_a_worker_has_and_what_is_sealed_already_is_left_alone() {
+    let mut world = World::new(51, EngineOptions::default());
+    world.sealed = true;
+    let mut bench = Bench::open_at(world);
+    let key = bench.write("hello");
+    let (own, another) = (bench.kept(key).seal.unwrap().key, SealKeyId::from_bytes([9; 16]));
+    let (store, acme) = (bench.engine.store.clone(), bench.acme.id().clone());
+    let begins = |with| store.begin_seal(&acme, &key, with).unwrap().is_some();
+    assert_eq!([own, another].map(begins), [false, true]);
+    let (scheduler, worker) = (bench.scheduler.clone(), bench.acme.clone());
+    let leased = bench.run(scheduler.next(&worker)).unwrap().unwrap();
+    assert_eq!([own, another].map(begins), [false, false]);
+    bench.run(scheduler.release(&leased.lease)).unwrap();
+    assert_eq!([own, another].map(begins), [false, true]);
 }
 
 #[rstest]

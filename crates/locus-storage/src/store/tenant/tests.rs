@@ -181,6 +181,19 @@ fn what_ages_and_does_not_say_since_when_ages_from_the_opening_on() {
 }
 
 #[test]
+fn no_more_are_let_go_than_was_asked_for() {
+    let mut world = World::new();
+    for number in 1..=3 {
+        world.apply(number.into(), &accepted(number, None)).unwrap();
+        world.apply(10 + u64::from(number), &leased(number)).unwrap();
+    }
+    world.state.keep_completed(Duration::from_micros(1));
+    world.apply(20, &Change::Completed { keys: vec![key(1), key(2), key(3)] }).unwrap();
+    let mut some = |max| world.state.let_go(StoreTime::from_micros(99), max);
+    assert_eq!([some(0), some(2), some(2)], [0, 2, 1]);
+}
+
+#[test]
 fn what_led_to_a_dead_letter_or_back_is_taken_as_given_where_it_is_lost() {
     let volume = || VolumeId::parse("vol").unwrap();
     let mut world = World::new();
