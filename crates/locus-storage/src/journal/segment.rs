@@ -17,8 +17,10 @@ pub(crate) const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// What the name of a segment file ends with while it is made.
 pub(crate) const UNFINISHED: &str = "new";
 
-/// Bytes written at a time while a segment is made.
-const PREWRITE_BYTES: usize = 1 << 20;
+/// Bytes written at a time while a segment is made. A page cache with large folios keeps what one call wrote as one folio, and
+/// ext4 then looks at all blocks of a folio whenever a few bytes of it are written: after writes of 1 MiB, each small record
+/// costs three times as much.
+const PREWRITE_BYTES: usize = 64 << 10;
 
 /// A file that is ready to become a segment: its bytes are written, and are not part of the log.
 #[derive(Debug)]

@@ -368,14 +368,17 @@ impl EmbeddedStore {
         }
         if !effects.over.is_empty() || !effects.left.is_empty() {
             let mut reap = self.reap.lock();
+            let mut first = false;
             for (lsn, volume, key) in effects.over {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: None });
+                first |= reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: None });
             }
             for (lsn, volume, key, area) in effects.left {
-                reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: Some(area) });
+                first |= reap.push(volume, Over { lsn, tenant: cell.no, key, copy_in: Some(area) });
             }
             drop(reap);
-            self.reap_changed.notify_waiters();
+            if first {
+                self.reap_changed.notify_waiters();
+            }
         }
     }
 

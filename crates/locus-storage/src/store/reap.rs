@@ -34,9 +34,12 @@ pub(crate) struct ReapQueue {
 }
 
 impl ReapQueue {
-    pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) {
+    /// Says whether it is the first that waits on its volume: who waits for something to reap waits for another otherwise.
+    pub(crate) fn push(&mut self, volume: VolumeNo, over: Over) -> bool {
         self.copies += u64::from(over.copy_in.is_some());
-        self.waiting.entry(volume).or_default().push_back(over);
+        let queue = self.waiting.entry(volume).or_default();
+        queue.push_back(over);
+        queue.len() == 1
     }
 
     /// Keeps files of volumes that end behind what `from` says, until that number is let go. Asked under the lock: whoever
@@ -202,6 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn only_the_first_that_waits_on_a_volume_makes_a_difference_to_who_waits_for_one() {
+        let mut queue = ReapQueue::default();
+        let mut came = [(0, 1), (0, 2), (1, 3)].map(|(volume, lsn)| queue.push(volume, over(lsn)));
+        assert_eq!(came, [true, false, true]);
+        queue.take(1, Lsn::MAX, |_| true);
+        came = [(0, 4), (1, 5), (1, 6)].map(|(volume, lsn)| queue.push(volume, over(lsn)));
+        assert_eq!(came, [false, false, false], "another one is still ahead");
+        queue.take(9, Lsn::MAX, |_| true);
+        assert!(queue.push(0, over(7)));
+    }
+
+    #[test]
     fn b38_what_was_handed_out_counts_until_it_comes_back() {
         let mut queue = queue(&[(0, 1), (0, 2), (1, 3)]);
         assert_eq!(queue.take(2, Lsn::MAX, |_| true).len(), 2);
@@ -219,7 +234,9 @@ mod tests {
         for _ in 0..3 {
             let taken = queue.take_of(0, 2, Lsn(9), |_| true);
             queue.came_back(taken.len(), 0);
-            taken.iter().for_each(|(volume, over)| queue.push(*volume, *over));
+            for (volume, over) in &taken {
+                queue.push(*volume, *over);
+            }
             tried.extend(lsns(&taken));
         }
         tried.sort_unstable();

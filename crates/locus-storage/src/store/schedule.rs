@@ -17,6 +17,9 @@ pub(crate) type TenantNo = u32;
 /// The step of a file given to a tenant of weight 1. Large, so that dividing it by a weight loses little.
 const STEP: u128 = 1 << 32;
 
+/// What one who knows of no time sleeps until.
+const NEVER: StoreTime = StoreTime::from_micros(u64::MAX);
+
 /// Where a tenant stands among the turns.
 #[derive(Debug, Clone, Copy, Default)]
 struct Turn {
@@ -50,10 +53,13 @@ struct Inner {
 struct Times {
     ordered: BTreeSet<(StoreTime, TenantNo)>,
     of: Vec<Option<StoreTime>>,
+    /// Nobody sleeps for longer who asked for the earliest time since sleepers were last woken: most times that are set are
+    /// behind that, and wake nobody.
+    told: StoreTime,
 }
 
 impl Times {
-    /// Says whether the earliest time of all moved forward.
+    /// Says whether somebody may sleep for too long now, and is to be woken.
     fn set(&mut self, tenant: TenantNo, at: Option<StoreTime>) -> bool {
         let slot = tenant as usize;
         if self.of.len() <= slot {
@@ -62,7 +68,6 @@ impl Times {
         if self.of[slot] == at {
             return false;
         }
-        let first = self.ordered.first().copied();
         if let Some(before) = self.of[slot] {
             self.ordered.remove(&(before, tenant));
         }
@@ -70,15 +75,18 @@ impl Times {
         if let Some(at) = at {
             self.ordered.insert((at, tenant));
         }
-        match (self.ordered.first(), first) {
-            (Some(now), Some(before)) => *now < before,
-            (Some(_), None) => true,
-            (None, _) => false,
+        let wakes = at.is_some_and(|at| at < self.told);
+        if wakes {
+            self.told = StoreTime::ZERO;
         }
+        wakes
     }
 
-    fn earliest(&self) -> Option<StoreTime> {
-        self.ordered.first().map(|(at, _)| *at)
+    /// The earliest time of all. Who sleeps until then asks again when it is woken.
+    fn earliest(&mut self) -> Option<StoreTime> {
+        let earliest = self.ordered.first().map(|(at, _)| *at);
+        self.told = self.told.max(earliest.unwrap_or(NEVER));
+        earliest
     }
 
     fn take_until(&mut self, now: StoreTime) -> Option<TenantNo> {
@@ -204,7 +212,7 @@ impl Schedule {
 
     /// When something may be leased next, by time and by watermark, if nothing may now.
     pub(crate) fn next_chance(&self) -> Chance {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
         Chance {
             now: !inner.turns.is_empty(),
             at: inner.due.earliest(),
@@ -300,6 +308,27 @@ mod tests {
         }
         assert!(turns[..2].contains(&1), "{turns:?}");
         assert_eq!(turns.iter().filter(|tenant| **tenant == 1).count(), 5, "{turns:?}");
+    }
+
+    #[test]
+    fn only_a_time_that_comes_before_all_that_was_told_wakes() {
+        let mut times = Times::default();
+        let at = |micros| Some(StoreTime::from_micros(micros));
+        assert!(!times.set(1, at(10)), "nobody asked");
+        assert_eq!(times.earliest(), at(10));
+        // A lease ends and the next begins: who sleeps until the first one's time looks again then.
+        assert!(!times.set(1, None));
+        assert!(!times.set(1, at(20)));
+        assert!(times.set(2, at(9)));
+        assert!(!times.set(3, at(8)), "all were woken, and none has asked again");
+        assert_eq!(times.earliest(), at(8));
+        // One sleeps until 8, and another one, who asks later, until 20.
+        assert!(!times.set(3, None) && !times.set(2, None));
+        assert_eq!(times.earliest(), at(20));
+        assert!(times.set(2, at(15)));
+        assert!(!times.set(2, None) && !times.set(1, None));
+        assert_eq!(times.earliest(), None);
+        assert!(times.set(1, at(1_000)), "whoever knew of no time waits for any");
     }
 
     #[test]
