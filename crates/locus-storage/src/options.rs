@@ -42,7 +42,8 @@ pub struct EngineOptions {
     pub completed_retention: Duration,
     /// An upload to which nothing came for so long, in store time, is ended. Default 1 day.
     pub upload_expiry: Duration,
-    /// A checkpoint is due when the log since the last one is longer than this and than that checkpoint. Default 32 MiB.
+    /// A checkpoint is due when the log since the last one is longer than this and than that checkpoint, and when as much, and
+    /// four times that checkpoint, would be used again after it. Default 32 MiB.
     pub checkpoint_bytes: u64,
     /// Most files of the store as a whole; `None` (the default) is no limit.
     pub global_quota: Option<u64>,

@@ -41,8 +41,8 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Error::TenantNotFound`](locus_core::Error::TenantNotFound);
-    /// [`Error::InsufficientStorage`](locus_core::Error::InsufficientStorage) when the disk has no room for a checkpoint of
-    /// all limits; what the store says. The limit is then as it was.
+    /// [`Error::InsufficientStorage`](locus_core::Error::InsufficientStorage) when the disk has no room for a checkpoint with
+    /// one more limit; what the store says. The limit is then as it was.
     ///
     /// # Cancel safety
     /// After a dropped future the limit is either set or as it was.

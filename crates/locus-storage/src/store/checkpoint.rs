@@ -48,8 +48,10 @@ const SAVED_COPY_BYTES: u64 = 320;
 const SAVED_LIMIT_BYTES: u64 = 1_200;
 /// and of what was decided about a volume.
 const SAVED_STANDING_BYTES: u64 = 96;
-/// So many full-sized segments may wait for a checkpoint.
+/// So many full-sized segments may wait for a checkpoint,
 const SEGMENTS_WAITING: u64 = 4;
+/// or so many times the bytes of the last one, if that is less.
+const WAITING_TIMES: u64 = 4;
 /// The file that the next checkpoint is written into. It and the others of the three (two checkpoints are kept) are there
 /// before they are needed, and as long as a checkpoint may become, so that a full disk does not keep one from being taken.
 const SPARE: &str = "checkpoint.new";
@@ -439,8 +441,11 @@ impl EmbeddedStore {
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
-        let segments =
-            (SEGMENTS_WAITING * self.config.options.segment_size).min(self.journal.zone_bytes_max() / 4);
+        // While the state is small: as soon as it pays, because files that are used again are written to twice as fast as new
+        // ones, which are filled with zeros first.
+        let most = SEGMENTS_WAITING * self.config.options.segment_size;
+        let segments = (WAITING_TIMES * inner.bytes).max(self.config.options.checkpoint_bytes).min(most);
+        let segments = segments.min(self.journal.zone_bytes_max() / 4);
         grown >= enough || waiting >= inner.bytes.max(segments) || relief
     }
 
@@ -590,12 +595,16 @@ impl EmbeddedStore {
 
     /// Most bytes that a checkpoint taken now would have.
     pub(super) fn checkpoint_bytes_max(&self) -> u64 {
+        // One lock at a time.
+        let limits = self.limits.read().count_set_at_run_time() as u64;
+        let standings = self.standings.read().count() as u64;
+        let tenants = self.cells.read().all.len() as u64;
         let others = [
             (self.places.remembered.load(Ordering::Acquire), SAVED_WRITE_BYTES),
             (self.places.copies.load(Ordering::Acquire), SAVED_COPY_BYTES),
-            (self.limits.read().count_set_at_run_time() as u64, SAVED_LIMIT_BYTES),
-            (self.standings.read().count() as u64, SAVED_STANDING_BYTES),
-            (self.cells.read().all.len() as u64, SAVED_TENANT_BYTES),
+            (limits, SAVED_LIMIT_BYTES),
+            (standings, SAVED_STANDING_BYTES),
+            (tenants, SAVED_TENANT_BYTES),
         ];
         let others: u64 = others.iter().map(|(count, bytes)| count * bytes).sum();
         self.places.saved_bytes() + others + SPARE_BYTES_MIN / 4

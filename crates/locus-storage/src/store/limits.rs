@@ -242,6 +242,11 @@ impl Limits {
         self.set.iter().map(|(scope, (limit, lsn))| (scope, limit, *lsn))
     }
 
+    /// Whether a checkpoint names the scope already.
+    pub(crate) fn is_set_at_run_time(&self, scope: &Scope) -> bool {
+        self.set.contains_key(scope)
+    }
+
     /// Forgets limits that were reset to what the settings say by records before `begin`: a checkpoint that begins there
     /// says the same by not naming them.
     pub(crate) fn forget_reset(&mut self, begin: Lsn) {

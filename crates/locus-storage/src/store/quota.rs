@@ -104,7 +104,10 @@ impl EmbeddedStore {
     pub(super) async fn store_limit(&self, scope: Scope, limit: Limit) -> Result<()> {
         let record = Record::LimitSet { scope: scope.clone(), limit };
         let body = record.encode();
-        self.make_spare().await?;
+        // Only what a checkpoint does not name yet makes it longer.
+        if limit != Limit::Inherit && !self.limits.read().is_set_at_run_time(&scope) {
+            self.make_spare().await?;
+        }
         let mut room = self.journal.reserve(Use::Accept, &[body.len()]).await?;
         let lsn = {
             // The tenant first, as everywhere.

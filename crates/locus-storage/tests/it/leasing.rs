@@ -411,19 +411,6 @@ fn b67_a_batch_takes_4096_files_and_not_one_more() {
     assert_eq!(records.try_put(files(4_096)).unwrap().len(), 4_096);
 }
 
-#[test]
-fn a_lease_of_any_number_of_files_has_room_for_the_longest_name_of_a_worker() {
-    let mut records = Records::new(67, durable());
-    // Each length of the record within a block of the log, and beyond it.
-    for max in 1..=40 {
-        records.write_many(max);
-        let options = LeaseOptions::new().name("w".repeat(128));
-        let leased =
-            records.call(|store| async move { store.lease(&tenant(0), max, &options).await }).unwrap();
-        assert_eq!(leased.len(), max);
-    }
-}
-
 // ---- no room --------------------------------------------------------------------------------------------------------
 
 /// Fills the journal until not even one file is taken in. No further segment can be made.

@@ -18,7 +18,7 @@ use locus_testkit::{Fault, OpKind, SimDisk};
 use rstest::rstest;
 
 use crate::{
-    bench::poll_once,
+    bench::{Bench, poll_once},
     world::{End, Records, World, file_of, new_file, put, tenant, volume},
 };
 
@@ -1064,23 +1064,44 @@ fn b65_limits_are_set_only_while_a_checkpoint_of_all_of_them_finds_room() {
         let path = format!("{}/{number}", format!("/{}", "d".repeat(200)).repeat(5));
         Scope::Directory(tenant(0), LogicalDir::parse(&path).unwrap())
     };
-    let set = |records: &mut Records, number| {
-        records.call(|s| async move { s.set_limit(scope(number), Limit::Files(9)).await })
+    let set = |records: &mut Records, number, limit| {
+        records.call(|s| async move { s.set_limit(scope(number), limit).await })
     };
     for number in 0..600 {
-        set(&mut records, number).unwrap();
+        set(&mut records, number, Limit::Files(9)).unwrap();
     }
     records.world.disk.set_capacity(disk_used(&records.world));
     records.checkpoint().expect("its file became longer with the limits");
     let mut number = 600;
     let refused = loop {
-        match set(&mut records, number) {
+        match set(&mut records, number, Limit::Files(9)) {
             Ok(()) => number += 1,
             Err(why) => break why,
         }
     };
     assert!(matches!(refused, Error::InsufficientStorage { .. }), "{refused:?}");
+    for limit in [Limit::Bytes(1), Limit::Inherit, Limit::Inherit] {
+        set(&mut records, 0, limit).expect("it makes no checkpoint longer");
+    }
     records.checkpoint().expect("what was taken in finds room");
+}
+
+#[test]
+fn segments_of_a_small_store_wait_for_a_checkpoint_only_until_it_pays() {
+    let mut bench = Bench::open_at(World::new(67, EngineOptions::default()).with_inline(64 << 10));
+    let content = vec![7; 60 << 10];
+    let mut bytes = 0;
+    while !bench.engine.store.checkpoint_due() {
+        bench.write(content.clone());
+        let (scheduler, acme) = (bench.scheduler.clone(), bench.acme.clone());
+        let leased = bench.run(scheduler.next(&acme)).unwrap().unwrap();
+        bench.run(scheduler.complete(&leased.lease)).unwrap();
+        let sweeper = bench.engine.sweeper.clone();
+        bench.run(sweeper.reap_step()).unwrap();
+        bytes += content.len();
+        assert!(bytes < 64 << 20, "four full-sized segments would be 256 MiB");
+    }
+    assert!(bytes >= 32 << 20, "{bytes}");
 }
 
 #[test]
