@@ -70,7 +70,7 @@ impl GroupLog {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         let zeros = vec![0; 64 << 10]; // as a segment is made
-        for _ in 0..LOG_BYTES >> 16 {
+        for _ in 0..LOG_BYTES / zeros.len() as u64 {
             (&file).write_all(&zeros)?;
         }
         file.sync_all()?;

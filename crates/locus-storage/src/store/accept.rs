@@ -226,9 +226,10 @@ impl EmbeddedStore {
 
     /// What is taken in must fit into a checkpoint, or a full disk could not be drained (ENGINE 7).
     pub(super) async fn make_spare(&self) -> Result<()> {
-        if self.spare_is_tight() {
-            self.journal.rolled.notify_one(); // whoever drives checkpoints makes their files longer
+        if !self.spare_is_tight() {
+            return Ok(());
         }
+        self.journal.rolled.notify_one(); // whoever drives checkpoints makes their files longer
         if self.has_spare() {
             return Ok(());
         }

@@ -441,11 +441,10 @@ impl EmbeddedStore {
         let inner = self.checkpoints.inner.lock();
         let grown = self.journal.appended_bytes().saturating_sub(inner.appended_bytes);
         let enough = self.config.options.checkpoint_bytes.max(inner.bytes);
-        // While the state is small: as soon as it pays, because files that are used again are written to twice as fast as new
-        // ones, which are filled with zeros first.
-        let most = SEGMENTS_WAITING * self.config.options.segment_size;
+        // While the state is small as soon as it pays: a file that is used again need not be filled with zeros first.
+        let most =
+            (SEGMENTS_WAITING * self.config.options.segment_size).min(self.journal.zone_bytes_max() / 4);
         let segments = (WAITING_TIMES * inner.bytes).max(self.config.options.checkpoint_bytes).min(most);
-        let segments = segments.min(self.journal.zone_bytes_max() / 4);
         grown >= enough || waiting >= inner.bytes.max(segments) || relief
     }
 
@@ -595,19 +594,12 @@ impl EmbeddedStore {
 
     /// Most bytes that a checkpoint taken now would have.
     pub(super) fn checkpoint_bytes_max(&self) -> u64 {
-        // One lock at a time.
-        let limits = self.limits.read().count_set_at_run_time() as u64;
-        let standings = self.standings.read().count() as u64;
-        let tenants = self.cells.read().all.len() as u64;
-        let others = [
-            (self.places.remembered.load(Ordering::Acquire), SAVED_WRITE_BYTES),
-            (self.places.copies.load(Ordering::Acquire), SAVED_COPY_BYTES),
-            (limits, SAVED_LIMIT_BYTES),
-            (standings, SAVED_STANDING_BYTES),
-            (tenants, SAVED_TENANT_BYTES),
-        ];
-        let others: u64 = others.iter().map(|(count, bytes)| count * bytes).sum();
-        self.places.saved_bytes() + others + SPARE_BYTES_MIN / 4
+        let remembered = self.places.remembered.load(Ordering::Acquire) * SAVED_WRITE_BYTES;
+        let limits = self.limits.read().count_set_at_run_time() as u64 * SAVED_LIMIT_BYTES;
+        let frames = self.cells.read().all.len() as u64 * SAVED_TENANT_BYTES;
+        let standings = self.standings.read().count() as u64 * SAVED_STANDING_BYTES;
+        let copies = self.places.copies.load(Ordering::Acquire) * SAVED_COPY_BYTES;
+        self.places.saved_bytes() + remembered + copies + limits + standings + frames + SPARE_BYTES_MIN / 4
     }
 
     /// Whether the next checkpoint surely finds room, also on a full disk.

@@ -7,7 +7,7 @@ use locus_core::{ERROR_BYTES_MAX, Error, FailOutcome, FileKey, FileStatus, Lease
 use super::{
     decide::{self, Verdict},
     embedded::EmbeddedStore,
-    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, keys_bound},
+    event::{Change, Record, keys_bound},
     leases::LEASE_MAX,
     tenant::TenantState,
 };
@@ -25,7 +25,7 @@ impl EmbeddedStore {
         for lease in leases {
             by_tenant.entry(&lease.tenant).or_default().push(lease);
         }
-        let bound = leases.len() * KEY_BYTES + by_tenant.len() * (FRAME_BYTES + CHANGE_BYTES);
+        let bound = by_tenant.values().map(|leases| keys_bound(leases.len())).sum();
         let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
         // Tenants are locked in the order of their ids, so that two batches cannot wait for each other.
         let cells: Vec<_> =

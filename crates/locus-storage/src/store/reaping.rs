@@ -38,19 +38,15 @@ impl EmbeddedStore {
     /// What is to be known of those that were taken out of the queue.
     pub(super) fn reapables(&self, taken: impl IntoIterator<Item = (VolumeNo, Over)>) -> Vec<Reapable> {
         let mut files = Vec::new();
-        let mut needless = false;
         for (volume, over) in taken {
             let cell = self.cell_at(over.tenant);
             match self.reapable_of(&cell, volume, over) {
                 Some(file) => files.push(file),
                 None => {
-                    needless = true;
                     self.reap.lock().came_back(1, usize::from(over.copy_in.is_some()));
+                    self.reap_changed.notify_waiters(); // it may have been the last
                 }
             }
-        }
-        if needless {
-            self.reap_changed.notify_waiters(); // it may have been the last
         }
         files
     }

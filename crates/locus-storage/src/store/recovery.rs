@@ -20,7 +20,7 @@ use super::{
     checkpoint::{self, Checkpoints, Loaded, Target, journal_dir},
     embedded::{Cells, EmbeddedStore, Moved, StoreConfig},
     entry::Rest,
-    event::{CHANGE_BYTES, Change, FRAME_BYTES, KEY_BYTES, Record, Resting},
+    event::{Change, FRAME_BYTES, Record, Resting, keys_bound},
     identity::Identity,
     landing::Emptying,
     limits::Limits,
@@ -634,8 +634,7 @@ impl EmbeddedStore {
                 changes.push(Change::Resumed { leases: leases.to_vec() });
             }
             for change in changes {
-                let mut room =
-                    self.room_here(FRAME_BYTES + CHANGE_BYTES + LEASES_PER_RECORD * 2 * KEY_BYTES)?;
+                let mut room = self.room_here(keys_bound(LEASES_PER_RECORD * 2))?;
                 self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
             }
             // Whatever waits must stand in the schedule, also when nothing was changed.
