@@ -441,8 +441,7 @@ impl Error {
 
     /// An [`Error::Io`] from its parts; made for `map_err`.
     pub fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
-        let path = path.into();
-        move |source| Error::Io { op, path, source }
+        move |source| Error::Io { op, path: path.into(), source }
     }
 
     /// Whether the error says that a name is taken (`AlreadyExists`).

@@ -1,13 +1,14 @@
 //! A directory of tenants.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
+use hashbrown::HashMap;
 use locus_core::{
     Clock, Error, Properties, Result, Site, StoragePath, Tenant, TenantAccess, TenantId, TenantManager,
     TenantStatus,

@@ -49,7 +49,7 @@ pub(super) fn keep(journal: &Journal) {
 
 /// What rides in a record.
 pub(super) fn attachment(bytes: usize) -> Attachment {
-    Attachment { parts: vec![Bytes::from(vec![1; bytes])], checksum: 0 }
+    Attachment { parts: smallvec::smallvec![Bytes::from(vec![1; bytes])], checksum: 0 }
 }
 
 /// Appends a record with an attachment, durably, and lets the keeper do what is due.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use locus_core::Lsn;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     format::{BATCH_HEAD_BYTES, HEADER_BYTES, RECORD_HEAD_BYTES, batch_bytes},
@@ -19,14 +20,18 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Pending {
     pub(super) lsn: Lsn,
     pub(super) body: Vec<u8>,
+    pub(super) body_checksum: u64,
     pub(super) attachment: Attachment,
     pub(super) flags: u32,
 }
 
+/// Contents one after the other; most records carry at most one.
+pub(crate) type Parts = SmallVec<[Bytes; 1]>;
+
 /// Bytes that ride in a record and are no part of its meaning.
 #[derive(Debug, Default)]
 pub(crate) struct Attachment {
-    pub(crate) parts: Vec<Bytes>,
+    pub(crate) parts: Parts,
     /// Of all parts one after the other, as [`plain_checksum`](super::plain_checksum) says it.
     pub(crate) checksum: u64,
 }
@@ -43,6 +48,9 @@ impl Pending {
     }
 }
 
+/// Batches that wait to be written: one, unless the log outruns its writer.
+pub(super) type Batches = SmallVec<[Batch; 1]>;
+
 /// Records that are written by one call.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -50,7 +58,7 @@ pub(super) struct Batch {
     pub(super) begins: Option<SegmentFile>,
     /// Where in its segment it lies.
     pub(super) position: u64,
-    pub(super) records: Vec<Pending>,
+    pub(super) records: SmallVec<[Pending; 1]>,
     /// Of the records alone.
     record_bytes: u64,
 }
@@ -85,7 +93,7 @@ pub(super) struct Layout {
     ready: VecDeque<SegmentFile>,
     /// Bytes that batches may still take: the rest of the segment and all ready files.
     free: u64,
-    pending: Vec<Batch>,
+    pending: Batches,
     pending_bytes: u64,
 }
 
@@ -93,7 +101,7 @@ impl Layout {
     /// A log that ends at the beginning of a segment of this number and size.
     pub(super) fn new(number: u64, size: u64, ready: VecDeque<SegmentFile>) -> Self {
         let free = size - HEADER_BYTES + ready.iter().map(SegmentFile::usable).sum::<u64>();
-        Self { number, size, end: HEADER_BYTES, ready, free, pending: Vec::new(), pending_bytes: 0 }
+        Self { number, size, end: HEADER_BYTES, ready, free, pending: Batches::new(), pending_bytes: 0 }
     }
 
     /// Bytes that batches may take until only `keep` ready files are left: none when fewer are ready, or what is still to
@@ -125,7 +133,7 @@ impl Layout {
     }
 
     /// Takes all that waits to be written; what is appended next begins a batch of its own.
-    pub(super) fn take_pending(&mut self) -> Vec<Batch> {
+    pub(super) fn take_pending(&mut self) -> Batches {
         self.pending_bytes = 0;
         std::mem::take(&mut self.pending)
     }
@@ -151,7 +159,12 @@ impl Layout {
         let begins = self.begin_batch(batch_bytes(length))?;
         let at = self.end + BATCH_HEAD_BYTES as u64;
         let laid = Laid { number: self.number, attachment_at: at + body, begins: begins.is_some() };
-        self.push_batch(Batch { begins, position: self.end, records: vec![record], record_bytes: length });
+        self.push_batch(Batch {
+            begins,
+            position: self.end,
+            records: smallvec![record],
+            record_bytes: length,
+        });
         self.pending_bytes += length;
         Some(laid)
     }
@@ -164,7 +177,7 @@ impl Layout {
         }
         let begins = self.begin_batch(batch_bytes(0))?;
         let begun = begins.is_some();
-        self.push_batch(Batch { begins, position: self.end, records: Vec::new(), record_bytes: 0 });
+        self.push_batch(Batch { begins, position: self.end, records: SmallVec::new(), record_bytes: 0 });
         Some(begun)
     }
 
@@ -215,10 +228,11 @@ mod tests {
     }
 
     fn record(lsn: u64, body: usize, attachment: usize) -> Pending {
-        let parts = if attachment == 0 { Vec::new() } else { vec![Bytes::from(vec![0; attachment])] };
+        let parts = if attachment == 0 { Parts::new() } else { smallvec![Bytes::from(vec![0; attachment])] };
         Pending {
             lsn: Lsn(lsn),
             body: vec![0; body],
+            body_checksum: 0,
             attachment: Attachment { parts, checksum: 0 },
             flags: 0,
         }

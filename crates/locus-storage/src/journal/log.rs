@@ -12,7 +12,7 @@ use locus_fs::{Disk, DiskFile};
 use tracing::{error, warn};
 
 use super::{
-    format::{RECORD_HEAD_BYTES, SegmentHeader},
+    format::{RECORD_HEAD_BYTES, SegmentHeader, plain_checksum},
     layout::{Attachment, Layout, Pending},
     place::LogPlace,
     room::{Room, Use},
@@ -535,6 +535,7 @@ impl Journal {
         flags: u32,
     ) -> Result<Appended> {
         let (body_bytes, live) = ((RECORD_HEAD_BYTES + body.len()) as u64, attachment.len());
+        let body_checksum = plain_checksum(&body);
         let cost = room.take(Room::cost(body.len()) + if live > 0 { Room::share(live) } else { 0 });
         let mut append = self.append.lock();
         append.reserved = append.reserved.saturating_sub(cost);
@@ -543,7 +544,7 @@ impl Journal {
         }
         let lsn = append.next;
         // Every record came with room in a file that is ready, so there is one.
-        let laid = append.layout.push(Pending { lsn, body, attachment, flags });
+        let laid = append.layout.push(Pending { lsn, body, body_checksum, attachment, flags });
         let laid = laid.ok_or(Error::InsufficientStorage { required: body_bytes + live, available: 0 })?;
         append.next = lsn.next();
         if flags & super::format::FLAG_HELD != 0 {

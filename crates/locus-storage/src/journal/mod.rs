@@ -21,7 +21,7 @@ mod write;
 
 pub(crate) use format::{FLAG_BARRIER as BARRIER, FLAG_HELD as HELD, plain_checksum};
 pub(crate) use keep::{Pin, Relief};
-pub(crate) use layout::Attachment;
+pub(crate) use layout::{Attachment, Parts};
 pub(crate) use log::{Appended, Journal, JournalConfig, Resume};
 pub(crate) use place::LogPlace;
 pub(crate) use room::{Room, Use};

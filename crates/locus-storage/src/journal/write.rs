@@ -10,8 +10,8 @@ use locus_fs::sync_data;
 use tracing::debug;
 
 use super::{
-    format::{BATCH_HEAD_BYTES, BatchHead, RecordHead, plain_checksum},
-    layout::Batch,
+    format::{BATCH_HEAD_BYTES, BatchHead, RecordHead},
+    layout::{Batch, Batches},
     log::{Journal, Writer, begin_segment},
     room::Room,
     segment::SegmentFile,
@@ -25,7 +25,7 @@ const ROUNDS_MAX: usize = 4;
 const INLINE_BYTES_MAX: u64 = 256 << 10;
 
 enum Role {
-    Taken(Vec<Batch>),
+    Taken(Batches),
     Nothing,
     Busy,
     TooMuch,
@@ -93,7 +93,7 @@ impl Journal {
     }
 
     /// Writes these batches, then gives the role up.
-    fn write_round(&self, batches: Vec<Batch>) {
+    fn write_round(&self, batches: Batches) {
         let last = batches.iter().rev().find_map(|batch| batch.records.last()).map(|record| record.lsn);
         let result = {
             let mut writer = self.writer.lock();
@@ -156,7 +156,7 @@ impl Journal {
                 lsn: record.lsn,
                 body_len: record.body.len() as u32,
                 attachment_len: record.attachment.len() as u32,
-                body_checksum: plain_checksum(&record.body),
+                body_checksum: record.body_checksum,
                 attachment_checksum: record.attachment.checksum,
                 flags: record.flags,
             };

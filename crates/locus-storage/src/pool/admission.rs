@@ -17,6 +17,22 @@ pub(super) enum Fresh<T> {
     New(T),
 }
 
+impl<T> Fresh<T> {
+    pub(super) fn known(&self) -> Option<FileKey> {
+        match self {
+            Self::Known(key) => Some(*key),
+            Self::New(_) => None,
+        }
+    }
+
+    pub(super) fn into_new(self) -> Option<T> {
+        match self {
+            Self::Known(_) => None,
+            Self::New(new) => Some(new),
+        }
+    }
+}
+
 /// A write that was let in: there is room in the quotas and for its bytes.
 pub(super) struct Draft {
     pub(super) options: WriteOptions,

@@ -8,6 +8,7 @@ use locus_core::{
     Reservation, Result, SealedFile, StorageVolume, StoredBlob, Tenant, TenantAccess, TenantContext,
 };
 use locus_fs::off_thread;
+use smallvec::SmallVec;
 
 use super::{
     StoragePool, WriteOptions,
@@ -66,8 +67,15 @@ impl StoragePool {
         content: impl Into<Content>,
         options: WriteOptions,
     ) -> Result<FileKey> {
-        let keys = self.write_batch(tenant, vec![(content.into(), options)]).await?;
-        Ok(keys.into_iter().next().expect("because each file of a batch gets a key"))
+        let tenant = self.inner.tenants.admit(tenant, TenantAccess::Work)?;
+        let mut inline = self.inner.store.inline_limits();
+        let draft = match self.admit(&tenant, content.into(), options, &mut inline).await? {
+            Fresh::Known(key) => return Ok(key),
+            Fresh::New(draft) => draft,
+        };
+        let written = self.put(&tenant, draft).await?;
+        let keys = self.accept([written].into_iter()).await?;
+        Ok(keys.into_iter().next().expect("because each file gets a key"))
     }
 
     /// Takes several files in by one record, all or none, and gives their keys in the same order. At most 4,096.
@@ -93,7 +101,9 @@ impl StoragePool {
             drafts.push(self.admit(&tenant, content, options, &mut inline).await?);
         }
         let written = self.put_all(&tenant, drafts).await?;
-        self.accept(written).await
+        let known: Vec<_> = written.iter().map(Fresh::known).collect();
+        let mut accepted = self.accept(written.into_iter().filter_map(Fresh::into_new)).await?.into_iter();
+        Ok(known.into_iter().filter_map(|known| known.or_else(|| accepted.next())).collect())
     }
 
     async fn put_all(&self, tenant: &Tenant, drafts: Vec<Fresh<Draft>>) -> Result<Vec<Fresh<Written>>> {
@@ -234,24 +244,19 @@ impl StoragePool {
         }
     }
 
-    /// One record for all. Bytes come before the record that names them; from here on the store decides.
-    async fn accept(&self, written: Vec<Fresh<Written>>) -> Result<Vec<FileKey>> {
-        let mut keys = Vec::with_capacity(written.len());
-        let (mut files, mut blobs, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
-        for fresh in written {
-            match fresh {
-                Fresh::Known(key) => keys.push(Some(key)),
-                Fresh::New(Written { file, room, rest }) => {
-                    keys.push(None);
-                    let (blob, ticket) = rest.map(|rest| (rest.blob, (rest.ticket, rest.tried))).unzip();
-                    blobs.push((room.key(), blob.map(Unrecorded::accepting)));
-                    tickets.push(ticket);
-                    files.push((file, room));
-                }
-            }
+    /// One record for all, whose keys it gives in the same order. Bytes come before the record that names them; from here on
+    /// the store decides.
+    async fn accept(&self, written: impl Iterator<Item = Written>) -> Result<Vec<FileKey>> {
+        let mut files = Vec::with_capacity(written.size_hint().0.max(1));
+        let (mut blobs, mut tickets) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 1]>::new());
+        for Written { file, room, rest } in written {
+            let (blob, ticket) = rest.map(|rest| (rest.blob, (rest.ticket, rest.tried))).unzip();
+            blobs.push((room.key(), blob.map(Unrecorded::accepting)));
+            tickets.push(ticket);
+            files.push((file, room));
         }
         if files.is_empty() {
-            return Ok(keys.into_iter().flatten().collect());
+            return Ok(Vec::new());
         }
         let accepted = match self.hold_keys(files.iter().filter_map(|(file, _)| file.seal.as_ref())) {
             Ok(_held) => self.inner.store.accept(files).await,
@@ -277,8 +282,7 @@ impl StoragePool {
         for blob in unwanted {
             blob.remove().await;
         }
-        let mut accepted = accepted.into_iter();
-        Ok(keys.into_iter().filter_map(|known| known.or_else(|| accepted.next())).collect())
+        Ok(accepted)
     }
 }
 

@@ -73,7 +73,7 @@ impl FileScheduler {
         tenant: &TenantContext,
         options: LeaseOptions,
     ) -> Result<Option<LeasedFile>> {
-        Ok(self.next_batch_with(tenant, 1, options).await?.pop())
+        Ok(self.lease(tenant, 1, &options).await?.pop().map(|leased| self.hand_out(leased)))
     }
 
     /// Leases up to `files_max` of the tenant's files, fewer or none when fewer are ready. All are leased by one record.
@@ -101,10 +101,7 @@ impl FileScheduler {
         files_max: usize,
         options: LeaseOptions,
     ) -> Result<Vec<LeasedFile>> {
-        self.allow(tenant, TenantAccess::Work)?;
-        check_batch(files_max)?;
-        options.check()?;
-        let leased = self.store.lease(tenant.id(), files_max, &options).await?;
+        let leased = self.lease(tenant, files_max, &options).await?;
         Ok(leased.into_iter().map(|leased| self.hand_out(leased)).collect())
     }
 
@@ -156,7 +153,7 @@ impl FileScheduler {
     /// # Cancel safety
     /// As [`next`](Self::next).
     pub async fn next_any_with(&self, options: LeaseOptions) -> Result<Option<LeasedFile>> {
-        Ok(self.next_any_batch_with(1, options).await?.pop())
+        Ok(self.lease_any(1, &options).await?.pop().map(|leased| self.hand_out(leased)))
     }
 
     /// Leases up to `files_max` files of one enabled tenant, chosen fairly.
@@ -171,12 +168,7 @@ impl FileScheduler {
         files_max: usize,
         options: LeaseOptions,
     ) -> Result<Vec<LeasedFile>> {
-        check_batch(files_max)?;
-        options.check()?;
-        let weigh = |tenant: &_| {
-            self.tenants.check(tenant, TenantAccess::Work).map_or(0, |tenant| tenant.weight.max(1))
-        };
-        let leased = self.store.lease_any(files_max, &options, &weigh).await?;
+        let leased = self.lease_any(files_max, &options).await?;
         Ok(leased.into_iter().map(|leased| self.hand_out(leased)).collect())
     }
 
@@ -351,6 +343,27 @@ impl FileScheduler {
     pub async fn status(&self, tenant: &TenantContext, key: &FileKey) -> Result<FileStatus> {
         self.allow(tenant, TenantAccess::Read)?;
         self.store.status(tenant.id(), key).await?.ok_or(Error::FileNotFound { key: *key })
+    }
+
+    async fn lease(
+        &self,
+        tenant: &TenantContext,
+        files_max: usize,
+        options: &LeaseOptions,
+    ) -> Result<Vec<Leased>> {
+        self.allow(tenant, TenantAccess::Work)?;
+        check_batch(files_max)?;
+        options.check()?;
+        self.store.lease(tenant.id(), files_max, options).await
+    }
+
+    async fn lease_any(&self, files_max: usize, options: &LeaseOptions) -> Result<Vec<Leased>> {
+        check_batch(files_max)?;
+        options.check()?;
+        let weigh = |tenant: &_| {
+            self.tenants.check(tenant, TenantAccess::Work).map_or(0, |tenant| tenant.weight.max(1))
+        };
+        self.store.lease_any(files_max, options, &weigh).await
     }
 
     fn allow(&self, tenant: &TenantContext, access: TenantAccess) -> Result<()> {

@@ -5,11 +5,11 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use bytes::Bytes;
 use locus_core::{
     Error, FileKey, IdempotencyKey, LogicalDir, Lsn, NewContent, NewFile, Outcome, Reservation, Reserved,
     Result, Site, TenantId, VolumeId,
 };
+use smallvec::SmallVec;
 
 use super::{
     embedded::EmbeddedStore,
@@ -18,7 +18,7 @@ use super::{
     landing::{attachment_of, short},
     upload::sealed,
 };
-use crate::journal::{Attachment, HELD, Room, Use};
+use crate::journal::{Attachment, HELD, Parts, Room, Use};
 
 /// A disk without room for what a later checkpoint needs has none for new files.
 fn no_room(why: Error, needed: u64) -> Error {
@@ -31,12 +31,12 @@ const FADE_MAX: usize = 1_024;
 /// Files on their way into one record.
 #[derive(Default)]
 struct Batch {
-    changes: Vec<Change>,
-    rooms: Vec<Reservation>,
+    changes: SmallVec<[Change; 1]>,
+    rooms: SmallVec<[Reservation; 1]>,
     /// Contents that ride along, their bytes so far, and their room.
-    parts: Vec<Bytes>,
+    parts: Parts,
     inline_bytes: u64,
-    landings: Vec<Room>,
+    landing: Option<Room>,
     /// Volumes with content that is not synced.
     unsynced: Vec<VolumeId>,
     /// Where some of them were tried to be written first.
@@ -130,7 +130,7 @@ impl EmbeddedStore {
             NewFile::check_names(file.original_name.as_deref(), &file.properties, file.idempotency.as_ref())?;
             self.take_in(&mut batch, file, room)?;
         }
-        let Batch { mut changes, rooms, parts, landings, unsynced, astray, seals, .. } = batch;
+        let Batch { mut changes, rooms, parts, landing, unsynced, astray, seals, .. } = batch;
         // Everything that does not depend on the state is computed before any lock.
         let attachment = match (changes.as_slice(), parts.as_slice()) {
             ([Change::Accepted(one)], [_]) => Attachment { checksum: short(&one.checksum), parts },
@@ -142,7 +142,9 @@ impl EmbeddedStore {
         self.make_spare().await?;
         let bound = body_bound(&changes);
         let mut room = self.journal.reserve(Use::Accept, &[bound]).await?;
-        landings.into_iter().for_each(|landing| room.join(landing));
+        if let Some(landing) = landing {
+            room.join(landing);
+        }
         let cell = self.cell_or_new(&tenant);
         let mut keys: Vec<FileKey> = rooms.iter().map(Reservation::key).collect();
         let mut needless_rooms = Vec::new();
@@ -202,7 +204,7 @@ impl EmbeddedStore {
                 // The append can only be refused before anything was changed; then the rooms are still reserved and their
                 // owners give them back.
                 let appended =
-                    self.commit_with(&cell, &mut state, &mut room, stamp, changes, attachment, flags)?;
+                    self.commit_with(&cell, &mut state, &mut room, stamp, &changes, attachment, flags)?;
                 for (at, bytes) in needless {
                     self.journal.release(appended.place.plus(at), bytes, appended.lsn);
                 }
@@ -257,7 +259,10 @@ impl EmbeddedStore {
                     return Err(Error::TooLarge { what: "contents of one batch", size, limit });
                 }
                 let landing = landing.into_hold::<Room>().ok_or(refused("landed in another store"))?;
-                batch.landings.push(landing);
+                match &mut batch.landing {
+                    Some(all) => all.join(landing),
+                    none => *none = Some(landing),
+                }
                 batch.parts.push(bytes);
                 // The cast loses nothing: a batch is smaller than a segment.
                 Resting::Inline { at: at as u32 }
@@ -321,10 +326,7 @@ impl EmbeddedStore {
                 None => (self.journal.last_appended(), false),
                 Some(_) => {
                     let stamp = self.clock.stamp();
-                    (
-                        self.commit(&cell, &mut state, &mut room, stamp, vec![Change::Forgotten { hash }])?,
-                        true,
-                    )
+                    (self.commit(&cell, &mut state, &mut room, stamp, &[Change::Forgotten { hash }])?, true)
                 }
             }
         };

@@ -48,7 +48,7 @@ impl EmbeddedStore {
             }
             self.take_room_now(&mut state, key, &LogicalDir::root(), size)?;
             let stamp = self.clock.stamp();
-            let done = self.commit(&cell, &mut state, &mut room, stamp, changes);
+            let done = self.commit(&cell, &mut state, &mut room, stamp, &changes);
             // It counts by itself now, or not at all.
             if let Some(taken) = state.unreserve(&key).filter(|_| done.is_err()) {
                 self.places.give_back(taken);

@@ -18,7 +18,7 @@ use tracing::error;
 use super::{
     checkpoint::Checkpoints,
     entry::VolumeNo,
-    event::{Change, Record},
+    event::{Change, encode_files},
     landing::Emptying,
     limits::Limits,
     places::Places,
@@ -295,7 +295,7 @@ impl EmbeddedStore {
         state: &mut MutexGuard<'_, TenantState>,
         room: &mut Room,
         stamp: Stamp,
-        changes: Vec<Change>,
+        changes: &[Change],
     ) -> Result<Lsn> {
         self.commit_with(cell, state, room, stamp, changes, Attachment::default(), 0)
             .map(|appended| appended.lsn)
@@ -309,17 +309,13 @@ impl EmbeddedStore {
         state: &mut MutexGuard<'_, TenantState>,
         room: &mut Room,
         stamp: Stamp,
-        changes: Vec<Change>,
+        changes: &[Change],
         attachment: Attachment,
         flags: u32,
     ) -> Result<Appended> {
-        let record = Record::files(stamp, &state.id, changes);
-        let appended = self.journal.append_with(room, record.encode(), attachment, flags)?;
-        if let Record::Files { groups, .. } = &record {
-            for (_, changes) in groups {
-                self.apply(cell, state, appended, stamp, changes);
-            }
-        }
+        let body = encode_files(stamp, &[(&state.id, changes)]);
+        let appended = self.journal.append_with(room, body, attachment, flags)?;
+        self.apply(cell, state, appended, stamp, changes);
         Ok(appended)
     }
 

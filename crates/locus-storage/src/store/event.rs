@@ -8,6 +8,7 @@ use locus_core::{
     Area, Checksum, Epoch, Error, FileKey, Limit, LogicalDir, Lsn, Owner, Remember, Result, Scope, Seal,
     StoragePath, StoreTime, TenantId, Timestamp, VolumeId, VolumeStanding,
 };
+use postcard::ser_flavors::{Flavor, Size};
 use serde::{Deserialize, Serialize};
 
 use crate::time::Stamp;
@@ -203,9 +204,12 @@ pub(crate) enum Resting {
 impl Record {
     /// The body as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(192);
-        bytes.push(VERSION);
-        postcard::to_extend(self, bytes).expect("because every field can be said in postcard")
+        encode(self)
+    }
+
+    /// A record of changes to one tenant's files.
+    pub(crate) fn files(stamp: Stamp, tenant: &TenantId, changes: Vec<Change>) -> Self {
+        Record::Files { wall: stamp.wall, time: stamp.time, groups: vec![(tenant.clone(), changes)] }
     }
 
     /// Reads a body. Its checksum was good, so anything unreadable is damage or a newer version.
@@ -222,10 +226,45 @@ impl Record {
             None => Err(Error::Corrupt { place: place(), why: "it is empty".into() }),
         }
     }
+}
 
-    /// A record of changes to one tenant's files.
-    pub(crate) fn files(stamp: Stamp, tenant: &TenantId, changes: Vec<Change>) -> Self {
-        Record::Files { wall: stamp.wall, time: stamp.time, groups: vec![(tenant.clone(), changes)] }
+/// [`Record::Files`] of what others own: the same bytes, and nothing is copied to say them.
+#[derive(Serialize)]
+enum Borrowed<'a> {
+    Files { wall: Timestamp, time: StoreTime, groups: &'a [(&'a TenantId, &'a [Change])] },
+}
+
+/// The body of a record of changes to files, tenant by tenant.
+pub(crate) fn encode_files(stamp: Stamp, groups: &[(&TenantId, &[Change])]) -> Vec<u8> {
+    encode(&Borrowed::Files { wall: stamp.wall, time: stamp.time, groups })
+}
+
+fn encode(record: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(192);
+    bytes.push(VERSION);
+    postcard::serialize_with_flavor(record, Body(bytes)).expect("because every field can be said in postcard")
+}
+
+/// Where a body is put together. (`postcard::to_extend` adds even what is at hand as a slice byte by byte.)
+struct Body(Vec<u8>);
+
+impl Flavor for Body {
+    type Output = Vec<u8>;
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
     }
 }
 
@@ -247,7 +286,7 @@ pub(crate) const fn keys_bound(keys: usize) -> usize {
 /// Most bytes of a body with these changes to one tenant's files.
 #[expect(clippy::arithmetic_side_effects, reason = "batches are bounded")]
 pub(crate) fn body_bound(changes: &[Change]) -> usize {
-    let size = postcard::serialize_with_flavor(changes, postcard::ser_flavors::Size::default());
+    let size = postcard::serialize_with_flavor(changes, Size::default());
     FRAME_BYTES + size.expect("because every field can be said in postcard")
 }
 
@@ -263,9 +302,10 @@ mod tests {
     fn body(changes: Vec<Change>) -> Vec<u8> {
         let tenant = TenantId::parse(&"a".repeat(63)).unwrap();
         let stamp = Stamp { wall: Timestamp::from_micros(i64::MIN), time: StoreTime::from_micros(u64::MAX) };
+        let bytes = encode_files(stamp, &[(&tenant, &changes)]);
         let record = Record::files(stamp, &tenant, changes);
-        let bytes = record.encode();
         assert_eq!(Record::decode(&bytes, Lsn(1)).unwrap(), record);
+        assert_eq!(record.encode(), bytes);
         bytes
     }
 

@@ -1,13 +1,12 @@
 //! Ending a file's stay: complete, fail, reset, delete, and reaping what is over.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use locus_core::{ERROR_BYTES_MAX, Error, FailOutcome, FileKey, FileStatus, Lease, Lsn, Result, TenantId};
+use smallvec::SmallVec;
 
 use super::{
     decide::{self, Verdict},
     embedded::EmbeddedStore,
-    event::{Change, Record, keys_bound},
+    event::{Change, encode_files, keys_bound},
     leases::LEASE_MAX,
     tenant::TenantState,
 };
@@ -21,63 +20,54 @@ impl EmbeddedStore {
             return Err(Error::TooLarge { what: "batch of completions", size, limit });
         }
         let how = self.config.options.complete_durability.unwrap_or(self.config.options.durability);
-        let mut by_tenant: BTreeMap<&TenantId, Vec<&Lease>> = BTreeMap::new();
-        for lease in leases {
-            by_tenant.entry(&lease.tenant).or_default().push(lease);
-        }
-        let bound = by_tenant.values().map(|leases| keys_bound(leases.len())).sum();
-        let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
         // Tenants are locked in the order of their ids, so that two batches cannot wait for each other.
-        let cells: Vec<_> =
-            by_tenant.into_iter().map(|(tenant, leases)| (self.cell(tenant), leases)).collect();
+        let mut leases: SmallVec<[&Lease; 1]> = leases.iter().collect();
+        leases.sort_by(|one, other| one.tenant.cmp(&other.tenant));
+        let of_tenants = || leases.chunk_by(|one, other| one.tenant == other.tenant);
+        let bound = of_tenants().map(|leases| keys_bound(leases.len())).sum();
+        let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
+        let cells: SmallVec<[_; 1]> = of_tenants().map(|of| (self.cell(&of[0].tenant), of)).collect();
         let lsn = {
             let mut rests_on = Lsn::ZERO;
-            let mut decided = Vec::with_capacity(cells.len());
+            let mut decided = SmallVec::<[_; 1]>::new();
             for (cell, leases) in &cells {
                 let Some(cell) = cell else {
                     rests_on = self.journal.last_appended();
                     continue;
                 };
                 let state = cell.state.lock();
-                let mut keys = BTreeSet::new();
-                for lease in leases {
+                let mut keys = Vec::with_capacity(leases.len());
+                for lease in *leases {
                     let entry = state.get(&lease.key);
                     match decide::complete(entry, lease.key, lease.token)? {
-                        Verdict::Effect => {
-                            keys.insert(lease.key);
-                        }
+                        Verdict::Effect => keys.push(lease.key),
                         Verdict::NoEffect => {
                             rests_on =
                                 rests_on.max(entry.map_or_else(|| self.journal.last_appended(), |e| e.last));
                         }
                     }
                 }
+                keys.sort_unstable();
+                keys.dedup(); // who completes twice in one batch completes once
                 if !keys.is_empty() {
-                    decided.push((cell, state, keys));
+                    decided.push((cell, state, [Change::Completed { keys }]));
                 }
             }
             if decided.is_empty() {
                 rests_on
             } else {
                 let stamp = self.clock.stamp();
-                let groups = decided
-                    .iter_mut()
-                    .map(|(_, state, keys)| {
-                        (
-                            state.id.clone(),
-                            vec![Change::Completed { keys: std::mem::take(keys).into_iter().collect() }],
-                        )
-                    })
-                    .collect();
-                let record = Record::Files { wall: stamp.wall, time: stamp.time, groups };
-                let appended = self.journal.append(&mut room, record.encode(), 0)?;
-                if let Record::Files { groups, .. } = &record {
-                    for ((cell, state, _), (_, changes)) in decided.iter_mut().zip(groups) {
-                        self.apply(cell, state, appended, stamp, changes);
-                        for change in changes {
-                            let Change::Completed { keys } = change else { continue };
-                            keys.iter().for_each(|key| self.suspect_is_back(cell.no, key));
-                        }
+                let body = {
+                    let groups: SmallVec<[_; 1]> =
+                        decided.iter().map(|(_, state, changes)| (&state.id, &changes[..])).collect();
+                    encode_files(stamp, &groups)
+                };
+                let appended = self.journal.append(&mut room, body, 0)?;
+                for (cell, state, changes) in &mut decided {
+                    self.apply(cell, state, appended, stamp, changes);
+                    for change in changes {
+                        let Change::Completed { keys } = change else { continue };
+                        keys.iter().for_each(|key| self.suspect_is_back(cell.no, key));
                     }
                 }
                 appended.lsn.max(rests_on)
@@ -107,7 +97,7 @@ impl EmbeddedStore {
                     let available_at = delay.map(|delay| stamp.time.saturating_add(delay));
                     self.suspect_is_back(cell.no, &lease.key);
                     let change = Change::Failed { key: lease.key, error: error.to_owned(), available_at };
-                    let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
+                    let lsn = self.commit(&cell, &mut state, &mut room, stamp, &[change])?;
                     let outcome = match delay {
                         Some(delay) => FailOutcome::Retry { available_at: stamp.wall.saturating_add(delay) },
                         None => FailOutcome::GivenUp,
@@ -138,7 +128,7 @@ impl EmbeddedStore {
                 status => return Err(Error::WrongStatus { key: *key, status }),
             }
             let change = Change::Reset { key: *key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?
         };
         drop(room);
         self.confirm(lsn, self.config.options.durability).await
@@ -157,7 +147,7 @@ impl EmbeddedStore {
             if self.can_be_deleted(&state, entry) {
                 self.suspect_is_back(cell.no, key);
                 let change = Change::Deleted { key: *key };
-                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?
             } else {
                 entry.last
             }
@@ -195,7 +185,7 @@ impl EmbeddedStore {
                 return Ok(false);
             }
             let change = Change::Deleted { key: *key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?
         };
         drop(room);
         self.confirm(lsn, self.config.options.durability).await?;

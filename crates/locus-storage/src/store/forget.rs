@@ -45,8 +45,8 @@ impl EmbeddedStore {
                 continue;
             }
             keys.iter().for_each(|key| self.suspect_is_back(cell.no, key));
-            let deleted = keys.into_iter().map(|key| Change::Deleted { key }).collect();
-            last = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), deleted)?;
+            let deleted: Vec<_> = keys.into_iter().map(|key| Change::Deleted { key }).collect();
+            last = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &deleted)?;
         }
         // Not before it is certain that they are over.
         self.make_durable(last.max(self.journal.last_appended())).await?;

@@ -22,7 +22,7 @@ use super::{
     tenant::{LeftBehind, TenantState},
 };
 use crate::{
-    journal::{Attachment, BARRIER, LogPlace, Pin, Relief, Room, Use, plain_checksum},
+    journal::{Attachment, BARRIER, LogPlace, Parts, Pin, Relief, Room, Use, plain_checksum},
     sync::Mutex,
 };
 
@@ -191,7 +191,7 @@ impl EmbeddedStore {
                         None => Change::Announced { key, volume: id, area },
                         Some(turn) => Change::AnnouncedSealed { key, volume: id, area, turn },
                     };
-                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?
                 }
             }
         };
@@ -226,7 +226,7 @@ impl EmbeddedStore {
                     Change::Moved { key, place, size: to.length, checksum: to.checksum }
                 }
             };
-            let lsn = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
+            let lsn = self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?;
             if happens == Some(Move::Requeue) {
                 state.unreserve(&key); // it counts by itself now
             }
@@ -416,7 +416,7 @@ impl EmbeddedStore {
 
     /// The contents as they lie there, also damaged ones: their reads go on to tell.
     async fn read_all(&self, chunk: &[Held]) -> Result<(Attachment, Vec<Pin>)> {
-        let mut parts = Vec::with_capacity(chunk.len());
+        let mut parts = Parts::with_capacity(chunk.len());
         let mut pins = Vec::with_capacity(chunk.len());
         for held in chunk {
             let Some(pin) = self.journal.pin(held.place) else { continue };
@@ -467,7 +467,7 @@ impl EmbeddedStore {
         }
         let moved = changes.len();
         let stamp = self.clock.stamp();
-        let appended = self.commit_with(cell, &mut state, room, stamp, changes, attachment, 0)?;
+        let appended = self.commit_with(cell, &mut state, room, stamp, &changes, attachment, 0)?;
         for (at, bytes) in needless {
             self.journal.release(appended.place.plus(at), bytes, appended.lsn);
         }
@@ -503,7 +503,7 @@ impl EmbeddedStore {
 }
 
 /// Bytes of several contents as one attachment.
-pub(super) fn attachment_of(parts: Vec<Bytes>) -> Attachment {
+pub(super) fn attachment_of(parts: Parts) -> Attachment {
     let checksum = match parts.as_slice() {
         [] => 0,
         [one] => plain_checksum(one),

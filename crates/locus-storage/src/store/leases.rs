@@ -9,6 +9,7 @@ use locus_core::{
     Error, FileKey, FileStatus, Lease, LeaseOptions, Leased, Lsn, Owner, Result, Site, StoreTime, TenantId,
     Token, VolumeId,
 };
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     decide,
@@ -145,30 +146,30 @@ impl EmbeddedStore {
             self.suspect_is_back(cell.no, key);
         }
         // Its own record: it is true whether or not the lease that follows is taken.
-        self.commit(cell, state, room, stamp, vec![Change::TimedOut { keys, given_up }])?;
+        self.commit(cell, state, room, stamp, &[Change::TimedOut { keys, given_up }])?;
         self.journal.commit_signal.raise(); // perhaps nobody waits for it
         Ok(overdue.len())
     }
 
     /// Chooses what to hand out: the oldest first; a suspect alone, also for those who ask for more, and only when no
     /// other is out.
-    fn pick(&self, no: TenantNo, state: &mut TenantState, max: usize) -> Vec<u32> {
+    fn pick(&self, no: TenantNo, state: &mut TenantState, max: usize) -> SmallVec<[u32; 1]> {
         if state.leaving {
-            return Vec::new();
+            return SmallVec::new();
         }
         let watermark = self.watermark();
         let front = state.front(&self.places, watermark);
         if let Some(suspect) = state.suspect_front(&self.places) {
             let oldest = front.is_none_or(|at| state.entry(suspect).order < state.entry(at).order);
             if oldest && self.take_suspect(no, state.entry(suspect).key) {
-                return vec![suspect];
+                return smallvec![suspect];
             }
         }
-        let Some(first) = front else { return Vec::new() };
+        let Some(first) = front else { return SmallVec::new() };
         if max == 1 {
-            return vec![first];
+            return smallvec![first];
         }
-        state.fronts(&self.places, watermark, max)
+        state.fronts(&self.places, watermark, max).into()
     }
 
     pub(super) fn take_suspect(&self, no: TenantNo, key: FileKey) -> bool {
@@ -226,7 +227,7 @@ impl EmbeddedStore {
             // Where the next checkpoint could not hold it, a lease goes without the name of its holder.
             by: options.name.as_deref().filter(|_| self.has_spare()).map(String::from),
         };
-        let lsn = self.commit(cell, state, room, stamp, vec![change]).inspect_err(|_| {
+        let lsn = self.commit(cell, state, room, stamp, &[change]).inspect_err(|_| {
             for at in picked {
                 self.suspect_is_back(cell.no, &state.entry(*at).key);
             }
@@ -307,7 +308,7 @@ impl EmbeddedStore {
                     let (keys, given_up) = if spent { (vec![], vec![key]) } else { (vec![key], vec![]) };
                     self.suspect_is_back(cell.no, &key);
                     let change = Change::TimedOut { keys, given_up };
-                    self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
+                    self.commit(&cell, &mut state, &mut room, stamp, &[change])?;
                     self.journal.commit_signal.raise();
                     if spent {
                         return Err(Error::WrongStatus { key, status: FileStatus::PermanentlyFailed });
@@ -355,7 +356,7 @@ impl EmbeddedStore {
                 deadline: stamp.time.saturating_add(ttl),
                 ttl_micros: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
             };
-            let lsn = self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
+            let lsn = self.commit(&cell, &mut state, &mut room, stamp, &[change])?;
             (lsn, Lease { deadline: stamp.wall.saturating_add(ttl), ..lease.clone() })
         };
         drop(room);
@@ -371,7 +372,7 @@ impl EmbeddedStore {
             decide::hold(state.get(&lease.key), lease.key, lease.token)?;
             self.suspect_is_back(cell.no, &lease.key);
             let change = Change::Released { key: lease.key };
-            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?
+            self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?
         };
         drop(room);
         self.journal.confirm_written(lsn).await
@@ -391,7 +392,7 @@ impl EmbeddedStore {
                 let still = keys.iter().filter(|key| state.get(key).is_some_and(is_held));
                 let changes: Vec<_> = still.map(|key| Change::Released { key: *key }).collect();
                 if !changes.is_empty() {
-                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), changes)?;
+                    self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &changes)?;
                 }
             }
         }
@@ -610,7 +611,7 @@ impl Drop for HandOver<'_> {
         let changes = keys.into_iter().map(|key| Change::Released { key }).collect::<Vec<_>>();
         if !changes.is_empty() {
             // Refused only when the journal is poisoned, and then reopening decides.
-            let _ = self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), changes);
+            let _ = self.store.commit(self.cell, &mut state, &mut room, self.store.clock.stamp(), &changes);
             // Nobody waits for it: the committer writes it.
             self.store.journal.commit_signal.raise();
         }

@@ -94,8 +94,8 @@ impl EmbeddedStore {
             } else {
                 keys.iter().for_each(|key| self.suspect_is_back(cell.no, key));
                 let ended = keys.len() as u64;
-                let changes = keys.into_iter().map(|key| Change::Deleted { key }).collect();
-                (self.commit(&cell, &mut state, &mut room, self.clock.stamp(), changes)?, ended, next)
+                let changes: Vec<_> = keys.into_iter().map(|key| Change::Deleted { key }).collect();
+                (self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &changes)?, ended, next)
             }
         };
         drop(room);

@@ -92,7 +92,7 @@ impl EmbeddedStore {
                 let mut room = self.journal.reserve(Use::Essential, &[keys_bound(keys.len())]).await?;
                 let mut state = cell.state.lock();
                 let change = Change::Reaped { keys: keys.to_vec() };
-                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), vec![change])?;
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), &[change])?;
             }
         }
         let mut copies: BTreeMap<&TenantId, Vec<Change>> = BTreeMap::new();
@@ -107,7 +107,7 @@ impl EmbeddedStore {
                 let bound = FRAME_BYTES + removed.len() * MOVED_BYTES;
                 let mut room = self.journal.reserve(Use::Essential, &[bound]).await?;
                 let mut state = cell.state.lock();
-                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), removed.to_vec())?;
+                self.commit(&cell, &mut state, &mut room, self.clock.stamp(), removed)?;
             }
         }
         self.journal.confirm_written(self.journal.last_appended()).await?;

@@ -635,7 +635,7 @@ impl EmbeddedStore {
             }
             for change in changes {
                 let mut room = self.room_here(keys_bound(LEASES_PER_RECORD * 2))?;
-                self.commit(&cell, &mut state, &mut room, stamp, vec![change])?;
+                self.commit(&cell, &mut state, &mut room, stamp, &[change])?;
             }
             // Whatever waits must stand in the schedule, also when nothing was changed.
             state.effects.ready = true;

@@ -5,6 +5,7 @@ use std::slice;
 use locus_core::{
     Error, FileKey, FileStatus, Moving, NewContent, RestingPage, Result, SealKeyId, SealedAnew, TenantId,
 };
+use smallvec::smallvec;
 
 use super::{
     embedded::EmbeddedStore,
@@ -62,7 +63,7 @@ impl EmbeddedStore {
                 if bytes.len() as u64 == size && landing.bytes() >= size =>
             {
                 let landing = landing.into_hold::<Room>().ok_or(refused("landed in another store"))?;
-                let attachment = Attachment { checksum: short(&checksum), parts: vec![bytes] };
+                let attachment = Attachment { checksum: short(&checksum), parts: smallvec![bytes] };
                 (Resting::Inline { at: 0 }, attachment, Some(landing))
             }
             _ => return Err(refused("is neither on a volume, durably, nor as long as was said, or landed")),
@@ -84,7 +85,7 @@ impl EmbeddedStore {
                 return Ok(false);
             }
             let stamp = self.clock.stamp();
-            self.commit_with(&cell, &mut state, &mut room, stamp, vec![change], attachment, 0)?.lsn
+            self.commit_with(&cell, &mut state, &mut room, stamp, &[change], attachment, 0)?.lsn
         };
         drop(room);
         self.confirm(lsn, self.config.options.durability).await?;

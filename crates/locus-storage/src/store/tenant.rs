@@ -11,7 +11,7 @@ mod tests;
 mod uploads;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
     time::Duration,
 };
@@ -20,7 +20,7 @@ pub(crate) use audit::{Page, Resting as RestingFile, Sums, UploadSums};
 pub(crate) use copies::LeftBehind;
 use dirs::Dirs;
 pub(crate) use dirs::Held;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use locus_core::{
     Area, Epoch, Error, FileKey, FileRecord, FileStatus, LogicalDir, Lsn, Move, Remember, Result, Scope,
     Seal, StoreTime, TenantCounts, TenantId, Token,

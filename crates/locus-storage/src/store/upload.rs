@@ -55,7 +55,7 @@ impl EmbeddedStore {
             }
             // What is not known of the length yet has no room yet.
             self.resize_rooms(&mut state, [(key, size)].into_iter())?;
-            let lsn = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), changes)?;
+            let lsn = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), &changes)?;
             room.keep();
             lsn
         };
@@ -121,7 +121,7 @@ impl EmbeddedStore {
         let upload = state.uploads().get(&id.key()).ok_or(not_found(id))?;
         let last = upload.last;
         match decide(upload)? {
-            Some(change) => self.commit(&cell, &mut state, &mut record, self.clock.stamp(), vec![change]),
+            Some(change) => self.commit(&cell, &mut state, &mut record, self.clock.stamp(), &[change]),
             None => Ok(last),
         }
     }
@@ -160,7 +160,7 @@ impl EmbeddedStore {
             match state.uploads().get(&key) {
                 None => None,
                 Some(_) => {
-                    let lsn = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), changes)?;
+                    let lsn = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), &changes)?;
                     // The room becomes the file's.
                     state.unreserve(&key);
                     Some(lsn)
@@ -276,8 +276,8 @@ impl EmbeddedStore {
         if count == 0 {
             return Ok((0, Lsn::ZERO));
         }
-        let changes = idle.into_iter().map(|key| Change::UploadEnded { key }).collect();
-        let lsn = self.commit(cell, &mut state, &mut record, self.clock.stamp(), changes)?;
+        let changes: Vec<_> = idle.into_iter().map(|key| Change::UploadEnded { key }).collect();
+        let lsn = self.commit(cell, &mut state, &mut record, self.clock.stamp(), &changes)?;
         Ok((count, lsn))
     }
 
@@ -294,8 +294,8 @@ impl EmbeddedStore {
                 if some.is_empty() {
                     break;
                 }
-                let ended = some.into_iter().map(|key| Change::UploadEnded { key }).collect();
-                last = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), ended)?;
+                let ended: Vec<_> = some.into_iter().map(|key| Change::UploadEnded { key }).collect();
+                last = self.commit(&cell, &mut state, &mut record, self.clock.stamp(), &ended)?;
             }
         }
         self.confirm(last, self.config.options.durability).await

@@ -4,7 +4,6 @@ mod report;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use locus_core::{Checksum, Clock, Entropy, Error, FileKey, FileStatus, Lsn, Result, StoreId, TenantId};
 use locus_fs::{Disk, off_thread};
 use tracing::{info, warn};
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     EngineOptions,
     journal::{
-        Attachment, BARRIER, Journal, JournalConfig, LogPlace, Lost, Resume, SEGMENT_BYTES_MIN, Wreck,
+        Attachment, BARRIER, Journal, JournalConfig, LogPlace, Lost, Parts, Resume, SEGMENT_BYTES_MIN, Wreck,
         store_of,
     },
     time::StoreClock,
@@ -360,7 +359,7 @@ struct Held {
 #[derive(Default)]
 struct Batch {
     keys: Vec<(FileKey, Checksum, u64)>,
-    parts: Vec<Bytes>,
+    parts: Parts,
     bytes: u64,
 }
 
