@@ -101,6 +101,8 @@ pub(super) struct Append {
     pub(super) unsynced_bytes: u64,
     /// Monotonic time of the oldest of them.
     pub(super) unsynced_since: Option<Duration>,
+    /// Who drives barriers sees nothing to do, and sleeps until it is woken or for very long.
+    pub(super) barriers_idle: bool,
     /// The lowest LSN whose record rests on something outside the log that is not durable yet.
     held_from: Option<Lsn>,
     /// The highest such LSN.
@@ -254,6 +256,7 @@ impl Journal {
                 waited_bytes: 0,
                 unsynced_bytes: 0,
                 unsynced_since: None,
+                barriers_idle: false,
                 held_from: None,
                 held_to: Lsn::ZERO,
                 written_waiters: Waiters::default(),

@@ -28,3 +28,4 @@ pub(crate) use room::{Room, Use};
 pub(crate) use scan::KeptSegment;
 pub(crate) use segment::SEGMENT_BYTES_MIN;
 pub(crate) use wreck::{Lost, Wreck, store_of};
+pub(crate) use write::Unsynced;

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{
     format::{BATCH_HEAD_BYTES, BatchHead, RecordHead},
     layout::{Batch, Batches},
-    log::{Journal, Writer, begin_segment},
+    log::{Append, Journal, Writer, begin_segment},
     room::Room,
     segment::SegmentFile,
     waiters::{Reached, wake},
@@ -29,6 +29,16 @@ enum Role {
     Nothing,
     Busy,
     TooMuch,
+}
+
+/// What is written, but not safe from a power cut or not known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// So many bytes are unsynced, the oldest of them since then (monotonic time).
+    Since(Duration, u64),
+    /// All is synced, but the disk was not told how far the log is durable.
+    Unnoted,
+    Nothing,
 }
 
 /// The committer's end, also by a panic.
@@ -104,9 +114,8 @@ impl Journal {
         let reached = match result {
             Ok(bytes) => {
                 append.unsynced_bytes += bytes;
-                if append.unsynced_since.is_none() && last.is_some() {
-                    append.unsynced_since = Some(self.clock.clock().monotonic());
-                    self.written_something.notify_one();
+                if last.is_some() {
+                    self.begin_unsynced(&mut append);
                 }
                 if append.unsynced_bytes > self.config.max_unsynced_bytes {
                     self.written_something.notify_one();
@@ -246,10 +255,9 @@ impl Journal {
         append.unsynced_bytes = append.unsynced_bytes.saturating_sub(unsynced);
         let durable = written.min(append.hold_limit()).max(self.durable());
         self.durable.store(durable.0, Ordering::Release);
-        if durable < written && append.unsynced_since.is_none() {
+        if durable < written {
             // What is held waits for a barrier, and nobody may write again to ask for one.
-            append.unsynced_since = Some(self.clock.clock().monotonic());
-            self.written_something.notify_one();
+            self.begin_unsynced(&mut append);
         }
         if self.freeable.load(Ordering::Acquire) {
             self.keep_signal.raise();
@@ -279,19 +287,37 @@ impl Journal {
         if self.is_poisoned() { Err(Error::Poisoned { outcome: Outcome::Unknown }) } else { Ok(()) }
     }
 
-    /// Since when something written is unsynced, and how much of it there is.
-    pub(crate) fn unsynced(&self) -> (Option<Duration>, u64) {
-        let append = self.append.lock();
-        (append.unsynced_since, append.unsynced_bytes)
+    /// From now on something written is unsynced. Who drives barriers is woken if it sees nothing to do; otherwise it looks
+    /// again in time by itself, and a commit does not wake it.
+    fn begin_unsynced(&self, append: &mut Append) {
+        if append.unsynced_since.is_none() {
+            append.unsynced_since = Some(self.clock.clock().monotonic());
+            if std::mem::take(&mut append.barriers_idle) {
+                self.written_something.notify_one();
+            }
+        }
+    }
+
+    /// What somebody who drives barriers has to do. Who is told that it is [`Unsynced::Nothing`] is woken when that changes;
+    /// any other looks again within `max_unsynced`.
+    pub(crate) fn unsynced(&self) -> Unsynced {
+        let mut append = self.append.lock();
+        let unsynced = match append.unsynced_since {
+            Some(since) => Unsynced::Since(since, append.unsynced_bytes),
+            None if self.noted() < self.durable() => Unsynced::Unnoted,
+            None => Unsynced::Nothing,
+        };
+        append.barriers_idle = unsynced == Unsynced::Nothing;
+        unsynced
     }
 
     pub(crate) fn max_unsynced_bytes(&self) -> u64 {
         self.config.max_unsynced_bytes
     }
 
-    /// Whether the disk does not yet know how far the log is durable.
-    pub(crate) fn note_due(&self) -> bool {
-        self.noted.load(Ordering::Acquire) < self.durable.load(Ordering::Acquire)
+    /// The durable LSN that the disk was last told.
+    fn noted(&self) -> Lsn {
+        Lsn(self.noted.load(Ordering::Acquire))
     }
 
     /// Writes an empty batch that tells the durable LSN. `room` must hold one record's cost.
@@ -389,17 +415,44 @@ mod tests {
     #[test]
     fn b66_what_is_unsynced_is_counted_from_its_first_write_to_its_sync() {
         let (_, journal) = journal(64 * MIB);
-        assert_eq!(journal.unsynced(), (None, 0));
+        assert_eq!(journal.unsynced(), Unsynced::Nothing);
         append(&journal, 1_000);
-        assert_eq!(journal.unsynced(), (None, 0), "what is pending is not in the kernel");
+        assert_eq!(journal.unsynced(), Unsynced::Nothing, "what is pending is not in the kernel");
         journal.write_inline();
         let since = journal.clock.clock().monotonic();
-        assert_eq!(journal.unsynced(), (Some(since), 1_536));
-        assert!(!journal.note_due());
+        assert_eq!(journal.unsynced(), Unsynced::Since(since, 1_536));
         journal.flush_here().unwrap();
-        assert_eq!(journal.unsynced(), (None, 0));
-        assert!(journal.note_due(), "the disk does not know that it is durable");
+        assert_eq!(journal.unsynced(), Unsynced::Unnoted, "the disk does not know that it is durable");
         journal.note_durable(journal.reserve_now(0).unwrap());
-        assert!(!journal.note_due());
+        assert_eq!(journal.unsynced(), Unsynced::Nothing);
+    }
+
+    #[test]
+    fn b66_who_drives_barriers_is_woken_by_a_write_only_when_it_saw_nothing_to_do() {
+        let (_, journal) = journal(64 * MIB);
+        let is_woken = || {
+            let mut told = pin!(journal.written_something.notified());
+            told.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        let write = || {
+            append(&journal, 1_000);
+            journal.write_inline();
+        };
+        write();
+        assert!(!is_woken(), "it has not looked");
+        journal.flush_here().unwrap();
+        journal.note_durable(journal.reserve_now(0).unwrap());
+        assert_eq!(journal.unsynced(), Unsynced::Nothing);
+        write();
+        assert!(is_woken());
+        // It looks again in time by itself, whatever is synced and written until then.
+        assert!(matches!(journal.unsynced(), Unsynced::Since(..)));
+        journal.flush_here().unwrap();
+        write();
+        assert!(!is_woken());
+        journal.flush_here().unwrap();
+        assert_eq!(journal.unsynced(), Unsynced::Unnoted);
+        write();
+        assert!(!is_woken());
     }
 }

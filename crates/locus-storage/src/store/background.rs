@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::embedded::EmbeddedStore;
 use crate::{
-    journal::Journal,
+    journal::{Journal, Unsynced},
     sync::thread::{Builder, JoinHandle},
 };
 
@@ -107,23 +107,20 @@ impl EmbeddedStore {
                 self.check_returned().await;
             }
             let now = self.clock.clock().monotonic();
-            let (since, bytes) = self.journal.unsynced();
-            let deadline = match since {
-                Some(since) => since.saturating_add(self.config.options.max_unsynced),
-                None if self.journal.note_due() => now.saturating_add(self.config.options.max_unsynced),
-                None => now.saturating_add(STAMP_EVERY),
-            };
-            if since.is_some() && (deadline <= now || bytes > self.journal.max_unsynced_bytes()) {
-                if let Err(why) = self.barrier().await {
-                    warn!(error = %why, "barrier failed");
-                    *self.background_error.lock() = Some(why);
-                    // A volume that is not there is tried again later, not at once.
-                    let later =
-                        self.clock.clock().monotonic().saturating_add(self.config.options.max_unsynced);
-                    self.clock.clock().sleep_until(later).await;
+            let max_unsynced = self.config.options.max_unsynced;
+            let unsynced = self.journal.unsynced();
+            let deadline = match unsynced {
+                Unsynced::Since(since, bytes) => {
+                    let deadline = since.saturating_add(max_unsynced);
+                    if deadline <= now || bytes > self.journal.max_unsynced_bytes() {
+                        self.try_barrier().await;
+                        continue;
+                    }
+                    deadline
                 }
-                continue;
-            }
+                Unsynced::Unnoted => now.saturating_add(max_unsynced),
+                Unsynced::Nothing => now.saturating_add(STAMP_EVERY),
+            };
             let woken = crate::race::first3(
                 async {
                     notified.await;
@@ -136,13 +133,30 @@ impl EmbeddedStore {
                 std::future::pending(),
             )
             .await;
-            if !woken && since.is_none() {
-                if self.journal.note_due() {
-                    self.note();
-                } else if let Err(why) = self.stamp().await {
-                    warn!(error = %why, "stamp not written");
+            // Unless something was written meanwhile: it has a time of its own.
+            if woken || self.journal.unsynced() != unsynced {
+                continue;
+            }
+            match unsynced {
+                Unsynced::Since(..) => {}
+                Unsynced::Unnoted => self.note(),
+                Unsynced::Nothing => {
+                    if let Err(why) = self.stamp().await {
+                        warn!(error = %why, "stamp not written");
+                    }
                 }
             }
+        }
+    }
+
+    /// A barrier whose failure the next call tells.
+    async fn try_barrier(&self) {
+        if let Err(why) = self.barrier().await {
+            warn!(error = %why, "barrier failed");
+            *self.background_error.lock() = Some(why);
+            // A volume that is not there is tried again later, not at once.
+            let later = self.clock.clock().monotonic().saturating_add(self.config.options.max_unsynced);
+            self.clock.clock().sleep_until(later).await;
         }
     }
 
