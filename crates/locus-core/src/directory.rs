@@ -1,12 +1,16 @@
 //! Logical directories: the caller's own grouping of files, never a physical path.
 
 use std::{
+    borrow::Cow,
     fmt,
     str::FromStr,
     sync::{Arc, LazyLock},
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 use crate::Error;
 
@@ -15,8 +19,7 @@ use crate::Error;
 /// `a`, `/a/`, `//a`, `./a`, `/x/../a`, `/../a` and `/a /` are all `/a`; blank is `/`; a backslash is an ordinary
 /// character.
 /// At most 1,024 bytes and 32 levels. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogicalDir(Arc<str>);
 
 impl LogicalDir {
@@ -37,10 +40,13 @@ impl LogicalDir {
     /// # Errors
     /// [`Error::TooLarge`] beyond 1,024 bytes or 32 levels.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        if text.is_empty() {
-            return Ok(Self::root()); // of most writes
+        if matches!(text, "" | "/") {
+            return Ok(Self::root()); // of most files
         }
-        let (mut path, mut depth) = normalised(text);
+        let (mut path, mut depth) = match depth_of_normal(text) {
+            Some(depth) => (Cow::Borrowed(text), depth),
+            None => normalised(text),
+        };
         // What stood before a last slash may end with a blank: read back, it must be the directory that it was.
         while path.ends_with(char::is_whitespace) {
             (path, depth) = normalised(&path);
@@ -82,8 +88,21 @@ impl LogicalDir {
     }
 }
 
+/// The depth of a path that is spelled as it is kept.
+fn depth_of_normal(text: &str) -> Option<usize> {
+    let levels = text.strip_prefix('/')?;
+    let mut depth = 0;
+    for level in levels.split('/') {
+        if matches!(level, "" | "." | "..") {
+            return None;
+        }
+        depth += 1;
+    }
+    (!levels.ends_with(char::is_whitespace)).then_some(depth)
+}
+
 /// The path and its depth.
-fn normalised(text: &str) -> (String, usize) {
+fn normalised(text: &str) -> (Cow<'static, str>, usize) {
     let mut levels: Vec<&str> = Vec::new();
     for level in text.trim().split('/') {
         match level {
@@ -94,7 +113,7 @@ fn normalised(text: &str) -> (String, usize) {
             name => levels.push(name),
         }
     }
-    (format!("/{}", levels.join("/")), levels.len())
+    (format!("/{}", levels.join("/")).into(), levels.len())
 }
 
 impl Default for LogicalDir {
@@ -132,6 +151,27 @@ impl TryFrom<String> for LogicalDir {
 impl Serialize for LogicalDir {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for LogicalDir {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Takes the text where it lies.
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = LogicalDir;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a logical directory")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<LogicalDir, E> {
+                LogicalDir::parse(text).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     store::{
         checkpoint::{self, Frame},
         event::Record,
-        frames::{FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES},
+        frames::{FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, Part},
         identity::Identity,
     },
 };
@@ -179,12 +179,11 @@ pub fn checkpoint(bytes: &[u8]) {
     for bytes in [bytes.to_vec(), sealed] {
         let size = bytes.len();
         let mut frames = 0;
-        let read = checkpoint::read_file(&InMemory(bytes), Path::new("x"), 1, &STORE, &mut |frame| {
+        let read = checkpoint::read_file(&InMemory(bytes), Path::new("x"), 1, &STORE, &mut |state| {
             frames += 1;
-            let payload = postcard::to_stdvec(&frame).expect("because every field can be said in postcard");
-            let again: Frame =
-                FrameHead::of(&payload).frame(&payload).expect("because it was written just now");
-            assert_eq!(again, frame);
+            let (frame, entries) = (state.decode()?, state.entries()?);
+            again(&frame);
+            Ok(entries)
         });
         assert!(frames <= size && read.map_or(0, |read| read.bytes) <= size as u64);
     }
@@ -192,9 +191,23 @@ pub fn checkpoint(bytes: &[u8]) {
 
 /// A frame of a checkpoint.
 pub fn frame(bytes: &[u8]) {
-    if let Ok(frame) = FrameHead::of(bytes).frame(bytes) {
-        let payload = postcard::to_stdvec(&frame).expect("because every field can be said in postcard");
-        assert_eq!(FrameHead::of(&payload).frame(&payload), Ok(frame));
+    if let Ok(Part::State(state)) = FrameHead::of(bytes).part(bytes)
+        && let Ok(frame) = state.decode()
+    {
+        again(&frame);
+        assert_eq!(
+            state.entries(),
+            Ok(if let Frame::Files { entries, .. } = frame { entries.len() as u64 } else { 0 })
+        );
+    }
+}
+
+/// What was read is what is read back.
+fn again(frame: &Frame) {
+    let payload = postcard::to_stdvec(frame).expect("because every field can be said in postcard");
+    match FrameHead::of(&payload).part(&payload) {
+        Ok(Part::State(state)) => assert_eq!(state.decode().as_ref(), Ok(frame)),
+        other => panic!("{other:?} for {frame:?}"),
     }
 }
 

@@ -4,8 +4,10 @@
 use std::{
     collections::BTreeSet,
     ops::Range,
+    panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread,
 };
 
 use locus_core::{
@@ -20,7 +22,9 @@ use tracing::{debug, warn};
 use super::{
     embedded::{Cell, EmbeddedStore},
     entry::{Cold, Delivery, Ended, Entry, Order, Rest},
-    frames::{FORMAT, FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, HeadFault, check_head, encode_head},
+    frames::{
+        FORMAT, FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES, HeadFault, Part, State, check_head, encode_head,
+    },
     limits::Limits,
     places::Places,
     standings::Standings,
@@ -59,6 +63,8 @@ const SPARE: &str = "checkpoint.new";
 const MORE_SPARES: [&str; 2] = ["checkpoint.new1", "checkpoint.new2"];
 /// Checkpoints that are kept.
 pub(crate) const KEPT: usize = 2;
+/// Frames that are decoded before what they hold is put where it goes: each about [`CHUNK_BYTES`] on the disk.
+const FRAMES_AHEAD: usize = 2;
 /// Smallest spare file.
 const SPARE_BYTES_MIN: u64 = 256 << 10;
 
@@ -75,6 +81,16 @@ pub(crate) enum Frame {
     Purged { tenant: TenantId, keys: Vec<FileKey> },
     Copies { tenant: TenantId, copies: Vec<SavedCopy> },
     Seals { tenant: TenantId, seals: Vec<(FileKey, Seal)> },
+}
+
+impl Frame {
+    /// How many files it holds.
+    fn entries(&self) -> u64 {
+        match self {
+            Self::Files { entries, .. } => entries.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// An [`Entry`] as a checkpoint holds it.
@@ -266,7 +282,7 @@ impl SavedEntry {
             },
             status: entry.status,
             interrupted: entry.interrupted,
-            original_name: cold.original_name.map(Into::into),
+            original_name: entry.original_name.as_deref().map(Into::into),
             properties: cold.properties,
             owner: cold.owner,
             idempotency: cold.idempotency,
@@ -287,7 +303,6 @@ impl SavedEntry {
 
     fn restore(self, state: &mut TenantState, places: &Places) {
         let cold = Cold {
-            original_name: self.original_name.map(Into::into),
             properties: self.properties,
             owner: self.owner,
             idempotency: self.idempotency,
@@ -313,6 +328,7 @@ impl SavedEntry {
             area: if is_dead { Area::DeadLetters } else { Area::Live },
             status: self.status,
             interrupted: self.interrupted,
+            original_name: self.original_name.map(Into::into),
             cold: (cold != Cold::default()).then(|| Box::new(cold)),
             delivery: self.delivery.map(|delivery| {
                 Box::new(Delivery {
@@ -918,12 +934,18 @@ pub(crate) fn settle_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result
     Ok(())
 }
 
-/// Checks a whole checkpoint, frame by frame, and says where it begins and ends. Memory is bounded by one frame.
+/// Checks that a whole checkpoint is there as it was written, and says where it begins and ends: checksums, and how many entries
+/// there are, but not what they say. Memory is bounded by one frame.
 pub(crate) fn check(disk: &dyn Disk, dir: &Path, number: u64, store: &StoreId) -> Result<Loaded> {
-    read(disk, dir, number, store, &mut |_| ())
+    read(disk, dir, number, store, &mut |state| state.entries())
 }
 
-/// Loads a checkpoint that was checked.
+/// [`check`], and reads every entry.
+pub(crate) fn check_entries(disk: &dyn Disk, dir: &Path, number: u64, store: &StoreId) -> Result<Loaded> {
+    read(disk, dir, number, store, &mut |state| Ok(state.decode()?.entries()))
+}
+
+/// Loads a checkpoint that was checked: a thread of its own reads and decodes, this one puts what was read where it goes.
 pub(crate) fn load(
     disk: &dyn Disk,
     dir: &Path,
@@ -931,7 +953,28 @@ pub(crate) fn load(
     store: &StoreId,
     target: &mut dyn Target,
 ) -> Result<Loaded> {
-    read(disk, dir, number, store, &mut |frame| match frame {
+    let (decoded, frames) = mpsc::sync_channel(FRAMES_AHEAD);
+    let reading = move || {
+        read(disk, dir, number, store, &mut |state| {
+            let frame = state.decode()?;
+            let entries = frame.entries();
+            decoded.send(frame).map_err(|_| "nobody takes what it holds")?;
+            Ok(entries)
+        })
+    };
+    thread::scope(|scope| {
+        let reading = thread::Builder::new()
+            .name("locus-loader".into())
+            .spawn_scoped(scope, reading)
+            .map_err(Error::io("start a thread that reads", checkpoint_path(dir, number)))?;
+        frames.iter().for_each(|frame| restore(frame, target));
+        reading.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Puts what a frame holds where it goes.
+fn restore(frame: Frame, target: &mut dyn Target) {
+    match frame {
         Frame::Files { tenant, entries } => {
             let mut entries = Some(entries);
             target.tenant(&tenant, &mut |state, places| {
@@ -986,7 +1029,7 @@ pub(crate) fn load(
             }
         }
         Frame::Head { .. } | Frame::End { .. } => {}
-    })
+    }
 }
 
 fn read(
@@ -994,20 +1037,21 @@ fn read(
     dir: &Path,
     number: u64,
     store: &StoreId,
-    visit: &mut dyn FnMut(Frame),
+    visit: &mut dyn FnMut(State<'_>) -> Result<u64, &'static str>,
 ) -> Result<Loaded> {
     let path = checkpoint_path(dir, number);
     let file = disk.open(&path, false).map_err(Error::io("open", &path))?;
     read_file(&*file, &path, number, store, visit)
 }
 
-/// Reads a checkpoint from its open file; nothing is allocated that is longer than the file.
+/// Reads a checkpoint from its open file; nothing is allocated that is longer than the file. `visit` gets the frames between
+/// its head and its end, and says how many entries each holds.
 pub(crate) fn read_file(
     file: &dyn DiskFile,
     path: &Path,
     number: u64,
     store: &StoreId,
-    visit: &mut dyn FnMut(Frame),
+    visit: &mut dyn FnMut(State<'_>) -> Result<u64, &'static str>,
 ) -> Result<Loaded> {
     let corrupt = |offset: u64, why: &'static str| Error::Corrupt {
         place: format!("{} at offset {offset}", path.display()),
@@ -1043,45 +1087,26 @@ pub(crate) fn read_file(
         }
         let mut payload = vec![0; head.length() as usize];
         read(&mut payload, begin)?;
-        let frame = head.frame(&payload).map_err(|why| corrupt(offset, why))?;
+        let part = head.part(&payload).map_err(|why| corrupt(offset, why))?;
         offset = end;
-        match (&frame, &mut loaded) {
-            (Frame::Head { store: of, begin, epoch, wall, time }, loaded @ None) => {
-                if of != store {
+        match (part, &mut loaded) {
+            (Part::Head { store: of, begin, epoch, stamp }, loaded @ None) => {
+                if of != *store {
                     return Err(corrupt(offset, "it belongs to another store"));
                 }
-                let stamp = Stamp { wall: *wall, time: *time };
-                *loaded = Some(Loaded {
-                    number,
-                    begin: *begin,
-                    end: Lsn::ZERO,
-                    durable: Lsn::ZERO,
-                    epoch: *epoch,
-                    stamp,
-                    bytes: size,
-                });
+                let (end, durable) = (Lsn::ZERO, Lsn::ZERO);
+                *loaded = Some(Loaded { number, begin, end, durable, epoch, stamp, bytes: size });
             }
-            (Frame::End { end, durable, entries: expected }, Some(loaded)) => {
+            (Part::End { end, durable, entries: expected }, Some(loaded)) => {
                 // Behind it lies what the file held before.
-                if entries != *expected {
+                if entries != expected {
                     return Err(corrupt(offset, "it does not hold what its end says"));
                 }
-                return Ok(Loaded { end: *end, durable: *durable, bytes: offset, ..*loaded });
+                return Ok(Loaded { end, durable, bytes: offset, ..*loaded });
             }
-            (Frame::Files { entries: some, .. }, Some(_)) => {
-                entries += some.len() as u64;
-                visit(frame);
+            (Part::State(state), Some(_)) => {
+                entries += visit(state).map_err(|why| corrupt(offset, why))?;
             }
-            (
-                Frame::Purged { .. }
-                | Frame::Seals { .. }
-                | Frame::Remembered { .. }
-                | Frame::Limits { .. }
-                | Frame::Uploads { .. }
-                | Frame::Copies { .. }
-                | Frame::Standings { .. },
-                Some(_),
-            ) => visit(frame),
             _ => return Err(corrupt(offset, "its parts are out of order")),
         }
     }
@@ -1099,7 +1124,12 @@ mod tests {
     }
 
     /// As long as it comes, but for its texts.
-    fn entry(places: &Places, cold: Option<Cold>, delivery: Option<[Option<Box<str>>; 2]>) -> Entry {
+    fn entry(
+        places: &Places,
+        original_name: Option<Box<str>>,
+        cold: Option<Cold>,
+        delivery: Option<[Option<Box<str>>; 2]>,
+    ) -> Entry {
         let (time, wall) = (StoreTime::from_micros(u64::MAX), Timestamp::from_micros(i64::MIN));
         let token = Token { epoch: Epoch { count: u64::MAX, random: u64::MAX }, lsn: Lsn::MAX };
         Entry {
@@ -1118,6 +1148,7 @@ mod tests {
             area: Area::DeadLetters,
             status: FileStatus::Deleted,
             interrupted: u8::MAX,
+            original_name,
             cold: cold.map(Box::new),
             delivery: delivery.map(|[by, error]| {
                 Box::new(Delivery {
@@ -1153,15 +1184,14 @@ mod tests {
                 .collect();
             let key = SealKeyId::from_bytes([0xff; 16]);
             let seal = sealed.map(|bytes| Seal { key, details: vec![0; bytes].into(), turn: 0 });
-            let told = name.is_some() || !properties.is_empty() || idempotent || seal.is_some();
+            let told = !properties.is_empty() || idempotent || seal.is_some();
             let cold = told.then(|| Cold {
-                original_name: text(name),
                 properties,
                 owner: Some(StoragePath::from(&TenantId::parse(&"t".repeat(63)).unwrap())),
                 idempotency: idempotent.then_some(u128::MAX),
                 seal: seal.clone(),
             });
-            let entry = entry(&places, cold, delivery.map(|(by, error)| [text(by), text(error)]));
+            let entry = entry(&places, text(name), cold, delivery.map(|(by, error)| [text(by), text(error)]));
             let saved = SavedEntry::of(&entry, LogicalDir::root(), &places);
             let sealed = seal.map_or(0, |seal| postcard::to_stdvec(&(entry.key, seal)).unwrap().len());
             let taken = postcard::to_stdvec(&saved).unwrap().len() + sealed + size_of::<FileKey>() + 1;

@@ -96,6 +96,7 @@ mod tests {
             area: Area::Live,
             status,
             interrupted: 0,
+            original_name: None,
             cold: None,
             delivery: Some(Box::new(Delivery {
                 token: Some(TOKEN),

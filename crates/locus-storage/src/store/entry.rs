@@ -81,16 +81,16 @@ pub(crate) struct Entry {
     pub(crate) status: FileStatus,
     /// How many of the last deliveries in a row ended with the process.
     pub(crate) interrupted: u8,
-    /// Names and properties, when there are any.
+    pub(crate) original_name: Option<Box<str>>,
+    /// What few files have.
     pub(crate) cold: Option<Box<Cold>>,
     /// The last delivery, when there was one.
     pub(crate) delivery: Option<Box<Delivery>>,
 }
 
-/// What most commands do not touch.
+/// What few files have, and most commands do not touch.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Cold {
-    pub(crate) original_name: Option<Box<str>>,
     pub(crate) properties: Properties,
     pub(crate) owner: Option<StoragePath>,
     /// The idempotency key that names the file.
@@ -202,13 +202,14 @@ impl Entry {
         let cold = self.cold.as_deref().map_or(0, |cold| {
             let properties = cold.properties.iter().map(|(name, value)| name.len() + value.len() + 4);
             let seal = cold.seal.as_ref().map_or(0, |seal| seal.details.len() + SAVED_SEAL_BYTES);
-            text(&cold.original_name) + properties.sum::<usize>() + seal + SAVED_COLD_BYTES
+            properties.sum::<usize>() + seal + SAVED_COLD_BYTES
         });
+        let name = text(&self.original_name);
         let delivery = self.delivery.as_deref();
         let delivery = delivery.map_or(0, |delivery| text(&delivery.by) + text(&delivery.error));
         // A delivery counts before there is one: leasing must need no room.
         let area = if self.area == Area::Live { 0 } else { SAVED_AREA_BYTES };
-        (SAVED_BYTES + SAVED_DELIVERY_BYTES + area + cold + delivery) as u64
+        (SAVED_BYTES + SAVED_DELIVERY_BYTES + area + name + cold + delivery) as u64
     }
 
     /// The record as callers see it.
@@ -229,7 +230,7 @@ impl Entry {
                 tenant: tenant.clone(),
                 size: self.size,
                 checksum: self.checksum,
-                original_name: cold.and_then(|cold| cold.original_name.as_deref().map(String::from)),
+                original_name: self.original_name.as_deref().map(String::from),
                 directory,
                 properties: cold.map(|cold| cold.properties.clone()).unwrap_or_default(),
                 created_at: self.created_at,

@@ -1,8 +1,10 @@
 //! How a checkpoint lies in its file, as pure functions of bytes. `docs/format.md` says it byte by byte.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use locus_core::{Epoch, Lsn, StoreId};
+
 use super::checkpoint::Frame;
-use crate::journal::plain_checksum;
+use crate::{journal::plain_checksum, time::Stamp};
 
 /// Length of the head of the file.
 pub(crate) const HEAD_BYTES: u64 = 16;
@@ -80,18 +82,68 @@ impl FrameHead {
         self.length
     }
 
-    /// Reads the frame.
-    pub(crate) fn frame(self, payload: &[u8]) -> Result<Frame, &'static str> {
+    /// What the frame behind it is; its entries are read by whoever wants them.
+    pub(crate) fn part(self, payload: &[u8]) -> Result<Part<'_>, &'static str> {
         if payload.len() != self.length as usize || plain_checksum(payload) != self.checksum {
             return Err("a checksum is wrong");
         }
-        postcard::from_bytes(payload).map_err(|_| "a part cannot be decoded")
+        if !matches!(payload.first(), Some(&(HEAD | END))) {
+            return Ok(Part::State(State(payload)));
+        }
+        match decode(payload)? {
+            Frame::Head { store, begin, epoch, wall, time } => {
+                Ok(Part::Head { store, begin, epoch, stamp: Stamp { wall, time } })
+            }
+            Frame::End { end, durable, entries } => Ok(Part::End { end, durable, entries }),
+            _ => Err(UNREADABLE),
+        }
+    }
+}
+
+/// What kinds of [`Frame`] begin with.
+const HEAD: u8 = 0;
+const FILES: u8 = 1;
+const END: u8 = 4;
+
+const UNREADABLE: &str = "a part cannot be decoded";
+
+fn decode(payload: &[u8]) -> Result<Frame, &'static str> {
+    postcard::from_bytes(payload).map_err(|_| UNREADABLE)
+}
+
+/// A frame whose checksum is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Head { store: StoreId, begin: Lsn, epoch: Epoch, stamp: Stamp },
+    State(State<'a>),
+    End { end: Lsn, durable: Lsn, entries: u64 },
+}
+
+/// A frame between the head and the end: what the store held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State<'a>(&'a [u8]);
+
+impl State<'_> {
+    pub(crate) fn decode(self) -> Result<Frame, &'static str> {
+        decode(self.0)
+    }
+
+    /// How many files it holds, without reading them.
+    pub(crate) fn entries(self) -> Result<u64, &'static str> {
+        if self.0.first() != Some(&FILES) {
+            return Ok(0);
+        }
+        // Its kind, its tenant, and the length of the list.
+        let (begin, _) = postcard::take_from_bytes::<(u32, &str, u64)>(self.0).map_err(|_| UNREADABLE)?;
+        Ok(begin.2)
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "these bytes are ours")]
 mod tests {
+    use locus_core::TenantId;
+
     use super::*;
 
     #[test]
@@ -110,5 +162,37 @@ mod tests {
         for length in 0..12 {
             assert_eq!(check_head(&good[..length]), Err(HeadFault::Bad));
         }
+    }
+
+    #[test]
+    fn what_a_frame_begins_with_tells_its_kind_and_how_many_files_it_holds() {
+        let files = Frame::Files { tenant: TenantId::parse("acme").unwrap(), entries: Vec::new() };
+        let others = Frame::Limits { limits: Vec::new() };
+        let head = Frame::Head {
+            store: StoreId::from_bytes([1; 16]),
+            begin: Lsn(1),
+            epoch: Epoch::default(),
+            wall: Stamp::default().wall,
+            time: Stamp::default().time,
+        };
+        let end = Frame::End { end: Lsn(2), durable: Lsn(1), entries: 3 };
+        for (frame, kind) in [(&head, Some(HEAD)), (&files, Some(FILES)), (&others, None), (&end, Some(END))]
+        {
+            let payload = postcard::to_stdvec(frame).unwrap();
+            assert!(kind.is_none_or(|kind| payload[0] == kind));
+            let part = FrameHead::of(&payload).part(&payload).unwrap();
+            match part {
+                Part::State(state) => {
+                    assert_eq!((state.decode().as_ref(), state.entries()), (Ok(frame), Ok(0)));
+                }
+                Part::Head { begin, .. } => assert_eq!((kind, begin), (Some(HEAD), Lsn(1))),
+                Part::End { entries, .. } => assert_eq!((kind, entries), (Some(END), 3)),
+            }
+        }
+        // The number stands before the entries: it is told without them.
+        let mut payload = postcard::to_stdvec(&files).unwrap();
+        *payload.last_mut().unwrap() = 7;
+        let Part::State(state) = FrameHead::of(&payload).part(&payload).unwrap() else { panic!("a head") };
+        assert_eq!((state.entries(), state.decode()), (Ok(7), Err(UNREADABLE)));
     }
 }

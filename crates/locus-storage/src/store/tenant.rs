@@ -811,9 +811,9 @@ impl TenantState {
             Change::Resealed { key, place, size, checksum, seal, error } => {
                 self.relocate(scene, key, (scene.rest(place), None), true, |entry| {
                     (entry.size, entry.checksum) = (*size, *checksum);
+                    entry.original_name = None;
                     let cold = entry.cold.get_or_insert_default();
-                    (cold.original_name, cold.properties) = (None, BTreeMap::new());
-                    cold.seal = Some(seal.clone());
+                    (cold.properties, cold.seal) = (BTreeMap::new(), Some(seal.clone()));
                     if let Some(delivery) = &mut entry.delivery {
                         delivery.error = error.as_deref().map(Into::into);
                     }
@@ -901,13 +901,10 @@ impl TenantState {
         if self.find(&accepted.key).is_some() {
             return Ok(()); // a checkpoint holds it already
         }
-        let has_cold = accepted.owner.is_some()
-            || accepted.original_name.is_some()
-            || !accepted.properties.is_empty()
-            || accepted.idempotency.is_some();
+        let has_cold =
+            accepted.owner.is_some() || !accepted.properties.is_empty() || accepted.idempotency.is_some();
         let cold = has_cold.then(|| {
             Box::new(Cold {
-                original_name: accepted.original_name.as_deref().map(Into::into),
                 properties: accepted.properties.clone(),
                 owner: accepted.owner.clone(),
                 idempotency: accepted.idempotency.map(|(hash, _)| hash),
@@ -930,6 +927,7 @@ impl TenantState {
             area: Area::Live,
             status: FileStatus::Pending,
             interrupted: 0,
+            original_name: accepted.original_name.as_deref().map(Into::into),
             cold,
             delivery: None,
         };

@@ -106,7 +106,7 @@ impl Salvage {
         let (mut begin, mut known) = (Lsn(1), Lsn::ZERO);
         for number in checkpoint::find(&*disk, &journal)? {
             let path = checkpoint_path(&journal, number);
-            match checkpoint::check(&*disk, &journal, number, &identity.id) {
+            match checkpoint::check_entries(&*disk, &journal, number, &identity.id) {
                 Ok(good) if report.checkpoint.is_none() => {
                     checkpoint::load(&*disk, &journal, number, &identity.id, &mut rebuilt)?;
                     rebuilt.epoch = good.epoch;
@@ -212,13 +212,12 @@ impl Salvage {
                 let state = cell.state.lock();
                 let resting = state.entries().filter_map(|entry| match entry.rest {
                     Rest::Journal(place) if entry.size > 0 => {
-                        let name = entry.cold.as_deref().and_then(|cold| cold.original_name.as_deref());
                         let file = LostContent {
                             tenant: state.id.clone(),
                             key: entry.key,
                             size: entry.size,
                             directory: state.directory(entry),
-                            original_name: name.map(String::from),
+                            original_name: entry.original_name.as_deref().map(String::from),
                             segment: place.segment(),
                             offset: place.offset(),
                         };

@@ -216,10 +216,8 @@ impl TenantState {
 
     /// The name of a file's content on a volume.
     pub(crate) fn blob(&self, entry: &Entry) -> BlobPath {
-        let cold = entry.cold.as_deref();
-        let (seal, name) =
-            (cold.and_then(|cold| cold.seal.as_ref()), cold.and_then(|cold| cold.original_name.as_deref()));
-        let extension = Seal::extension_of(seal, name);
+        let seal = entry.cold.as_deref().and_then(|cold| cold.seal.as_ref());
+        let extension = Seal::extension_of(seal, entry.original_name.as_deref());
         BlobPath { area: entry.area, owner: entry.owner(&self.id), key: entry.key, extension }
     }
 

@@ -23,9 +23,10 @@ impl Verifying<'_> {
         for number in self.store.checkpoints.numbers() {
             self.check()?;
             let (disk, at, id) = (Arc::clone(&self.store.config.disk), dir.clone(), self.store.id);
-            let checked =
-                off_thread(&*self.store.config.disk, move || checkpoint::check(&*disk, &at, number, &id))
-                    .await;
+            let checked = off_thread(&*self.store.config.disk, move || {
+                checkpoint::check_entries(&*disk, &at, number, &id)
+            })
+            .await;
             // One that made room for a newer one is no finding.
             if !self.store.checkpoints.numbers().contains(&number) {
                 continue;
