@@ -178,6 +178,10 @@ pub fn checkpoint(bytes: &[u8]) {
     }
     for bytes in [bytes.to_vec(), sealed] {
         let size = bytes.len();
+        let counted = InMemory(bytes.clone());
+        let counted =
+            checkpoint::read_file(&counted, Path::new("x"), 1, &STORE, &mut |state| state.entries());
+        assert!(counted.map_or(0, |read| read.bytes) <= size as u64);
         let mut frames = 0;
         let read = checkpoint::read_file(&InMemory(bytes), Path::new("x"), 1, &STORE, &mut |state| {
             frames += 1;

@@ -1,5 +1,6 @@
 //! What threads and tasks meet at. Locks, atomics, wake-ups and threads of the journal and the store come from here alone, so that
-//! `locus-interleave`, which compiles these sources too, has one place to put its own.
+//! `locus-interleave`, which compiles these sources too, has one place to put its own. The one exception is the thread that
+//! reads a checkpoint while a store is opened: it meets nobody but whoever waits for its end.
 
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU64},

@@ -36,8 +36,9 @@ enum Role {
 pub(crate) enum Unsynced {
     /// So many bytes are unsynced, the oldest of them since then (monotonic time).
     Since(Duration, u64),
-    /// All is synced, but the disk was not told how far the log is durable.
-    Unnoted,
+    /// All up to here is synced, or about to be, but the disk was not told how far the log is durable.
+    Unnoted(Lsn),
+    /// Nothing was written since the disk was told.
     Nothing,
 }
 
@@ -304,7 +305,7 @@ impl Journal {
         let mut append = self.append.lock();
         let unsynced = match append.unsynced_since {
             Some(since) => Unsynced::Since(since, append.unsynced_bytes),
-            None if self.noted() < self.durable() => Unsynced::Unnoted,
+            None if self.noted() < self.written() => Unsynced::Unnoted(self.written()),
             None => Unsynced::Nothing,
         };
         append.barriers_idle = unsynced == Unsynced::Nothing;
@@ -422,7 +423,11 @@ mod tests {
         let since = journal.clock.clock().monotonic();
         assert_eq!(journal.unsynced(), Unsynced::Since(since, 1_536));
         journal.flush_here().unwrap();
-        assert_eq!(journal.unsynced(), Unsynced::Unnoted, "the disk does not know that it is durable");
+        assert_eq!(
+            journal.unsynced(),
+            Unsynced::Unnoted(journal.durable()),
+            "the disk does not know that it is durable"
+        );
         journal.note_durable(journal.reserve_now(0).unwrap());
         assert_eq!(journal.unsynced(), Unsynced::Nothing);
     }
@@ -451,8 +456,25 @@ mod tests {
         write();
         assert!(!is_woken());
         journal.flush_here().unwrap();
-        assert_eq!(journal.unsynced(), Unsynced::Unnoted);
+        assert_eq!(journal.unsynced(), Unsynced::Unnoted(journal.durable()));
         write();
         assert!(!is_woken());
+    }
+
+    #[test]
+    fn b66_while_a_sync_is_under_way_there_is_something_left_to_note() {
+        let (_, journal) = journal(64 * MIB);
+        append(&journal, 1_000);
+        journal.write_inline();
+        journal.append.lock().unsynced_since = None; // as a sync does that has begun
+        assert_eq!(journal.unsynced(), Unsynced::Unnoted(journal.written()));
+        // What is written meanwhile is another state: a note waits until the log is idle.
+        append(&journal, 1_000);
+        journal.write_inline();
+        journal.append.lock().unsynced_since = None;
+        let later = journal.unsynced();
+        assert!(
+            matches!(later, Unsynced::Unnoted(upto) if upto == journal.written() && upto > journal.durable())
+        );
     }
 }

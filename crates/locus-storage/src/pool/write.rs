@@ -247,7 +247,7 @@ impl StoragePool {
     /// One record for all, whose keys it gives in the same order. Bytes come before the record that names them; from here on
     /// the store decides.
     async fn accept(&self, written: impl Iterator<Item = Written>) -> Result<Vec<FileKey>> {
-        let mut files = Vec::with_capacity(written.size_hint().0.max(1));
+        let mut files = Vec::with_capacity(written.size_hint().1.unwrap_or_default());
         let (mut blobs, mut tickets) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 1]>::new());
         for Written { file, room, rest } in written {
             let (blob, ticket) = rest.map(|rest| (rest.blob, (rest.ticket, rest.tried))).unzip();

@@ -91,7 +91,7 @@ impl EmbeddedStore {
     }
 
     /// Runs for ever: a barrier whenever something written has been unsynced for too long, and a note of the durable LSN
-    /// when the log falls idle.
+    /// when the log falls idle. Call it once: a write wakes one of those who run it.
     ///
     /// # Cancel safety
     /// Dropping it between two barriers loses nothing; within one, the next barrier does its work.
@@ -118,7 +118,7 @@ impl EmbeddedStore {
                     }
                     deadline
                 }
-                Unsynced::Unnoted => now.saturating_add(max_unsynced),
+                Unsynced::Unnoted(_) => now.saturating_add(max_unsynced),
                 Unsynced::Nothing => now.saturating_add(STAMP_EVERY),
             };
             let woken = crate::race::first3(
@@ -133,13 +133,13 @@ impl EmbeddedStore {
                 std::future::pending(),
             )
             .await;
-            // Unless something was written meanwhile: it has a time of its own.
+            // Unless something was written meanwhile: then the log is not idle.
             if woken || self.journal.unsynced() != unsynced {
                 continue;
             }
             match unsynced {
                 Unsynced::Since(..) => {}
-                Unsynced::Unnoted => self.note(),
+                Unsynced::Unnoted(_) => self.note(),
                 Unsynced::Nothing => {
                     if let Err(why) = self.stamp().await {
                         warn!(error = %why, "stamp not written");

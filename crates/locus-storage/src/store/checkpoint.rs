@@ -63,7 +63,7 @@ const SPARE: &str = "checkpoint.new";
 const MORE_SPARES: [&str; 2] = ["checkpoint.new1", "checkpoint.new2"];
 /// Checkpoints that are kept.
 pub(crate) const KEPT: usize = 2;
-/// Frames that are decoded before what they hold is put where it goes: each about [`CHUNK_BYTES`] on the disk.
+/// Frames that are decoded before what they hold is put where it goes: each holds at most [`SLICE`] entries.
 const FRAMES_AHEAD: usize = 2;
 /// Smallest spare file.
 const SPARE_BYTES_MIN: u64 = 256 << 10;
@@ -935,7 +935,8 @@ pub(crate) fn settle_spares(disk: &dyn Disk, dir: &Path, kept: &[u64]) -> Result
 }
 
 /// Checks that a whole checkpoint is there as it was written, and says where it begins and ends: checksums, and how many entries
-/// there are, but not what they say. Memory is bounded by one frame.
+/// there are, but not what they say: what no damage can make of it is found when it is loaded, and refused. Memory is bounded by
+/// one frame.
 pub(crate) fn check(disk: &dyn Disk, dir: &Path, number: u64, store: &StoreId) -> Result<Loaded> {
     read(disk, dir, number, store, &mut |state| state.entries())
 }
@@ -967,7 +968,10 @@ pub(crate) fn load(
             .name("locus-loader".into())
             .spawn_scoped(scope, reading)
             .map_err(Error::io("start a thread that reads", checkpoint_path(dir, number)))?;
-        frames.iter().for_each(|frame| restore(frame, target));
+        // By value: should this end early, whoever reads does not wait for it.
+        for frame in frames {
+            restore(frame, target);
+        }
         reading.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
@@ -1087,7 +1091,7 @@ pub(crate) fn read_file(
         }
         let mut payload = vec![0; head.length() as usize];
         read(&mut payload, begin)?;
-        let part = head.part(&payload).map_err(|why| corrupt(offset, why))?;
+        let (part, at) = (head.part(&payload).map_err(|why| corrupt(offset, why))?, offset);
         offset = end;
         match (part, &mut loaded) {
             (Part::Head { store: of, begin, epoch, stamp }, loaded @ None) => {
@@ -1105,7 +1109,9 @@ pub(crate) fn read_file(
                 return Ok(Loaded { end, durable, bytes: offset, ..*loaded });
             }
             (Part::State(state), Some(_)) => {
-                entries += visit(state).map_err(|why| corrupt(offset, why))?;
+                let some = visit(state).map_err(|why| corrupt(at, why))?;
+                entries =
+                    some.checked_add(entries).ok_or_else(|| corrupt(at, "it says more than there can be"))?;
             }
             _ => return Err(corrupt(offset, "its parts are out of order")),
         }

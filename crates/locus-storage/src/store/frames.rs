@@ -87,8 +87,10 @@ impl FrameHead {
         if payload.len() != self.length as usize || plain_checksum(payload) != self.checksum {
             return Err("a checksum is wrong");
         }
-        if !matches!(payload.first(), Some(&(HEAD | END))) {
-            return Ok(Part::State(State(payload)));
+        match kind(payload)? {
+            HEAD | END => {}
+            0..KINDS => return Ok(Part::State(State(payload))),
+            _ => return Err("a part is of a kind that is not known"),
         }
         match decode(payload)? {
             Frame::Head { store, begin, epoch, wall, time } => {
@@ -100,12 +102,18 @@ impl FrameHead {
     }
 }
 
-/// What kinds of [`Frame`] begin with.
-const HEAD: u8 = 0;
-const FILES: u8 = 1;
-const END: u8 = 4;
+/// What kinds of [`Frame`] begin with,
+const HEAD: u32 = 0;
+const FILES: u32 = 1;
+const END: u32 = 4;
+/// and how many there are.
+const KINDS: u32 = 10;
 
 const UNREADABLE: &str = "a part cannot be decoded";
+
+fn kind(payload: &[u8]) -> Result<u32, &'static str> {
+    postcard::take_from_bytes(payload).map(|(kind, _)| kind).map_err(|_| UNREADABLE)
+}
 
 fn decode(payload: &[u8]) -> Result<Frame, &'static str> {
     postcard::from_bytes(payload).map_err(|_| UNREADABLE)
@@ -130,7 +138,7 @@ impl State<'_> {
 
     /// How many files it holds, without reading them.
     pub(crate) fn entries(self) -> Result<u64, &'static str> {
-        if self.0.first() != Some(&FILES) {
+        if kind(self.0)? != FILES {
             return Ok(0);
         }
         // Its kind, its tenant, and the length of the list.
@@ -179,7 +187,7 @@ mod tests {
         for (frame, kind) in [(&head, Some(HEAD)), (&files, Some(FILES)), (&others, None), (&end, Some(END))]
         {
             let payload = postcard::to_stdvec(frame).unwrap();
-            assert!(kind.is_none_or(|kind| payload[0] == kind));
+            assert!(kind.is_none_or(|kind| super::kind(&payload) == Ok(kind)));
             let part = FrameHead::of(&payload).part(&payload).unwrap();
             match part {
                 Part::State(state) => {
@@ -189,6 +197,18 @@ mod tests {
                 Part::End { entries, .. } => assert_eq!((kind, entries), (Some(END), 3)),
             }
         }
+        // Spelled at length, a kind is what it is; the last one is known, and none behind it.
+        for (payload, known) in
+            [(vec![0x84, 0, 0, 0, 0], true), (vec![9, 0, 0], true), (vec![10, 0, 0], false), (vec![], false)]
+        {
+            assert_eq!(FrameHead::of(&payload).part(&payload).is_ok(), known, "{payload:?}");
+        }
+        assert!(matches!(FrameHead::of(&[0x84, 0, 0, 0, 0]).part(&[0x84, 0, 0, 0, 0]), Ok(Part::End { .. })));
+        let seals = postcard::to_stdvec(&Frame::Seals {
+            tenant: TenantId::parse("acme").unwrap(),
+            seals: Vec::new(),
+        });
+        assert_eq!(kind(&seals.unwrap()), Ok(KINDS - 1), "the last kind");
         // The number stands before the entries: it is told without them.
         let mut payload = postcard::to_stdvec(&files).unwrap();
         *payload.last_mut().unwrap() = 7;
